@@ -1,0 +1,12 @@
+"""staticgrad: write NumPy, trace once, get compiled gradients that run anywhere Numba runs."""
+
+from pathlib import Path as _Path
+
+from staticgrad._version import __version__
+
+# A bare checkout, and an installed package shadowed by one, have the kernels in the folder beside this package.
+_root = _Path(__file__).resolve().parent.parent
+if (_root / "kernels" / "__init__.py").is_file() and (_root / "pyproject.toml").is_file():
+    __path__.append(str(_root))
+
+__all__ = ["__version__"]

@@ -1,0 +1,1 @@
+"""Differentiation and batching: graph in, graph out."""

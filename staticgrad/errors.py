@@ -1,0 +1,88 @@
+"""Every exception that staticgrad raises.
+
+Each is a `StaticgradError` and also the built-in exception that NumPy or PyTorch raise for the same mistake, so code that
+catches `ValueError` for a bad shape keeps working when it is traced.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class StaticgradError(Exception):
+    """Base class of every error that staticgrad raises on purpose."""
+
+
+class ShapeError(StaticgradError, ValueError):
+    """Operands whose shapes do not fit the operation."""
+
+
+class DTypeError(StaticgradError, TypeError):
+    """Operands whose dtypes the operation does not take."""
+
+
+class AxisError(StaticgradError, np.exceptions.AxisError):
+    """An axis that the operand does not have (a `ValueError` and an `IndexError`, as in NumPy)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class IndexingError(StaticgradError, IndexError):
+    """An index that is out of range or of a kind that cannot be traced."""
+
+
+class ArgumentError(StaticgradError, TypeError):
+    """An argument of the wrong kind, a missing one or one too many."""
+
+
+class InvalidValueError(StaticgradError, ValueError):
+    """An argument of the right kind with a value that makes no sense."""
+
+
+class TraceError(StaticgradError, TypeError):
+    """Python code that needs the value of an array while only its shape and dtype are known."""
+
+
+class LeakedTracerError(TraceError):
+    """A tracer that outlived the trace it belongs to."""
+
+
+class ReadOnlyError(StaticgradError, ValueError):
+    """A write into an array that must not change: an argument, or an array of an enclosing trace."""
+
+
+class UnsupportedError(StaticgradError, TypeError):
+    """A NumPy function, a method or a keyword that staticgrad does not have."""
+
+
+class DependencyError(StaticgradError, ImportError):
+    """An optional package is missing; the message names the extra that installs it."""
+
+
+class ExecutionError(StaticgradError, RuntimeError):
+    """A compiled function reported a failure while it ran."""
+
+
+class IntegerPowerError(StaticgradError, ValueError):
+    """An integer raised to a negative integer power (NumPy's `ValueError`)."""
+
+
+class OverflowedError(StaticgradError, OverflowError):
+    """A Python integer that does not fit the dtype it meets."""
+
+
+class RecursionTraceError(TraceError, RecursionError):
+    """The traced function calls itself without end."""
+
+
+class VerificationError(StaticgradError, RuntimeError):
+    """A graph or a loop program that breaks its own rules: a defect of staticgrad; the message names the guilty pass."""
+
+
+class GradientCheckError(StaticgradError, AssertionError):
+    """`check_grads` found a derivative that differs from its numerical estimate."""
+
+
+class StaticgradWarning(UserWarning):
+    """Something that works, but probably not as meant."""

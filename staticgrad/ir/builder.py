@@ -1,0 +1,390 @@
+"""The builder of the loop IR: the vocabulary in which kernels and lowerings are written.
+
+The same kernel source runs on plain floats (`OnFloats`, the test of the kernel itself) and on a `Builder` (every printer).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import BOOL, INT64, is_float
+from staticgrad.ir.loops import (
+    OPCODES,
+    Assign,
+    Block,
+    Buffer,
+    Comment,
+    Declare,
+    Fail,
+    Function,
+    Get,
+    If,
+    Index,
+    Invoke,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Position,
+    Scalar,
+    Space,
+    Statement,
+    Store,
+    Variable,
+    While,
+)
+
+__all__ = ["Buffer", "Builder", "Index", "Scalar", "Variable"]
+
+INT32 = np.dtype(np.int32)
+
+
+class Builder:
+    """Appends statements to the innermost open block; equal instructions in scope are emitted once."""
+
+    def __init__(self) -> None:
+        self.root = Block()
+        self._blocks: list[Block] = [self.root]
+        self._known: list[dict[tuple[Any, ...], Scalar]] = [{}]
+        self._count = 0
+        self.locals: list[Buffer] = []
+
+    # ---- plumbing
+
+    def _emit(self, statement: Statement) -> None:
+        self._blocks[-1].statements.append(statement)
+
+    def _new(self, dtype: np.dtype, lanes: int = 1, hint: str = "") -> Scalar:
+        self._count += 1
+        return Scalar(self._count, dtype, lanes, None, hint)
+
+    def _lookup(self, key: tuple[Any, ...]) -> Scalar | None:
+        for scope in reversed(self._known):
+            if (found := scope.get(key)) is not None:
+                return found
+        return None
+
+    def instruction(self, opcode: str, *operands: Scalar, dtype: np.dtype | None = None, lanes: int | None = None) -> Scalar:
+        """Return the result of `opcode`, reusing an equal instruction that is in scope."""
+        if OPCODES[opcode] != len(operands):
+            raise VerificationError(f"{opcode} takes {OPCODES[opcode]} operands, not {len(operands)}")
+        result_dtype = dtype or operands[0].dtype
+        result_lanes = operands[0].lanes if lanes is None else lanes
+        key = (opcode, result_dtype, result_lanes, *map(_identity, operands))
+        found = self._lookup(key)
+        if found is None:
+            found = self._known[-1][key] = self._new(result_dtype, result_lanes)
+            self._emit(Let(found, opcode, operands))
+        return found
+
+    @contextlib.contextmanager
+    def _inside(self, block: Block) -> Iterator[None]:
+        self._blocks.append(block)
+        self._known.append({})
+        try:
+            yield
+        finally:
+            self._blocks.pop()
+            self._known.pop()
+
+    @property
+    def depth(self) -> int:
+        """How many blocks are open: values memoised at this depth may be used until the innermost one closes."""
+        return len(self._blocks)
+
+    # ---- scalars
+
+    def literal(self, value: Any, dtype: np.dtype, lanes: int = 1) -> Scalar:
+        """Return a known scalar."""
+        with np.errstate(all="ignore"):
+            scalar = Scalar(-1, dtype, 1, np.asarray(value).astype(dtype)[()])
+        return scalar if lanes == 1 else self.instruction("splat", scalar, lanes=lanes)
+
+    def like(self, value: Any, x: Scalar) -> Scalar:
+        """Return a known scalar of the dtype and lanes of `x`."""
+        return self.literal(value, x.dtype, x.lanes)
+
+    def add(self, x: Scalar, y: Scalar) -> Scalar:
+        """X + y."""
+        return self.instruction("add", x, y)
+
+    def sub(self, x: Scalar, y: Scalar) -> Scalar:
+        """X - y."""
+        return self.instruction("sub", x, y)
+
+    def mul(self, x: Scalar, y: Scalar) -> Scalar:
+        """X * y."""
+        return self.instruction("mul", x, y)
+
+    def div(self, x: Scalar, y: Scalar) -> Scalar:
+        """X / y for floats."""
+        return self.instruction("div", x, y)
+
+    def quotient(self, x: Scalar, y: Scalar) -> Scalar:
+        """Integer x / y toward zero, 0 where y is 0."""
+        return self.instruction("quotient", x, y)
+
+    def remainder(self, x: Scalar, y: Scalar) -> Scalar:
+        """Integer x - y * quotient(x, y), 0 where y is 0."""
+        return self.instruction("remainder", x, y)
+
+    def mulhi(self, x: Scalar, y: Scalar) -> Scalar:
+        """Return the high half of the double-width integer product."""
+        return self.instruction("mulhi", x, y)
+
+    def neg(self, x: Scalar) -> Scalar:
+        """-x."""
+        return self.instruction("neg", x)
+
+    def abs(self, x: Scalar) -> Scalar:
+        """|x|; the least integer stays itself."""
+        return self.instruction("abs", x)
+
+    def fma(self, x: Scalar, y: Scalar, z: Scalar) -> Scalar:
+        """X * y + z, rounded once."""
+        return self.instruction("fma", x, y, z)
+
+    def min(self, x: Scalar, y: Scalar) -> Scalar:
+        """Return the smaller of x and y; NaN if one of them is."""
+        return self.instruction("min", x, y)
+
+    def max(self, x: Scalar, y: Scalar) -> Scalar:
+        """Return the larger of x and y; NaN if one of them is."""
+        return self.instruction("max", x, y)
+
+    def sqrt(self, x: Scalar) -> Scalar:
+        """Square root, correctly rounded."""
+        return self.instruction("sqrt", x)
+
+    def floor(self, x: Scalar) -> Scalar:
+        """Round toward minus infinity."""
+        return self.instruction("floor", x)
+
+    def rint(self, x: Scalar) -> Scalar:
+        """Round to the nearest integer, halves to even."""
+        return self.instruction("rint", x)
+
+    def trunc(self, x: Scalar) -> Scalar:
+        """Round toward zero."""
+        return self.instruction("trunc", x)
+
+    def lt(self, x: Scalar, y: Scalar) -> Scalar:
+        """X < y."""
+        return self.instruction("lt", x, y, dtype=BOOL)
+
+    def le(self, x: Scalar, y: Scalar) -> Scalar:
+        """X <= y."""
+        return self.instruction("le", x, y, dtype=BOOL)
+
+    def eq(self, x: Scalar, y: Scalar) -> Scalar:
+        """X == y."""
+        return self.instruction("eq", x, y, dtype=BOOL)
+
+    def ne(self, x: Scalar, y: Scalar) -> Scalar:
+        """X != y, true if one of them is NaN."""
+        return self.instruction("ne", x, y, dtype=BOOL)
+
+    def select(self, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
+        """X where the condition holds, otherwise y; both are computed."""
+        return self.instruction("select", condition, x, y, dtype=x.dtype)
+
+    def cast(self, x: Scalar, dtype: np.dtype) -> Scalar:
+        """X converted to `dtype` (see `OPCODES` for what is out of range)."""
+        return x if x.dtype == dtype else self.instruction("cast", x, dtype=dtype)
+
+    def bitcast(self, x: Scalar, dtype: np.dtype) -> Scalar:
+        """Return the bits of x read as `dtype` of the same width."""
+        return self.instruction("bitcast", x, dtype=dtype)
+
+    def shl(self, x: Scalar, count: Scalar | int) -> Scalar:
+        """X << count, 0 from the width on."""
+        return self.instruction("shl", x, self._count_operand(x, count))
+
+    def shr(self, x: Scalar, count: Scalar | int) -> Scalar:
+        """X >> count with the sign carried in; from the width on 0, or -1 for negative x."""
+        return self.instruction("shr", x, self._count_operand(x, count))
+
+    def _count_operand(self, x: Scalar, count: Scalar | int) -> Scalar:
+        return self.like(count, x) if isinstance(count, int) else count
+
+    def and_(self, x: Scalar, y: Scalar) -> Scalar:
+        """Bitwise (bool: logical) and."""
+        return self.instruction("and", x, y)
+
+    def or_(self, x: Scalar, y: Scalar) -> Scalar:
+        """Bitwise (bool: logical) or."""
+        return self.instruction("or", x, y)
+
+    def xor(self, x: Scalar, y: Scalar) -> Scalar:
+        """Bitwise (bool: logical) exclusive or."""
+        return self.instruction("xor", x, y)
+
+    def not_(self, x: Scalar) -> Scalar:
+        """Bitwise (bool: logical) complement."""
+        return self.instruction("not", x)
+
+    def splat(self, x: Scalar, lanes: int) -> Scalar:
+        """Return `lanes` copies of x."""
+        return x if lanes == 1 else self.instruction("splat", x, lanes=lanes)
+
+    def extract(self, x: Scalar, lane: int) -> Scalar:
+        """Return one lane of x."""
+        return x if x.lanes == 1 else self.instruction("extract", x, self.literal(lane, INT32), lanes=1)
+
+    # ---- memory
+
+    def load(self, buffer: Buffer, index: Index | Scalar | int, lanes: int = 1) -> Scalar:
+        """Return buffer[index], or `lanes` neighbours from there."""
+        target = self._new(buffer.dtype, lanes)
+        self._emit(Load(target, buffer, Index.of(index)))
+        return target
+
+    def store(self, buffer: Buffer, index: Index | Scalar | int, value: Scalar, mask: Scalar | None = None) -> None:
+        """Write value to buffer[index], lanes to neighbours, nothing where the mask is false."""
+        if value.dtype != buffer.dtype:
+            raise VerificationError(f"{value.dtype} stored into {buffer.name} of {buffer.dtype}")
+        self._emit(Store(buffer, Index.of(index), value, mask))
+
+    def local(self, dtype: np.dtype, size: int, hint: str = "local") -> Buffer:
+        """Return a small array of the function."""
+        buffer = Buffer(f"{hint}{len(self.locals)}", dtype, size, Space.LOCAL)
+        self.locals.append(buffer)
+        self.root.statements.insert(len(self.locals) - 1, Local(buffer))
+        return buffer
+
+    def position(self, index: Index | int) -> Scalar:
+        """Return an index as an int64 scalar."""
+        index = Index.of(index)
+        if not index.terms:
+            return self.literal(index.constant, INT64)
+        if index.constant == 0 and len(index.terms) == 1 and index.terms[0][1] == 1:
+            return index.terms[0][0]
+        key = ("position", index)
+        found = self._lookup(key)
+        if found is None:
+            found = self._known[-1][key] = self._new(INT64)
+            self._emit(Position(found, index))
+        return found
+
+    # ---- mutable scalars and control
+
+    def variable(self, value: Scalar, hint: str = "acc") -> Variable:
+        """Return a new mutable scalar that starts as `value`."""
+        self._count += 1
+        variable = Variable(self._count, value.dtype, value.lanes, hint)
+        self._emit(Declare(variable, value))
+        return variable
+
+    def get(self, variable: Variable) -> Scalar:
+        """Return the present value of a variable."""
+        target = self._new(variable.dtype, variable.lanes)
+        self._emit(Get(target, variable))
+        return target
+
+    def set(self, variable: Variable, value: Scalar) -> None:
+        """Give a variable a new value."""
+        if value.dtype != variable.dtype or value.lanes != variable.lanes:
+            raise VerificationError(f"{value.dtype} x {value.lanes} assigned to a variable of {variable.dtype} x {variable.lanes}")
+        self._emit(Assign(variable, value))
+
+    @contextlib.contextmanager
+    def loop(
+        self,
+        stop: Index | Scalar | int,
+        start: Index | Scalar | int = 0,
+        step: int = 1,
+        *,
+        lanes: int = 1,
+        parallel: bool = False,
+        block: int = 0,
+        hint: str = "i",
+    ) -> Iterator[Index]:
+        """Open a counted loop; yields its counter."""
+        counter = self._new(INT64, hint=hint)
+        body = Block()
+        self._emit(Loop(counter, Index.of(start), Index.of(stop), step, body, lanes, parallel, block))
+        with self._inside(body):
+            yield Index.of(counter)
+
+    @contextlib.contextmanager
+    def if_(self, condition: Scalar) -> Iterator[Block]:
+        """Open a branch; yields the block of the other branch for `otherwise`."""
+        then, otherwise = Block(), Block()
+        self._emit(If(condition, then, otherwise))
+        with self._inside(then):
+            yield otherwise
+
+    @contextlib.contextmanager
+    def otherwise(self, block: Block) -> Iterator[None]:
+        """Open the other branch of an `if_`."""
+        with self._inside(block):
+            yield
+
+    @contextlib.contextmanager
+    def while_(self) -> Iterator[_WhileParts]:
+        """Open a loop on a condition: `with b.while_() as parts: with parts.test(): parts.until(cond)`, then the body."""
+        parts = _WhileParts(self)
+        yield parts
+        if parts.condition is None:
+            raise VerificationError("a while loop without a condition")
+        self._emit(While(parts.test_block, parts.condition, parts.body_block))
+
+    def invoke(
+        self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()
+    ) -> None:
+        """Call an internal function."""
+        self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers)))
+
+    def fail_if(self, condition: Scalar, code: int, node: int, index: Index | int = 0) -> None:
+        """Note a failure where the condition holds, and go on."""
+        self._emit(Fail(condition, code, node, Index.of(index)))
+
+    def comment(self, text: str) -> None:
+        """Leave a remark in the emitted source."""
+        self._emit(Comment(text))
+
+    # ---- small composites that every kernel needs
+
+    def gt(self, x: Scalar, y: Scalar) -> Scalar:
+        """X > y."""
+        return self.lt(y, x)
+
+    def ge(self, x: Scalar, y: Scalar) -> Scalar:
+        """X >= y."""
+        return self.le(y, x)
+
+    def is_nan(self, x: Scalar) -> Scalar:
+        """Whether x is NaN (never for integers)."""
+        return self.ne(x, x) if is_float(x.dtype) else self.literal(False, BOOL, x.lanes)
+
+
+class _WhileParts:
+    def __init__(self, builder: Builder) -> None:
+        self._builder = builder
+        self.test_block, self.body_block = Block(), Block()
+        self.condition: Scalar | None = None
+
+    @contextlib.contextmanager
+    def test(self) -> Iterator[None]:
+        with self._builder._inside(self.test_block):
+            yield
+
+    def until(self, condition: Scalar) -> None:
+        """Go on while `condition` holds."""
+        self.condition = condition
+
+    @contextlib.contextmanager
+    def body(self) -> Iterator[None]:
+        with self._builder._inside(self.body_block):
+            yield
+
+
+def _identity(scalar: Scalar) -> Any:
+    if scalar.literal is None:
+        return scalar.number
+    return (scalar.literal.dtype, scalar.literal.tobytes())

@@ -1,0 +1,323 @@
+"""The loop IR: the small language between the array graph and every printer.
+
+A `Unit` holds functions; a function holds statements over buffers (flat, typed memory) and scalars (single assignment, a dtype
+and a number of lanes). Every instruction is total: its result is defined for every operand (see `OPCODES`).
+Complex numbers and half floats do not exist here: they are split or converted where they are loaded and stored.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+class Space(enum.Enum):
+    """What a buffer's memory is."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CONSTANT = "constant"
+    WORKSPACE = "workspace"  # scratch of one call, dead when the function returns
+    SLOT = "slot workspace"  # scratch of one thread of a parallel loop
+    RESIDUAL = "residual"  # written by forward, read by backward
+    LOCAL = "local"  # a small array inside a function
+    PARAMETER = "parameter"  # a pointer handed to an internal function
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Flat memory of `size` elements. In arguments it is found by `position`, in the workspace by the byte `offset`."""
+
+    name: str
+    dtype: np.dtype
+    size: int
+    space: Space
+    position: int = -1
+    offset: int = -1
+
+
+OPCODES: dict[str, int] = {
+    # arithmetic; integers wrap around
+    "add": 2, "sub": 2, "mul": 2, "div": 2, "neg": 1, "abs": 1, "fma": 3, "min": 2, "max": 2,
+    # floats only; rint rounds halves to even
+    "sqrt": 1, "floor": 1, "rint": 1, "trunc": 1,
+    # integers only: quotient and remainder toward zero, x/0 = 0 and INT_MIN/-1 = INT_MIN; the high half of a product
+    "quotient": 2, "remainder": 2, "mulhi": 2,
+    # comparisons give bool; with NaN all but `ne` are false
+    "lt": 2, "le": 2, "eq": 2, "ne": 2,
+    "select": 3,
+    # a cast of a float to an integer truncates; out of range or NaN it gives the least int32 (int64 for wide types), narrowed
+    "cast": 1, "bitcast": 1,
+    # shifts by the width or more give 0 (-1 for a negative value shifted right)
+    "shl": 2, "shr": 2, "and": 2, "or": 2, "xor": 2, "not": 1,
+    # lanes
+    "splat": 1, "extract": 2,
+}  # fmt: skip
+"""Every scalar instruction with its number of operands."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Scalar:
+    """A value in a register: assigned once; `literal` is set where it is known."""
+
+    number: int
+    dtype: np.dtype
+    lanes: int = 1
+    literal: np.generic | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Index:
+    """An affine position: constant + sum of coefficient * integer scalar. Operators build sums and multiples."""
+
+    constant: int = 0
+    terms: tuple[tuple[Scalar, int], ...] = ()
+
+    @staticmethod
+    def of(value: Index | Scalar | int) -> Index:
+        """Return `value` as an index."""
+        if isinstance(value, Index):
+            return value
+        if isinstance(value, Scalar):
+            return Index(int(value.literal)) if value.literal is not None else Index(0, ((value, 1),))
+        return Index(int(value))
+
+    def __add__(self, other: Index | Scalar | int) -> Index:
+        right = Index.of(other)
+        coefficients: dict[Scalar, int] = dict(self.terms)
+        for scalar, coefficient in right.terms:
+            coefficients[scalar] = coefficients.get(scalar, 0) + coefficient
+        return Index(self.constant + right.constant, tuple((s, c) for s, c in coefficients.items() if c))
+
+    def __mul__(self, factor: int) -> Index:
+        return Index(self.constant * factor, tuple((s, c * factor) for s, c in self.terms if c * factor))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> Index:
+        return self * -1
+
+    def __sub__(self, other: Index | Scalar | int) -> Index:
+        return self + Index.of(other) * -1
+
+
+# ---- statements --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Let:
+    """target = opcode(operands)."""
+
+    target: Scalar
+    opcode: str
+    operands: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Position:
+    """target = an index as an int64 scalar."""
+
+    target: Scalar
+    index: Index
+
+
+@dataclass(frozen=True)
+class Load:
+    """target = buffer[index], or `lanes` neighbours from there."""
+
+    target: Scalar
+    buffer: Buffer
+    index: Index
+
+
+@dataclass(frozen=True)
+class Store:
+    """buffer[index] = value; lanes go to neighbours; where `mask` (bool lanes) is false nothing is written."""
+
+    buffer: Buffer
+    index: Index
+    value: Scalar
+    mask: Scalar | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Variable:
+    """A mutable scalar."""
+
+    number: int
+    dtype: np.dtype
+    lanes: int = 1
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Declare:
+    """Bring `variable` into being with its first value."""
+
+    variable: Variable
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class Assign:
+    """variable = value."""
+
+    variable: Variable
+    value: Scalar
+
+
+@dataclass(frozen=True)
+class Get:
+    """target = the present value of `variable`."""
+
+    target: Scalar
+    variable: Variable
+
+
+@dataclass(frozen=True)
+class Loop:
+    """For counter from start up to stop (exclusive) by step. `parallel` iterations are independent and may run in blocks of
+    `block` iterations on any thread; `lanes` > 1 says that so many neighbouring iterations may run in lockstep."""
+
+    counter: Scalar
+    start: Index
+    stop: Index
+    step: int
+    body: Block
+    lanes: int = 1
+    parallel: bool = False
+    block: int = 0
+
+
+@dataclass(frozen=True)
+class If:
+    """Run `then` where the condition holds, `otherwise` where it does not."""
+
+    condition: Scalar
+    then: Block
+    otherwise: Block
+
+
+@dataclass(frozen=True)
+class While:
+    """Run `test`, then, while `condition` (made by `test`) holds, `body` and `test` again."""
+
+    test: Block
+    condition: Scalar
+    body: Block
+
+
+@dataclass(frozen=True)
+class Local:
+    """A small array that lives as long as the function; its content is undefined at first."""
+
+    buffer: Buffer
+
+
+@dataclass(frozen=True)
+class Invoke:
+    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64."""
+
+    function: Function
+    buffers: tuple[tuple[Buffer, Index], ...]
+    numbers: tuple[Index, ...] = ()
+
+
+@dataclass(frozen=True)
+class External:
+    """Call a symbol of a library (large linear algebra)."""
+
+    symbol: str
+    library: str
+    buffers: tuple[tuple[Buffer, Index], ...]
+    numbers: tuple[Index, ...]
+    needs_gil: bool = False
+    thread_safe: bool = True
+    exportable: bool = False
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Where `condition` holds, note the failure (the first one stays) and go on."""
+
+    condition: Scalar
+    code: int
+    node: int
+    index: Index
+
+
+@dataclass(frozen=True)
+class Comment:
+    """A remark for the reader of the emitted source."""
+
+    text: str
+
+
+Statement = (
+    Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Comment
+)
+
+
+@dataclass
+class Block:
+    """Statements in order."""
+
+    statements: list[Statement] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Function:
+    """An internal function: pointers and int64 numbers in, nothing out."""
+
+    name: str
+    buffers: tuple[Buffer, ...]
+    numbers: tuple[Scalar, ...]
+    body: Block
+    title: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Unit:
+    """All functions of one graph. `forward` and `backward` list the functions that each stage runs, in order.
+
+    `arguments` are the buffers of the pointer table in order (inputs, constants, outputs); `workspace` is the number of bytes
+    the caller supplies, of which the first `residual` ones carry values from forward to backward.
+    """
+
+    name: str
+    arguments: tuple[Buffer, ...]
+    forward: tuple[Invoke, ...]
+    backward: tuple[Invoke, ...] | None
+    workspace: int
+    residual: int
+    functions: tuple[Function, ...]
+
+
+def walk(block: Block) -> Iterator[Statement]:
+    """Yield every statement of `block` and of the blocks inside it."""
+    for statement in block.statements:
+        yield statement
+        for inner in children(statement):
+            yield from walk(inner)
+
+
+def children(statement: Statement) -> tuple[Block, ...]:
+    """Return the blocks that `statement` holds."""
+    match statement:
+        case Loop(body=body):
+            return (body,)
+        case If(then=then, otherwise=otherwise):
+            return (then, otherwise)
+        case While(test=test, body=body):
+            return (test, body)
+        case _:
+            return ()
+
+
+FAILURES = {1: "an integer raised to a negative integer power"}
+"""What the failure codes of `Fail` mean."""

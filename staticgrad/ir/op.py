@@ -1,0 +1,106 @@
+"""What an operation is: the base class whose subclasses, one per op, hold all that is known of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
+
+import numpy as np
+
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import Aval
+
+if TYPE_CHECKING:
+    from staticgrad.ir.builder import Builder, Index, Scalar
+    from staticgrad.ir.graph import Graph
+    from staticgrad.ir.node import Value
+
+    Read = Callable[[int, tuple[Index, ...]], Scalar]
+
+REGISTRY: dict[str, type[Op]] = {}
+"""Every op class by name; filled by the `@op` decorator."""
+
+OpClass = TypeVar("OpClass", bound="type[Op]")
+
+
+class Op:
+    """An operation on arrays; its dataclass fields are its static parameters.
+
+    A subclass states, in one place, its shape rule (`infer`), its meaning (`numpy`), its derivatives (`jvp`, `vjp`), its
+    batching rule (`batch`) and how the code generator treats it (`kind` and `element`).
+    An op of several outputs gets and gives tuples where others have single values.
+    """
+
+    name: ClassVar[str] = ""
+    outputs: ClassVar[int] = 1
+    kind: ClassVar[str] = "opaque"
+    """How it is scheduled: `map` (element by element), `view` (an index transformation), `reduce`, `contract`, `assemble`
+    (pieces written into one buffer), `alias` (the same bytes), or `leaf`."""
+    linear: ClassVar[bool] = False
+    """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
+    cost: ClassVar[int] = 1
+    """Rough price of one element in scalar instructions; decides what is worth saving for the backward pass."""
+
+    def infer(self, *avals: Aval) -> Aval | tuple[Aval, ...]:
+        """Return the aval(s) of the output(s)."""
+        raise VerificationError(f"{self.name} has no shape rule")
+
+    def numpy(self, *arrays: np.ndarray) -> Any:
+        """Return the result for NumPy arrays: the specification."""
+        raise VerificationError(f"{self.name} has no meaning in NumPy")
+
+    def jvp(self, tangents: Sequence[Value | None], y: Any, *operands: Value) -> Any:
+        """Return the tangent(s) of the output(s); None stands for zero."""
+        raise VerificationError(f"{self.name} has no forward derivative")
+
+    def vjp(self, g: Any, y: Any, *operands: Value) -> tuple[Value | None, ...]:
+        """Return one cotangent per operand; None stands for zero."""
+        raise VerificationError(f"{self.name} has no reverse derivative")
+
+    def batch(self, size: int, batched: Sequence[bool], *operands: Value) -> Any:
+        """Return the output(s) for operands that carry a batch axis in front where `batched` says so."""
+        raise VerificationError(f"{self.name} has no batching rule")
+
+    def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
+        """Emit the computation of one element of the output (kinds `map` and `view`)."""
+        raise VerificationError(f"{self.name} has no lowering")
+
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        """The graphs this op holds."""
+        return ()
+
+    def signature(self) -> str:
+        """Return the op's name with its parameters: equal text means equal op."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        inner = ", ".join(f"{f.name}={_parameter_text(getattr(self, f.name))}" for f in fields)
+        return f"{self.name}({inner})" if inner else self.name
+
+
+def _parameter_text(value: object) -> str:
+    if isinstance(value, np.dtype):
+        return value.name
+    digest = getattr(value, "digest", None)
+    return digest if isinstance(digest, str) else repr(value)
+
+
+@dataclass_transform(frozen_default=True)
+def op(cls: OpClass) -> OpClass:
+    """Make `cls` a frozen dataclass and register it under its lower-case name."""
+    made = dataclasses.dataclass(frozen=True)(cls)
+    if not made.__dict__.get("name"):
+        made.name = _snake(cls.__name__)
+    return register(made)
+
+
+def register(cls: OpClass) -> OpClass:
+    """Enter `cls` into the registry; a second op of the same name is a defect."""
+    if cls.name in REGISTRY:
+        raise VerificationError(f"two ops are called {cls.name!r}")
+    REGISTRY[cls.name] = cls
+    return cls
+
+
+def _snake(name: str) -> str:
+    return "".join(("_" + c.lower()) if c.isupper() and i else c.lower() for i, c in enumerate(name))

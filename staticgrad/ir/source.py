@@ -1,0 +1,60 @@
+"""Where in the user's code a node comes from."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from types import FrameType
+
+import numpy as np
+
+_OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_KERNELS = os.path.join(os.path.dirname(os.path.dirname(_OWN)), "kernels") + os.sep
+_NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+_STANDARD = (sysconfig.get_paths()["stdlib"] + os.sep, "<frozen")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLine:
+    """A line of the user's program."""
+
+    file: str
+    line: int
+    function: str
+
+    @property
+    def text(self) -> str:
+        """The line itself, stripped; empty when the source is not at hand."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        return f"{os.path.basename(self.file)}:{self.line}"
+
+    def describe(self) -> str:
+        """Return `file:line, in function` and the line's text below it, for error messages."""
+        text = self.text
+        return f"{self.file}:{self.line}, in {self.function}" + (f"\n    {text}" if text else "")
+
+
+def _foreign(file: str) -> bool:
+    return not file.startswith((_OWN, _KERNELS, _NUMPY)) and not (file.startswith(_STANDARD) and "site-packages" not in file)
+
+
+def user_line() -> SourceLine | None:
+    """Return the innermost line that belongs neither to staticgrad nor to NumPy nor to the standard library."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if _foreign(code.co_filename):
+            return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
+        frame = frame.f_back
+    return None
+
+
+def at_user_line(message: str, line: SourceLine | None = None) -> str:
+    """Return `message` with the user's line below it."""
+    line = line or user_line()
+    return message if line is None else f"{message}\n  at {line.describe()}"

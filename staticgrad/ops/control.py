@@ -1,0 +1,103 @@
+"""Operations on whole computations: calls of sub-graphs and marks that transforms and passes read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import Aval
+from staticgrad.ir.builder import Builder, Scalar
+from staticgrad.ir.graph import Graph, inline
+from staticgrad.ir.interp import interpret
+from staticgrad.ir.node import Value, apply, apply_all
+from staticgrad.ir.op import Op, op
+from staticgrad.ops.elementwise import Elementwise
+
+
+@op
+class StopGradient(Elementwise):
+    """x itself, constant to every derivative; removed after differentiation."""
+
+    derivatives = (None,)
+
+    def numpy(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+    def scalar(self, b: Builder, *x: Scalar) -> Scalar:
+        return x[0]
+
+
+def stop_gradient(x: Value) -> Value:
+    """Return x as a constant to every derivative."""
+    return apply(StopGradient(), x)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Derivatives given by hand for a sub-graph: functions on values with the signatures of `Op.jvp` and `Op.vjp`.
+
+    `name` and `key` tell two sets of rules apart, as the functions themselves cannot be hashed by content.
+    """
+
+    name: str
+    key: str = ""
+    jvp: Callable[..., Any] | None = None
+    vjp: Callable[..., Any] | None = None
+    inline: bool = True
+
+    def __repr__(self) -> str:
+        return f"{self.name}:{self.key}"
+
+
+@dataclass(frozen=True)
+class Call(Op):
+    """A sub-graph as one node, so that rules and marks can hold on to it; without rules it is inlined before differentiation.
+
+    What the sub-graph's function closed over stands among its operands.
+    """
+
+    graph: Graph
+    rules: Rules | None = None
+    name = "call"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Call) and self.graph.digest == other.graph.digest and self.rules == other.rules
+
+    def __hash__(self) -> int:
+        return hash((self.graph.digest, self.rules))
+
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        return (self.graph,)
+
+    def infer(self, *avals: Aval) -> tuple[Aval, ...]:
+        expected = tuple(value.aval for value in self.graph.inputs)
+        if expected != avals:
+            raise VerificationError(f"call of {self.graph.name}: operands {avals}, parameters {expected}")
+        return tuple(value.aval for value in self.graph.outputs)
+
+    def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(interpret(self.graph, arrays))
+
+    def jvp(self, tangents: Sequence[Value | None], y: Any, *x: Value) -> Any:
+        if self.rules is None or self.rules.jvp is None:
+            raise VerificationError(f"call of {self.graph.name} without a tangent rule was not inlined")
+        return self.rules.jvp(tangents, y, *x)
+
+    def vjp(self, g: Any, y: Any, *x: Value) -> tuple[Value | None, ...]:
+        if self.rules is None or self.rules.vjp is None:
+            raise VerificationError(f"call of {self.graph.name} without a cotangent rule was not inlined")
+        return tuple(self.rules.vjp(g, y, *x))
+
+    def inlined(self, *x: Value) -> tuple[Value, ...]:
+        """Return the outputs as the sub-graph's own nodes."""
+        return inline(self.graph, x)
+
+
+def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ...]:
+    """Return the outputs of `graph` as one node."""
+    return apply_all(Call(graph, rules), *x)

@@ -1,0 +1,1 @@
+"""Compiling, caching and running: the only package that imports numba and llvmlite."""

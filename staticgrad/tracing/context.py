@@ -1,0 +1,61 @@
+"""Which traces are under way: a stack a thread."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+
+from staticgrad.errors import LeakedTracerError
+from staticgrad.ir.source import at_user_line
+
+
+class Trace:
+    """The recording of one function; its tracers die with it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = False
+
+    def __enter__(self) -> Trace:
+        self.alive = True
+        _stack.traces.append(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.alive = False
+        _stack.traces.remove(self)
+
+
+class _Stack(threading.local):
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+
+
+_stack = _Stack()
+
+
+def tracing() -> bool:
+    """Return whether this thread records a function right now."""
+    return bool(_stack.traces)
+
+
+def current_trace() -> Trace:
+    """Return the innermost trace of this thread."""
+    if not _stack.traces:
+        raise LeakedTracerError(
+            at_user_line("a traced array is used outside of the function that was traced; return it from that function instead")
+        )
+    return _stack.traces[-1]
+
+
+def check_usable(trace: Trace) -> None:
+    """Raise unless `trace` is under way in this thread."""
+    if trace in _stack.traces:
+        return
+    where = "in another thread" if trace.alive else "after its tracing ended"
+    raise LeakedTracerError(
+        at_user_line(
+            f"an array traced by {trace.name!r} is used {where}: it stands for a value that only exists while that function runs. "
+            "Return it from the function instead of storing it in a global, an attribute or a list"
+        )
+    )

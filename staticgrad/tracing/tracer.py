@@ -1,0 +1,271 @@
+"""Tracers: what stands for an array while a function is recorded.
+
+A tracer is a handle on a storage. The storage's value changes when it is written; views hold the storage and the path to their
+part, so a write through any of them reaches all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+
+from staticgrad.errors import DTypeError, ReadOnlyError, TraceError, UnsupportedError
+from staticgrad.ir.aval import Aval, Shape
+from staticgrad.ir.node import Value
+from staticgrad.ir.source import at_user_line
+from staticgrad.tracing.context import Trace, check_usable, current_trace
+from staticgrad.tracing.lift import checked_broadcast, convert, lift
+from staticgrad.tracing.views import TransposeView, View, parse_index
+
+
+class Storage:
+    """The present value of an array and who may write it."""
+
+    __slots__ = ("read_only", "trace", "value", "version")
+
+    def __init__(self, value: Value, trace: Trace, read_only: str = "") -> None:
+        self.value = value
+        self.trace = trace
+        self.read_only = read_only
+        self.version = 0
+
+    def check_writable(self) -> None:
+        """Raise `ReadOnlyError` unless this storage may be written now."""
+        check_usable(self.trace)
+        if self.read_only:
+            raise ReadOnlyError(
+                at_user_line(
+                    f"{self.read_only} cannot be written in place: a traced function may not change what it was given. "
+                    "Work on a copy, x = x.copy(), and return it"
+                )
+            )
+        if self.trace is not current_trace():
+            raise ReadOnlyError(
+                at_user_line(f"an array of {self.trace.name!r} cannot be written inside of {current_trace().name!r}: return the new value")
+            )
+
+
+class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
+    """Stands for an array of known shape and dtype while a function is traced."""
+
+    __slots__ = ("_known", "_storage", "_version", "_views")
+    __array_priority__ = 1000
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, storage: Storage, views: tuple[View, ...] = ()) -> None:
+        self._storage = storage
+        self._views = views
+        self._version = -1
+        self._known: Value | None = None
+
+    # ---- what it stands for
+
+    @property
+    def value(self) -> Value:
+        """The value of the graph that this array has now."""
+        storage = self._storage
+        check_usable(storage.trace)
+        if self._known is None or self._version != storage.version:
+            value = storage.value
+            for view in self._views:
+                value = view.read(value)
+            self._known, self._version = value, storage.version
+        return self._known
+
+    @property
+    def aval(self) -> Aval:
+        """Shape and dtype."""
+        return self.value.aval
+
+    @property
+    def shape(self) -> Shape:
+        """The lengths of the axes."""
+        return self.value.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype."""
+        return self.value.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.value.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.value.aval.size
+
+    @property
+    def itemsize(self) -> int:
+        """The number of bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """The number of bytes of all elements."""
+        return self.value.aval.nbytes
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TraceError(at_user_line("len() of a traced array without axes"))
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        if not self._storage.trace.alive:
+            return f"Tracer<dead, of {self._storage.trace.name}>"
+        return f"Tracer<{self.dtype}[{','.join(map(str, self.shape))}]>"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    # ---- what it cannot give
+
+    def _needs_value(self, what: str, way_out: str) -> NoReturn:
+        raise TraceError(
+            at_user_line(f"{what} needs the value of a traced array ({self.value.aval}), which is not known while tracing; {way_out}")
+        )
+
+    def __bool__(self) -> bool:
+        self._needs_value("a Python `if`, `while`, `and`, `or`, `not` or `bool()`", "use np.where, sg.cond or sg.while_loop")
+
+    def __float__(self) -> float:
+        self._needs_value("float()", "keep it an array, or call the function without tracing")
+
+    def __int__(self) -> int:
+        self._needs_value("int()", "use .astype(int), or pass it as a static argument (static_argnames)")
+
+    def __complex__(self) -> complex:
+        self._needs_value("complex()", "keep it an array")
+
+    def __index__(self) -> int:
+        self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        self._needs_value(
+            "converting to a real NumPy array (np.asarray, np.array, or writing it into one)",
+            "use staticgrad.numpy (snp.array, snp.stack) to build arrays of traced values, and write into snp.zeros(...), "
+            "np.zeros_like(x) or x.copy()",
+        )
+
+    def item(self, *index: int) -> NoReturn:
+        """Raise: there is no value yet."""
+        self._needs_value(".item()", "keep it an array, or return it from the function")
+
+    def tolist(self) -> NoReturn:
+        """Raise: there is no value yet."""
+        self._needs_value(".tolist()", "return it from the function")
+
+    def tobytes(self, *_: object) -> NoReturn:
+        """Raise: there is no value yet."""
+        self._needs_value(".tobytes()", "return it from the function")
+
+    # ---- NumPy's protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        from staticgrad.tracing.ufuncs import apply_ufunc
+
+        return apply_ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(
+        self, function: Callable[..., Any], types: tuple[type, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        from staticgrad.tracing.functions import call_numpy_function
+
+        return call_numpy_function(function, args, dict(kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        from staticgrad.tracing.functions import array_method
+
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return array_method(self, name)
+
+    # ---- reading and writing parts
+
+    def view(self, view: View) -> Tracer:
+        """Return a tracer of a part of the same storage."""
+        return Tracer(self._storage, (*self._views, view))
+
+    def __getitem__(self, index: Any) -> Tracer:
+        view, scalar = parse_index(index, self.shape)
+        return tracer_of(view.read(self.value)) if scalar else self.view(view)
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        view, _ = parse_index(index, self.shape)
+        part = self.view(view)
+        part.assign(lift(new), "assignment to an index")
+
+    def assign(self, new: Value, operation: str) -> None:
+        """Write `new`, cast and broadcast, into the part of the storage that this tracer shows."""
+        self._storage.check_writable()
+        if new.dtype.kind == "f" and self.dtype.kind == "b":
+            raise DTypeError(at_user_line(f"{operation}: {new.aval} into {self.aval}"))
+        new = checked_broadcast(convert(new, self.dtype), self.shape, operation)
+        bases = [self._storage.value]
+        for view in self._views[:-1]:
+            bases.append(view.read(bases[-1]))
+        for base, view in zip(reversed(bases), reversed(self._views), strict=False):
+            new = view.write(base, new)
+        self._storage.value = new
+        self._storage.version += 1
+
+    def __iter__(self) -> Iterator[Tracer]:
+        if not self.shape:
+            raise TraceError(at_user_line("a traced array without axes cannot be iterated over"))
+        return (self[k] for k in range(self.shape[0]))
+
+    @property
+    def T(self) -> Tracer:
+        """The transpose, a view."""
+        return self.view(TransposeView(tuple(reversed(range(self.ndim)))))
+
+    @property
+    def mT(self) -> Tracer:
+        """The transpose of the last two axes, a view."""
+        if self.ndim < 2:
+            raise UnsupportedError(at_user_line(f".mT needs at least two axes, {self.aval} has {self.ndim}"))
+        order = (*range(self.ndim - 2), self.ndim - 1, self.ndim - 2)
+        return self.view(TransposeView(order))
+
+    @property
+    def real(self) -> Tracer:
+        """The real part: the array itself."""
+        return self
+
+    @property
+    def flat(self) -> NoReturn:
+        """Raise: use ravel()."""
+        raise UnsupportedError(at_user_line(".flat of a traced array is not supported; use .ravel()"))
+
+
+def _in_place(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
+    """Return the in-place operator: NumPy writes arrays through, scalars are bound anew."""
+
+    def operate(self: Tracer, other: Any) -> Any:
+        return ufunc(self, other, out=(self,)) if self.shape else ufunc(self, other)
+
+    return operate
+
+
+for _name, _ufunc in {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "floordiv": np.floor_divide, "mod": np.remainder,
+    "pow": np.power, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "matmul": np.matmul,
+    "lshift": np.left_shift, "rshift": np.right_shift,
+}.items():  # fmt: skip
+    setattr(Tracer, f"__i{_name}__", _in_place(_ufunc))
+
+
+def tracer_of(value: Value) -> Tracer:
+    """Return a tracer of a new storage that holds `value`."""
+    return Tracer(Storage(value, current_trace()))
+
+
+def argument_tracer(value: Value, trace: Trace, label: str) -> Tracer:
+    """Return the tracer of an argument, which cannot be written."""
+    return Tracer(Storage(value, trace, f"argument {label!r}"))

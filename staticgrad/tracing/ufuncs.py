@@ -1,0 +1,125 @@
+"""NumPy's universal functions on tracers: dtypes are NumPy's own resolution, broadcasts and casts become nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import ArgumentError, DTypeError, UnsupportedError
+from staticgrad.ir.aval import BOOL, DTYPES
+from staticgrad.ir.node import Value, constant_array, full
+from staticgrad.ir.source import at_user_line
+from staticgrad.ops import elementwise as e
+from staticgrad.tracing.lift import convert, is_python_scalar, lift, together, weak_type
+from staticgrad.tracing.tracer import Tracer, tracer_of
+
+MAX_REPEATED = 64
+"""Whole exponents up to this size mean repeated multiplication."""
+
+
+def _square(x: Value) -> Value:
+    return e.multiply(x, x)
+
+
+UFUNCS: dict[np.ufunc, Callable[..., Value]] = {
+    np.add: e.add, np.subtract: e.subtract, np.multiply: e.multiply, np.divide: e.divide, np.negative: e.negative,
+    np.positive: lambda x: x, np.absolute: e.absolute, np.fabs: e.absolute, np.sign: e.sign, np.floor: e.floor, np.sqrt: e.sqrt,
+    np.square: _square, np.power: e.power, np.float_power: e.power, np.maximum: e.maximum, np.minimum: e.minimum,
+    np.exp: e.exp, np.expm1: e.expm1, np.log: e.log, np.log1p: e.log1p, np.sin: e.sin, np.cos: e.cos, np.tanh: e.tanh,
+    np.less: e.less, np.less_equal: e.less_equal, np.greater: e.greater, np.greater_equal: e.greater_equal,
+    np.equal: e.equal, np.not_equal: e.not_equal,
+    np.logical_and: e.logical_and, np.logical_or: e.logical_or, np.logical_xor: e.logical_xor, np.logical_not: e.logical_not,
+    np.bitwise_and: e.bitwise_and, np.bitwise_or: e.bitwise_or, np.bitwise_xor: e.bitwise_xor, np.invert: e.invert,
+    np.isnan: e.isnan, np.isinf: e.isinf, np.isfinite: e.isfinite, np.conjugate: lambda x: x,
+}  # fmt: skip
+"""The universal functions that exist, with the op each becomes."""
+
+ON_BOOL = {np.logical_and, np.logical_or, np.logical_xor, np.logical_not}
+OF_NOTHING_BUT_FLOATS = {np.isnan: False, np.isinf: False, np.isfinite: True}
+IDENTITY_ON_INTEGERS = {np.floor, np.conjugate, np.positive}
+
+
+def ufunc_dtypes(ufunc: np.ufunc, values: list[Value]) -> tuple[np.dtype, ...]:
+    """Return the dtypes of operands and result by NumPy's own resolution (NEP 50)."""
+    try:
+        found = ufunc.resolve_dtypes((*map(weak_type, values), None))
+    except TypeError as error:
+        listed = ", ".join(str(v.aval) for v in values)
+        raise DTypeError(at_user_line(f"np.{ufunc.__name__} is not defined for {listed}")) from error
+    if any(dtype.name not in DTYPES for dtype in found):
+        listed = ", ".join(str(v.aval) for v in values)
+        raise DTypeError(
+            at_user_line(f"np.{ufunc.__name__} of {listed} gives {found[-1]}, which is not supported: use .astype(np.float32) first")
+        )
+    return tuple(found)
+
+
+def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value:
+    """Return the value of `ufunc` for tracers, arrays and numbers."""
+    values = [lift(x) for x in inputs]
+    if ufunc is np.power and (short := _whole_power(values, inputs[1])) is not None:
+        return short
+    dtypes = ufunc_dtypes(ufunc, values)
+    if dtype is not None:
+        dtypes = (*(np.dtype(dtype),) * len(values), np.dtype(dtype))
+    if ufunc in OF_NOTHING_BUT_FLOATS and values[0].dtype.kind != "f":
+        return full(values[0].shape, OF_NOTHING_BUT_FLOATS[ufunc], BOOL)
+    if ufunc in IDENTITY_ON_INTEGERS and values[0].dtype.kind in "biu":
+        return values[0]
+    operands = [convert(v, BOOL) if ufunc in ON_BOOL else convert(v, d) for v, d in zip(values, dtypes, strict=False)]
+    return UFUNCS[ufunc](*together(operands, f"np.{ufunc.__name__}"))
+
+
+def _whole_power(values: list[Value], exponent: Any) -> Value | None:
+    """Return x**n by repeated multiplication where n is a small whole number known now."""
+    x, p = values
+    known = constant_array(p)
+    if known is None or known.ndim != 0 or known.dtype.kind not in "iuf" or x.dtype.kind not in "iuf":
+        return None
+    n = float(known)
+    if n == 0.5 and x.dtype.kind == "f" and is_python_scalar(exponent):
+        return e.sqrt(x)
+    if n != int(n if np.isfinite(n) else 0.5) or abs(n) > MAX_REPEATED or (n < 0 and (x.dtype.kind != "f" and known.dtype.kind != "f")):
+        return None
+    dtype = ufunc_dtypes(np.power, values)[0]
+    return e.integer_power(convert(x, dtype), int(n))
+
+
+def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Return what `ufunc.method(*inputs, **options)` gives on tracers."""
+    from staticgrad.tracing.functions import ufunc_method
+
+    out = options.pop("out", None)
+    if method != "__call__" or ufunc not in UFUNCS:
+        return ufunc_method(ufunc, method, inputs, options, out)
+    where = options.pop("where", True)
+    dtype = options.pop("dtype", None)
+    options.pop("casting", None)
+    options.pop("order", None)
+    options.pop("subok", None)
+    if options:
+        raise UnsupportedError(at_user_line(f"np.{ufunc.__name__}: keyword {next(iter(options))!r} is not supported on traced arrays"))
+    result = elementwise_value(ufunc, *inputs, dtype=dtype)
+    target = out[0] if isinstance(out, tuple) else out
+    if where is not True:
+        if target is None:
+            raise ArgumentError(at_user_line(f"np.{ufunc.__name__}: where= without out= leaves undefined elements; use np.where"))
+        mask, new, old = together([convert(lift(where), BOOL), result, lift(target)], f"np.{ufunc.__name__}")
+        result = e.where(mask, convert(new, old.dtype), old)
+    return tracer_of(result) if target is None else write_out(ufunc.__name__, target, result)
+
+
+def write_out(name: str, target: Any, result: Value) -> Any:
+    """Write `result` into `target` (an `out=` argument) and return it."""
+    if not isinstance(target, Tracer):
+        raise ArgumentError(
+            at_user_line(f"np.{name}: out= is a real NumPy array and cannot hold a traced value; use snp.zeros(...) or x.copy() for it")
+        )
+    if not np.can_cast(result.dtype, target.dtype, "same_kind"):
+        raise DTypeError(at_user_line(f"np.{name}: cannot cast the result from {result.dtype} to {target.dtype} with casting rule 'same_kind'"))
+    if np.broadcast_shapes(result.shape, target.shape) != target.shape:
+        raise ArgumentError(at_user_line(f"np.{name}: the result {result.aval} does not fit out= of shape {target.shape}"))
+    target.assign(result, f"np.{name} with out=")
+    return target

@@ -56,6 +56,14 @@ class UnsupportedError(StaticgradError, TypeError):
     """A NumPy function, a method or a keyword that staticgrad does not have."""
 
 
+class MissingAttributeError(StaticgradError, AttributeError):
+    """An attribute that neither NumPy nor staticgrad has."""
+
+
+class UnsupportedAttributeError(UnsupportedError, AttributeError):
+    """An attribute that NumPy's arrays or its namespace have and staticgrad does not; `hasattr` answers False."""
+
+
 class DependencyError(StaticgradError, ImportError):
     """An optional package is missing; the message names the extra that installs it."""
 

@@ -1,19 +1,16 @@
-"""Loop IR as Python text: names, literals, expressions and statements, shared by the printers that write Python.
+"""Loop IR as Python statements, shared by the printers that write Python.
 
-An instruction that is used once becomes part of the expression that uses it; everything else gets a name.
+An instruction that is used once becomes part of the expression that uses it; everything else gets a name:
+`t1 = load x; t2 = mul t1, 2; store y, t2` -> `y[i] = x[i] * 2.0`.
 """
 
 from __future__ import annotations
 
-import builtins
-import keyword
-import math
-import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import numpy as np
 
+from staticgrad.codegen.python_values import FLOAT64, NOT, OPERATORS, Names, Text, Values, dtype_name, identifier
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import (
     Assign,
@@ -45,23 +42,7 @@ from staticgrad.ir.loops import (
 WIDTH = 100
 """The longest line that a folded expression may make."""
 
-INT64, FLOAT64, BOOL = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
-
-# Binding strength of Python's operators.
-NOT, COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(1, 11)
-
-OPERATORS: dict[str, tuple[str, int]] = {
-    "add": ("+", SUM), "sub": ("-", SUM), "mul": ("*", PRODUCT), "div": ("/", PRODUCT),
-    "lt": ("<", COMPARE), "le": ("<=", COMPARE), "eq": ("==", COMPARE), "ne": ("!=", COMPARE),
-    "and": ("&", AND), "or": ("|", OR), "xor": ("^", XOR), "shl": ("<<", SHIFT), "shr": (">>", SHIFT),
-}  # fmt: skip
-
-CALLS: dict[str, str] = {
-    "fma": "fma", "min": "minimum", "max": "maximum", "sqrt": "sqrt", "floor": "floor", "rint": "rint", "trunc": "trunc",
-    "quotient": "quotient", "remainder": "remainder", "mulhi": "mulhi", "select": "select",
-    "shl": "shift_left", "shr": "shift_right", "extract": "extract",
-}  # fmt: skip
-"""Instructions that are calls of the vocabulary."""
+COUNTERS = "ijklmnpq"
 
 NOUNS: dict[str, str] = {
     "add": "total", "sub": "difference", "mul": "product", "div": "ratio", "neg": "negative", "abs": "magnitude", "fma": "fused",
@@ -72,338 +53,157 @@ NOUNS: dict[str, str] = {
 }  # fmt: skip
 """What the result of an instruction is called."""
 
-COUNTERS = "ijklmnpq"
 
-
-@dataclass(frozen=True)
-class Text:
-    """An expression: its text, how strongly it binds, and what must not change before it is evaluated."""
-
-    text: str
-    strength: int = ATOM
-    reads_memory: bool = False
-    variables: frozenset[int] = frozenset()
-    loose: bool = False  # a plain `int` when Python runs the text: it would not wrap around
-
-    def within(self, strength: int) -> str:
-        """Return the text as an operand of an operator of `strength`."""
-        return self.text if self.strength >= strength else f"({self.text})"
-
-
-def identifier(text: str) -> str:
-    """Return `text` as a Python identifier: "h.1" -> "h_1"."""
-    name = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_") or "value"
-    return f"v{name}" if name[0].isdigit() else name
-
-
-@dataclass
-class Names:
-    """Hands out names that are neither taken nor mean something in Python."""
-
-    taken: set[str] = field(default_factory=set)
-
-    def free(self, name: str) -> bool:
-        """Return whether `name` may still be given."""
-        return not (name in self.taken or keyword.iskeyword(name) or keyword.issoftkeyword(name) or hasattr(builtins, name))
-
-    def unique(self, wish: str, start: int | None = None) -> str:
-        """Return `wish`, or `wish` with the first free number (at once where `start` is given)."""
-        wish = identifier(wish)
-        if start is None and self.free(wish):
-            name = wish
-        else:
-            stem = f"{wish}_" if wish[-1].isdigit() else wish
-            number = 2 if start is None else start
-            while not self.free(name := f"{stem}{number}"):
-                number += 1
-        self.taken.add(name)
-        return name
-
-
-def dtype_name(dtype: np.dtype) -> str:
-    """Return the dtype as it is written in source: np.float32."""
-    return f"np.{dtype.name}" if dtype != BOOL else "np.bool_"
-
-
-def literal_text(value: np.generic, typed: bool = False) -> Text:
-    """Return a literal: float64, int64 and bool plainly unless `typed`, others as np.float32(0.5)."""
-    dtype = value.dtype
-    if dtype == BOOL:
-        return Text(str(bool(value)))
-    if dtype.kind == "f":
-        if math.isnan(value):
-            plain = "np.nan"
-        elif math.isinf(value):
-            plain = "np.inf" if value > 0 else "-np.inf"
-        else:
-            plain = str(value)
-    else:
-        plain = str(int(value))
-    if dtype == INT64 and int(value) == np.iinfo(np.int64).min:
-        typed = True  # -9223372036854775808 is an operator and an operand that does not fit
-    if dtype in (INT64, FLOAT64) and not typed:
-        return Text(plain, UNARY if plain.startswith("-") else ATOM, loose=dtype == INT64)
-    return Text(f"{dtype_name(dtype)}({plain})")
-
-
-def can_fail(function: Function) -> bool:
+def can_fail(function: Function, known: dict[Function, bool] | None = None) -> bool:
     """Return whether `function`, or one that it calls, can note a failure."""
-    return any(
-        isinstance(statement, Fail) or (isinstance(statement, Invoke) and can_fail(statement.function))
-        for statement in walk(function.body)
-    )
-
-
-def index_scalars(index: Index) -> Iterable[Scalar]:
-    """Return the scalars that `index` is made of."""
-    return (scalar for scalar, _ in index.terms)
+    known = {} if known is None else known
+    if function not in known:
+        known[function] = any(
+            isinstance(statement, Fail) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
+            for statement in walk(function.body)
+        )
+    return known[function]
 
 
 def operands(statement: Statement) -> tuple[Scalar, ...]:
     """Return the scalars that `statement` itself reads, blocks inside it left out."""
+    indices: list[Index] = []
+    values: list[Scalar] = []
     match statement:
-        case Let(operands=values):
-            return values
+        case Let():
+            return statement.operands
         case Position(index=index) | Load(index=index):
-            return tuple(index_scalars(index))
+            indices = [index]
         case Store(index=index, value=value, mask=mask):
-            return (*index_scalars(index), value, *(() if mask is None else (mask,)))
+            indices, values = [index], [value, *([] if mask is None else [mask])]
         case Declare(value=value) | Assign(value=value):
-            return (value,)
+            values = [value]
         case Loop(start=start, stop=stop):
-            return (*index_scalars(start), *index_scalars(stop))
+            indices = [start, stop]
         case If(condition=condition) | While(condition=condition):
-            return (condition,)
+            values = [condition]
         case Fail(condition=condition, index=index):
-            return (condition, *index_scalars(index))
-        case Invoke(buffers=buffers, numbers=numbers) | External(buffers=buffers, numbers=numbers):
-            positions = [index for _, index in buffers]
-            return tuple(scalar for index in [*positions, *numbers] for scalar in index_scalars(index))
-        case _:
-            return ()
+            indices, values = [index], [condition]
+        case Invoke(buffers=buffers, numbers=numbers):
+            indices = [*(index for _, index in buffers), *numbers]
+    return (*(scalar for index in indices for scalar, _ in index.terms), *values)
 
 
 def wrapped(items: list[str], before: str, after: str, indent: str) -> list[str]:
-    """Return `before` + the items with commas + `after`, over several lines where one is too long."""
+    """Return `before`, the items with commas and `after`, over several lines where one would be too long."""
     line = indent + before + ", ".join(items) + after
     if len(line) <= WIDTH or len(items) < 2:
         return [line]
-    lines, inner = [indent + before], indent + "    "
-    row = inner
+    lines, row = [indent + before], ""
     for position, item in enumerate(items):
         piece = item + ("," if position < len(items) - 1 else "")
-        if row != inner and len(row) + len(piece) + 1 > WIDTH:
-            lines.append(row)
-            row = inner
-        row += piece if row == inner else f" {piece}"
-    return [*lines, row, indent + after]
+        if row and len(indent) + 4 + len(row) + 1 + len(piece) > WIDTH:
+            lines.append(f"{indent}    {row}")
+            row = piece
+        else:
+            row = f"{row} {piece}" if row else piece
+    return [*lines, f"{indent}    {row}", indent + after]
 
 
-class FunctionText:
-    """Prints the body of one function; subclasses say how a target writes loops and calls."""
+class FunctionText(Values):
+    """The text of one function's body."""
 
-    def __init__(self, names: Names, functions: dict[Function, str], note: Callable[[str], str]) -> None:
+    def __init__(self, function: Function, names: Names, calls: dict[Function, str], note: Callable[[str], str]) -> None:
+        super().__init__(note)
         self.names = names
-        self.functions = functions
-        self.note = note  # notes that a vocabulary name is used, and returns it
+        self.calls = calls  # what the internal functions are called
         self.lines: list[str] = []
-        self.level = 1
         self.buffers: dict[Buffer, str] = {}
-        self.scalars: dict[Scalar, Text] = {}
         self.variables: dict[Variable, str] = {}
-        self.pending: dict[Scalar, Text] = {}  # to be folded into the one statement that reads them
-        self.hints: dict[Scalar, str] = {}
-        self.counters: list[str] = []
-        self.uses: dict[Scalar, int] = {}
+        self._level = 1
+        self._counters: list[str] = []  # of the loops that are open
+        self._counter_names: set[str] = set()
+        self._lets: dict[Scalar, Let] = {}
+        self._pending: dict[Scalar, tuple[Text, str]] = {}  # folded into the one statement that reads them, or named before it
+        self._hints: dict[Scalar, str] = {}
+        self._users: dict[Scalar, list[Statement]] = {}
+        self._places: dict[int, tuple[Block, int, Statement | None]] = {}
+        self._survey(function.body, None)
 
-    # ---- plumbing
+    def _survey(self, block: Block, parent: Statement | None) -> None:
+        """Note where each statement stands, who reads each scalar, and names for what is stored."""
+        for position, statement in enumerate(block.statements):
+            self._places[id(statement)] = (block, position, parent)
+            for scalar in operands(statement):
+                self._users.setdefault(scalar, []).append(statement)
+            if isinstance(statement, Let):
+                self._lets[statement.target] = statement
+            elif isinstance(statement, Store):
+                self._hints.setdefault(statement.value, statement.buffer.name)
+            elif isinstance(statement, Assign) and statement.variable.hint:
+                self._hints.setdefault(statement.value, statement.variable.hint)
+            for inner in children(statement):
+                self._survey(inner, statement)
+
+    # ---- lines
 
     @property
     def indent(self) -> str:
         """The white space before a statement."""
-        return "    " * self.level
+        return "    " * self._level
 
     def line(self, text: str) -> None:
         """Append one line."""
         self.lines.append(f"{self.indent}{text}")
 
-    def call(self, name: str, *arguments: str) -> Text:
-        """Return a call of a vocabulary function."""
-        return Text(f"{self.note(name)}({', '.join(arguments)})")
+    def block(self, block: Block, deeper: int = 1) -> None:
+        """Print the statements of `block`, `deeper` levels further in."""
+        self._level += deeper
+        start = len(self.lines)
+        for position, statement in enumerate(block.statements):
+            self._statement(statement, block, position)
+            self._consume(statement)
+        if len(self.lines) == start:
+            self.line("pass")
+        self._level -= deeper
 
     def buffer(self, buffer: Buffer) -> str:
         """Return the name of `buffer`."""
         if buffer not in self.buffers:
-            raise VerificationError(f"buffer {buffer.name!r} is used in a function that does not hold it")
+            raise VerificationError(f"buffer {buffer.name!r} is used in a function that it was not handed to")
         return self.buffers[buffer]
 
-    # ---- values
-
-    def value(self, scalar: Scalar, *, typed: bool = False) -> Text:
-        """Return the expression for `scalar`; with `typed` it has its dtype in plain Python too."""
-        if scalar.literal is not None:
-            return literal_text(scalar.literal, typed)
-        if scalar not in self.scalars:
-            raise VerificationError(f"scalar {scalar.number} ({scalar.hint or scalar.dtype}) is used before it is made")
-        text = self.scalars[scalar]
-        return Text(f"np.int64({text.text})", ATOM, text.reads_memory, text.variables) if typed and text.loose else text
-
-    def index(self, index: Index) -> Text:
-        """Return an index expression: constant last, `i * 32 + j + 1`."""
-        text = ""
-        parts = [self._term(scalar, coefficient) for scalar, coefficient in index.terms]
-        positive = sorted(parts, key=lambda part: part[0] < 0)  # a positive term first
-        for sign, term in positive:
-            if not text:
-                text = f"-{term}" if sign < 0 else term
-            else:
-                text += f" - {term}" if sign < 0 else f" + {term}"
-        if index.constant or not text:
-            text = f"{text} {'-' if index.constant < 0 else '+'} {abs(index.constant)}" if text else str(index.constant)
-        strength = ATOM if text.isidentifier() or text.isdigit() else SUM
-        sources = [self.value(scalar) for scalar in index_scalars(index)]
-        reads = any(source.reads_memory for source in sources)
-        return Text(text, strength, reads, frozenset().union(*(source.variables for source in sources)), loose=True)
-
-    def _term(self, scalar: Scalar, coefficient: int) -> tuple[int, str]:
-        text = self.value(scalar)
-        if scalar.dtype != INT64:
-            text = Text(f"np.int64({text.text})")
-        if abs(coefficient) == 1:
-            return coefficient, text.within(SUM if coefficient > 0 else PRODUCT)
-        return (1 if coefficient > 0 else -1), f"{text.within(PRODUCT)} * {abs(coefficient)}"
-
-    # ---- instructions
-
-    def expression(self, let: Let) -> Text:
-        """Return the expression of an instruction."""
-        text = self._operation(let)
-        sources = [self.value(operand) for operand in let.operands]
-        variables: frozenset[int] = frozenset().union(*(source.variables for source in sources))
-        return Text(text.text, text.strength, any(source.reads_memory for source in sources), variables)
-
-    def _operation(self, let: Let) -> Text:
-        opcode, dtype, arguments = let.opcode, let.operands[0].dtype, let.operands
-        lanes = max(operand.lanes for operand in arguments)
-        if opcode in ("cast", "bitcast"):
-            return self._conversion(let)
-        if opcode == "splat":
-            return self.call("splat", self.value(arguments[0], typed=True).text, str(let.target.lanes))
-        if opcode == "not":
-            if dtype == BOOL and lanes == 1:
-                return Text(f"not {self.value(arguments[0]).within(NOT)}", NOT)
-            return self._wrapped(let, Text(f"~{self.value(arguments[0], typed=True).within(UNARY)}", UNARY), lanes)
-        if opcode == "neg":
-            return self._wrapped(let, Text(f"-{self.value(arguments[0], typed=True).within(UNARY)}", UNARY), lanes)
-        if opcode == "abs":
-            return self._wrapped(let, Text(f"abs({self.value(arguments[0], typed=True).text})"), lanes)
-        if dtype == BOOL and lanes == 1 and opcode in ("lt", "le", "min", "max"):
-            return self._bool_order(let)
-        if opcode in OPERATORS and not (opcode in ("shl", "shr") and not _short_shift(let)):
-            return self._operator(let, lanes)
-        if opcode in CALLS:
-            known = all(operand.literal is not None for operand in arguments)
-            return self.call(CALLS[opcode], *(self.value(operand, typed=known).text for operand in arguments))
-        raise VerificationError(f"unknown instruction {opcode!r}")
-
-    def _operator(self, let: Let, lanes: int) -> Text:
-        symbol, strength = OPERATORS[let.opcode]
-        x, y = let.operands
-        known = x.literal is not None and y.literal is not None
-        exact = strength != COMPARE  # a comparison of plain integers is right as it is
-        left = self.value(x, typed=known or (exact and x.literal is None))
-        right = self.value(y, typed=exact and y.literal is None)
-        tight = strength + 1 if strength == COMPARE else strength
-        text = Text(f"{left.within(tight)} {symbol} {right.within(strength + 1)}", strength)
-        return text if strength == COMPARE else self._wrapped(let, text, lanes)
-
-    def _wrapped(self, let: Let, text: Text, lanes: int) -> Text:
-        """Return `text` brought back to its dtype: scalar arithmetic widens narrow integers."""
-        dtype = let.target.dtype
-        if lanes > 1 or dtype.kind in "fb" or dtype == INT64:
-            return text
-        if dtype == np.uint64 and let.opcode not in ("neg", "not", "abs"):
-            return text
-        return Text(f"{dtype_name(dtype)}({text.text})")
-
-    def _bool_order(self, let: Let) -> Text:
-        x, y = (self.value(operand) for operand in let.operands)
-        if let.opcode in ("min", "max"):
-            symbol, strength = ("&", AND) if let.opcode == "min" else ("|", OR)
-            return Text(f"{x.within(strength)} {symbol} {y.within(strength + 1)}", strength)
-        symbol, strength = ("&", AND) if let.opcode == "lt" else ("|", OR)
-        return Text(f"(not {x.within(NOT)}) {symbol} {y.within(strength + 1)}", strength)
-
-    def _conversion(self, let: Let) -> Text:
-        source, target = let.operands[0], let.target
-        name, x = dtype_name(target.dtype), self.value(source)
-        if let.opcode == "bitcast":
-            return self.call("bitcast", self.value(source, typed=True).text, name)
-        if target.dtype == source.dtype:
-            return x
-        if target.dtype == BOOL and source.lanes == 1:
-            zero = literal_text(source.dtype.type(0))
-            return Text(f"{x.within(COMPARE + 1)} != {zero.text}", COMPARE)
-        if source.dtype.kind == "f" and target.dtype.kind in "iu":
-            return self.call("to_integer", self.value(source, typed=True).text, name)
-        if source.lanes > 1:
-            return self.call("convert", x.text, name)
-        return Text(f"{name}({self.value(source, typed=target.dtype.kind != 'f').text})")
+    def number(self, scalar: Scalar, name: str) -> None:
+        """Make `scalar` known as an integer that Python may hold as a plain `int`."""
+        self.scalars[scalar] = Text(name, loose=True)
 
     # ---- statements
 
-    def block(self, block: Block) -> None:
-        """Print the statements of `block`."""
-        start = len(self.lines)
-        for position, statement in enumerate(block.statements):
-            self._statement(statement, block.statements, position)
-        if len(self.lines) == start:
-            self.line("pass")
-
-    def inner(self, block: Block) -> None:
-        """Print `block` one level deeper."""
-        self.level += 1
-        self.block(block)
-        self.level -= 1
-
-    def count_uses(self, body: Block) -> None:
-        """Count how often each scalar is read, and find names for those that are stored."""
-        for statement in walk(body):
-            for scalar in operands(statement):
-                self.uses[scalar] = self.uses.get(scalar, 0) + 1
-            if isinstance(statement, Store):
-                self.hints.setdefault(statement.value, statement.buffer.name)
-            elif isinstance(statement, Assign):
-                self.hints.setdefault(statement.value, statement.variable.hint)
-
-    def _statement(self, statement: Statement, block: list[Statement], position: int) -> None:
+    def _statement(self, statement: Statement, block: Block, position: int) -> None:
         match statement:
             case Let(target=target):
+                self._fit(statement, lambda: self.expression(statement).text, 24)
                 self._define(target, self.expression(statement), NOUNS[statement.opcode], block, position)
             case Position(target=target, index=index):
+                self._fit(statement, lambda: self.index(index).text, 24)
                 self._define(target, self.index(index), "position", block, position)
-            case Load(target=target, buffer=buffer, index=index):
-                self._define(target, self.load(statement), self.buffer(buffer), block, position)
-            case Get(target=target, variable=variable):
-                text = Text(self.variables[variable], ATOM, False, frozenset({variable.number}))
-                self._define(target, text, variable.hint or "value", block, position)
+            case Load(target=target):
+                self._define(target, self._load(statement), self.buffer(statement.buffer), block, position)
+            case Get():
+                self._get(statement, block, position)
             case Store():
                 self._settle(statement, memory=True)
-                self.store(statement)
+                self.line(self._fit(statement, lambda: self._store(statement)))
             case Declare(variable=variable, value=value):
-                self._settle(statement)
-                name = self.variables[variable] = self.names.unique(variable.hint or "value")
-                self._assign(name, value)
+                name = self.names.unique(variable.hint or "value")
+                self.line(self._fit(statement, lambda: f"{name} = {self.value(value, typed=True).text}"))
+                self.variables[variable] = name
             case Assign(variable=variable, value=value):
-                self._settle(statement, variable=variable.number)
-                self._assign(self.variables[variable], value)
+                self._settle(statement, variable=variable)
+                name = self.variables[variable]
+                self.line(self._fit(statement, lambda: self._assignment(name, value)))
             case Local(buffer=buffer):
-                name = self.buffers[buffer] = self.names.unique(buffer.name)
+                self.buffers[buffer] = self.names.unique(buffer.name)
                 call = self.call("local_array", dtype_name(buffer.dtype), str(buffer.size))
-                self.line(f"{name} = {call.text}")
+                self.line(f"{self.buffers[buffer]} = {call.text}")
             case Loop():
                 self._settle(statement, memory=True, compound=True)
-                self.loop(statement)
+                self._loop(statement)
             case If():
                 self._settle(statement, memory=True, compound=True)
                 self._if(statement)
@@ -411,39 +211,189 @@ class FunctionText:
                 self._settle(statement, memory=True, compound=True)
                 self._while(statement)
             case Fail():
-                self._settle(statement)
+                self._settle(statement, memory=True)
                 self._fail(statement)
             case Invoke():
                 self._settle(statement, memory=True)
-                self._invoke(statement)
+                self.lines += self.invocation(statement)
             case External(symbol=symbol):
-                raise VerificationError(f"the external symbol {symbol!r} cannot be called by this printer")
+                raise VerificationError(f"the external symbol {symbol!r} cannot be called from Numba source yet")
             case Comment(text=text):
                 for row in text.splitlines():
                     self.line(f"# {row}".rstrip())
 
+    def _load(self, load: Load) -> Text:
+        buffer, index = self.buffer(load.buffer), self.index(load.index)
+        text = f"{buffer}[{index.text}]"
+        if load.target.lanes > 1:
+            text = self.call("load_lanes", buffer, index.text, str(load.target.lanes)).text
+        return Text(text, reads_memory=True, variables=index.variables)
+
+    def _store(self, store: Store) -> str:
+        buffer, index, value = self.buffer(store.buffer), self.index(store.index).text, self.value(store.value)
+        if store.value.lanes > 1:
+            mask = [] if store.mask is None else [self.value(store.mask).text]
+            return self.call("store_lanes", buffer, index, value.text, *mask).text
+        if store.mask is not None:
+            raise VerificationError(f"a masked store of a single value into {store.buffer.name!r}")
+        return f"{buffer}[{index}] = {value.text}"
+
+    def _assignment(self, name: str, value: Scalar) -> str:
+        """Return `name = value`, or `name += x` where the value is a folded `name + x`."""
+        let = self._lets.get(value)
+        if value in self._pending and let is not None and let.opcode in ("add", "sub", "mul") and value.dtype in (FLOAT64, np.float32):
+            first, second = let.operands
+            if self.value(first).text == name:
+                return f"{name} {OPERATORS[let.opcode][0]}= {self.value(second).text}"
+        return f"{name} = {self.value(value, typed=True).text}"
+
+    def _get(self, get: Get, block: Block, position: int) -> None:
+        """Let the variable's name stand for its value while the variable keeps it."""
+        name = Text(self.variables[get.variable], variables=frozenset({get.variable.number}))
+        last = max((self._place_in(block, user) for user in self._users.get(get.target, [])), default=position)
+        between = block.statements[position + 1 : last]
+        final = block.statements[last] if last < len(block.statements) else None
+        changed = any(_assigns(statement, get.variable) for statement in between)
+        if changed or (final is not None and not isinstance(final, Assign) and _assigns(final, get.variable)):
+            self._name(get.target, name, get.target.hint or get.variable.hint or "value")
+        else:
+            self.scalars[get.target] = name
+
+    def _range(self, loop: Loop) -> str:
+        start, stop = self.index(loop.start).text, self.index(loop.stop).text
+        if loop.step != 1:
+            return f"{start}, {stop}, {loop.step}"
+        return stop if start == "0" else f"{start}, {stop}"
+
+    def _loop(self, loop: Loop) -> None:
+        counter = self._counter(loop.counter.hint)
+        self.number(loop.counter, counter)
+        self.line(f"for {counter} in range({self._range(loop)}):")
+        self._consume(loop)
+        self._counters.append(counter)
+        self.block(loop.body)
+        self._counters.pop()
+
+    def _counter(self, hint: str) -> str:
+        """Return a name for a counter that no enclosing loop has; loops side by side share names."""
+        for wish in (identifier(hint or "i"), *COUNTERS):
+            if wish not in self._counters and (wish in self._counter_names or self.names.free(wish)):
+                self.names.taken.add(wish)
+                self._counter_names.add(wish)
+                return wish
+        return self.names.unique(hint or "i")
+
+    def _if(self, statement: If) -> None:
+        condition = self.value(statement.condition)
+        then, otherwise = statement.then, statement.otherwise
+        if not then.statements and otherwise.statements:
+            condition, then, otherwise = Text(f"not {condition.within(NOT)}", NOT), otherwise, then
+        self.line(f"if {condition.text}:")
+        self._consume(statement)
+        self.block(then)
+        if otherwise.statements:
+            self.line("else:")
+            self.block(otherwise)
+
+    def _while(self, statement: While) -> None:
+        start = len(self.lines)
+        self.line("while True:")
+        self._level += 1
+        for position, inner in enumerate(statement.test.statements):
+            self._statement(inner, statement.test, position)
+            self._consume(inner)
+        self._level -= 1
+        condition = self.value(statement.condition)
+        self._pending.pop(statement.condition, None)
+        if len(self.lines) == start + 1:
+            self.lines[start] = f"{self.indent}while {condition.text}:"
+        else:
+            self.line(f"    if not {condition.within(NOT)}:")
+            self.line("        break")
+        self.block(statement.body)
+
+    def _fail(self, statement: Fail) -> None:
+        condition = self.value(statement.condition)
+        call = self.call("fail", "context", str(statement.code), str(statement.node), self.index(statement.index).text)
+        self.line(f"if {condition.text}:")
+        self.line(f"    {call.text}")
+
+    def invocation(self, statement: Invoke) -> list[str]:
+        """Return the lines of a call of an internal function."""
+        items = [self._pointer(buffer, index) for buffer, index in statement.buffers]
+        items += [self.index(number).text for number in statement.numbers]
+        if can_fail(statement.function):
+            items.append("context")
+        return wrapped(items, f"{self.calls[statement.function]}(", ")", self.indent)
+
+    def _pointer(self, buffer: Buffer, index: Index) -> str:
+        text = self.index(index).text
+        return self.buffer(buffer) if text == "0" else self.call("offset", self.buffer(buffer), text).text
+
     # ---- folding
 
-    def _define(self, target: Scalar, text: Text, noun: str, block: list[Statement], position: int) -> None:
-        """Keep `text` for the statement that uses `target`, or give it a name."""
-        if self._folds(target, text, block, position):
-            self.scalars[target] = self.pending[target] = text
-            return
-        self._materialise(target, text, noun)
+    def _place_in(self, block: Block, statement: Statement | None) -> int:
+        """Return where in `block` the statement stands that is, or holds, `statement`."""
+        while statement is not None:
+            home, position, parent = self._places[id(statement)]
+            if home is block:
+                return position
+            statement = parent
+        return len(block.statements)
 
-    def _materialise(self, target: Scalar, text: Text, noun: str) -> None:
-        self._long(target, text)
-        wish = target.hint or self.hints.get(target, "")
-        name = self.names.unique(wish or noun, None if target.hint else 0)
-        shown = self.scalars[target] if target in self.pending else text
-        self.line(f"{name} = {shown.text}")
-        self.pending.pop(target, None)
+    def _define(self, target: Scalar, text: Text, noun: str, block: Block, position: int) -> None:
+        """Keep `text` for the one statement that reads `target`, or give it a name."""
+        users = self._users.get(target, [])
+        if not users:
+            return
+        user = users[0]
+        if len(users) == 1 and isinstance(user, While) and user.test is block:
+            folds = not text.reads_memory
+        elif len(users) == 1 and self._places[id(user)][0] is block:
+            statement = block.statements[position]
+            between = block.statements[position + 1 : self._places[id(user)][1]]
+            folds = not isinstance(statement, Load) or all(isinstance(other, Load) for other in between)
+        else:
+            folds = False
+        if folds:
+            self.scalars[target] = text
+            self._pending[target] = (text, noun)
+        else:
+            self._name(target, text, noun)
+
+    def _consume(self, statement: Statement) -> None:
+        """Forget what `statement` took into its own text."""
+        for scalar in operands(statement):
+            self._pending.pop(scalar, None)
+
+    def _name(self, target: Scalar, text: Text, noun: str) -> None:
+        """Write `name = text` and let the name stand for `target` from here on."""
+        self._pending.pop(target, None)
+        name = self.names.unique(target.hint) if target.hint else self.names.unique(self._hints.get(target, noun), 0)
+        self.line(f"{name} = {text.text}")
         self.scalars[target] = Text(name, loose=text.loose)
 
-    def _long(self, target: Scalar, text: Text) -> None:
-        pass
+    def _settle(self, statement: Statement, *, memory: bool = False, variable: Variable | None = None, compound: bool = False) -> None:
+        """Name what would change its value if it were evaluated after `statement`."""
+        read = operands(statement)
+        for scalar, (text, noun) in list(self._pending.items()):
+            changed = (memory and text.reads_memory) or (compound and text.variables)
+            if scalar not in read and (changed or (variable is not None and variable.number in text.variables)):
+                self._name(scalar, text, noun)
 
-    def _folds(self, target: Scalar, text: Text, block: list[Statement], position: int) -> bool:
-        if self.uses.get(target, 0) == 0:
-            return True  # dead: never printed
-        return False
+    def _fit(self, statement: Statement, make: Callable[[], str], reserve: int = 0) -> str:
+        """Return the line that `make` writes, naming the longest operands until it is short enough."""
+        while len(text := make()) + len(self.indent) + reserve > WIDTH:
+            folded = [scalar for scalar in operands(statement) if scalar in self._pending]
+            if not folded:
+                break
+            longest = max(folded, key=lambda scalar: len(self._pending[scalar][0].text))
+            self._name(longest, *self._pending[longest])
+        return text
+
+
+def _assigns(statement: Statement, variable: Variable) -> bool:
+    """Return whether `statement`, or one inside it, changes `variable`."""
+    if isinstance(statement, Assign):
+        return statement.variable is variable
+    return any(_assigns(inner, variable) for block in children(statement) for inner in block.statements)

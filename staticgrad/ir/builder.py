@@ -51,6 +51,8 @@ class Builder:
         self.root = Block()
         self._blocks: list[Block] = [self.root]
         self._known: list[dict[tuple[Any, ...], Scalar]] = [{}]
+        self._barriers: list[int] = [1]
+        self._counters: dict[Scalar, int] = {}
         self._count = 0
         self.locals: list[Buffer] = []
 
@@ -83,19 +85,54 @@ class Builder:
         return found
 
     @contextlib.contextmanager
-    def _inside(self, block: Block) -> Iterator[None]:
+    def _inside(self, block: Block, barrier: bool = True) -> Iterator[None]:
         self._blocks.append(block)
         self._known.append({})
+        self._barriers.append(len(self._blocks) if barrier else self._barriers[-1])
         try:
             yield
         finally:
             self._blocks.pop()
             self._known.pop()
+            self._barriers.pop()
 
-    @property
-    def depth(self) -> int:
-        """How many blocks are open: values memoised at this depth may be used until the innermost one closes."""
-        return len(self._blocks)
+    # ---- memory of what stands in scope, for lowerings
+
+    def recall(self, key: Any) -> Scalar | None:
+        """Return what `remember` noted under `key` in a block that is still open."""
+        return self._lookup(("noted", key))
+
+    def remember(self, key: Any, scalar: Scalar) -> None:
+        """Note `scalar` under `key` until the innermost open block closes."""
+        self._known[-1]["noted", key] = scalar
+
+    def level(self, index: Index) -> int:
+        """Return the number of open blocks within which `index` is known: 1 is the function's own block."""
+        levels = [1]
+        for scalar, _ in index.terms:
+            levels.append(self._counters.get(scalar, len(self._blocks)))
+        return max(levels)
+
+    @contextlib.contextmanager
+    def hoisted(self, level: int) -> Iterator[None]:
+        """Emit before the loop that block `level` is waiting for: what does not depend on inner counters is computed once.
+
+        Inside a branch nothing is hoisted, as it may be valid there only.
+        """
+        level = max(level, self._barriers[-1])
+        if level >= len(self._blocks):
+            yield
+            return
+        blocks, known, barriers = self._blocks[level:], self._known[level:], self._barriers[level:]
+        del self._blocks[level:], self._known[level:], self._barriers[level:]
+        waiting = self._blocks[-1].statements.pop()
+        try:
+            yield
+        finally:
+            self._blocks[-1].statements.append(waiting)
+            self._blocks += blocks
+            self._known += known
+            self._barriers += barriers
 
     # ---- scalars
 
@@ -308,7 +345,8 @@ class Builder:
         counter = self._new(INT64, hint=hint)
         body = Block()
         self._emit(Loop(counter, Index.of(start), Index.of(stop), step, body, lanes, parallel, block))
-        with self._inside(body):
+        with self._inside(body, barrier=False):
+            self._counters[counter] = len(self._blocks)
             yield Index.of(counter)
 
     @contextlib.contextmanager

@@ -1,42 +1,40 @@
 """Pictures of a graph: the DOT language, and a self-contained SVG that needs neither Graphviz nor any package.
 
-The SVG is a layered drawing (Sugiyama's method): longest-path layers, barycentre sweeps against crossings, and least-squares
-coordinates. Values that bypass layers run through dummy points; the longest of them become tags that name the value.
+The SVG is a layered drawing (Sugiyama's method): longest-path layers, sweeps against crossings, least-squares coordinates.
+Values that bypass layers run through dummy points; the longest of them become tags that name the value.
 """
 
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import html
+import itertools
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Constant, Input, Node, Value
-from staticgrad.ir.op import Op
 from staticgrad.ir.printer import value_names
 
-LIMIT = 500
-"""The number of boxes that a picture shows; a larger graph is cut."""
-_DUMMIES = 1500  # dummy points in one picture
-_LABEL, _DETAIL = 28, 44  # characters in a box
+LIMIT = 500  # boxes in one picture; a larger graph is cut
+_DUMMIES = 1000  # dummy points in one picture
+_SORTING, _SETTLING = 6, 20  # sweeps
 
-_COLOURS = {  # fill, outline
-    "input": ("#e3f4e8", "#2f8a4c"),
-    "closed over": ("#f4f9ef", "#2f8a4c"),
-    "constant": ("#f0f0f2", "#8a8f98"),
-    "forward": ("#e7effb", "#3a6fb7"),
-    "backward": ("#fdeedd", "#cf7a22"),
-    "output": ("#33415c", "#33415c"),
-    "gradient": ("#a85a10", "#a85a10"),
+_COLOURS = {  # what a box is: its fill, its outline, the colour of the edges that leave it
+    "input": ("#e3f4e8", "#2f8a4c", "#8295b0"),
+    "closed over": ("#f4f9ef", "#2f8a4c", "#8295b0"),
+    "constant": ("#f0f0f2", "#8a8f98", "#8295b0"),
+    "forward": ("#e7effb", "#3a6fb7", "#8295b0"),
+    "backward": ("#fdeedd", "#cf7a22", "#d9a066"),
+    "output": ("#33415c", "#33415c", ""),
+    "gradient": ("#9a5210", "#9a5210", ""),
 }
-_LIGHT = frozenset({"output", "gradient"})  # light text on a dark box
-_EDGE, _EDGE_BACKWARD, _EDGE_READ = "#8295b0", "#d9a066", "#9b6fc0"
-_MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+_READ = "#9b6fc0"  # edges from the forward to the backward part
+_INK, _GREY, _WHITE = "#1d2433", "#5b6472", "#ffffff"
+_DASH = 'stroke-dasharray="5 3"'
+_STYLE = 'xmlns="http://www.w3.org/2000/svg" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"'
 
 
 # ---- what is drawn, whatever the format --------------------------------------------------------------------------------
@@ -46,61 +44,57 @@ _MONO = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace
 class _Box:
     kind: str
     title: str
-    detail: str = ""
-    tooltip: str = ""
-    ports: tuple[str, ...] = ()  # one text per output
-    layer: int = 0
-    x: float = 0.0
+    detail: str
+    tooltip: str
+    ports: tuple[str, ...] = ()  # the text of each output
+    slots: int = 0  # operands drawn as edges
 
     @property
-    def text_width(self) -> float:
+    def width(self) -> float:
         return max(44.0, 7.3 * len(self.title) + 22, 6.1 * len(self.detail) + 18)
 
     @property
     def height(self) -> float:
         return 40.0 if self.detail else 26.0
 
+    def exit(self, port: int) -> float:  # from the centre, as `entry`
+        widths = [*map(_label_width, self.ports)]
+        return sum(widths[:port]) + (widths[port] - sum(widths)) / 2
 
-@dataclass(frozen=True)
-class _Edge:
+    def entry(self, slot: int) -> float:
+        return min((self.width - 12) / self.slots, 28.0) * (slot + 0.5 - self.slots / 2)
+
+
+class _Edge(NamedTuple):
     source: int
     port: int
     target: int
     slot: int
-    saved: bool  # read by the backward part, made by the forward part
+    colour: str
 
 
-@dataclass
-class _Scene:
-    boxes: list[_Box] = field(default_factory=list)
-    edges: list[_Edge] = field(default_factory=list)
-    names: dict[tuple[int, int], str] = field(default_factory=dict)
-    total: int = 0
-
-
-def _scene(graph: Graph, limit: int | None = None) -> _Scene:
-    scene, names = _Scene(), value_names(graph)
-    returned = set(graph.outputs)
+def _scene(graph: Graph, limit: int | None = None) -> tuple[list[_Box], list[_Edge], int]:
+    """Return the boxes, operands first, the edges, and how many boxes there would be without the limit."""
+    names, own, returned = value_names(graph), frozenset(v.node for v in graph.inputs), frozenset(graph.outputs)
     inlined = {v: text for node in graph.nodes for v, text in _inlined(node).items() if v not in returned}
     shown = [node for node in graph.nodes if node.outputs[0] not in inlined]
-    scene.total = len(shown)
-    forward, own = graph.forward_nodes, frozenset(v.node for v in graph.inputs)
-    place: dict[Node, int] = {}
+    boxes, edges, place = list[_Box](), list[_Edge](), dict[Node, int]()
     for node in shown if limit is None or len(shown) <= limit else _first(shown, limit):
-        position = place[node] = len(scene.boxes)
-        scene.boxes.append(_box(node, names, inlined, own, backward=node not in forward))
-        scene.names.update(((position, v.index), names[v]) for v in node.outputs)
-        drawn = [v for v in node.inputs if v not in inlined and v.node in place]
-        for slot, value in enumerate(drawn):
-            saved = node not in forward and value.node in forward
-            scene.edges.append(_Edge(place[value.node], value.index, position, slot, saved))
+        backward = node not in graph.forward_nodes
+        box = _box(node, names, inlined, node in own, backward)
+        for value in node.inputs:
+            if value.node in place and value not in inlined:
+                colour = _READ if backward and value.node in graph.forward_nodes else _COLOURS[boxes[place[value.node]].kind][2]
+                edges.append(_Edge(place[value.node], value.index, len(boxes), box.slots, colour))
+                box.slots += 1
+        place[node] = len(boxes)
+        boxes.append(box)
     for number, value in enumerate(graph.outputs):
         if value.node in place:
-            kind = "output" if value.node in forward else "gradient"
-            title = "output" if len(graph.outputs) == 1 else f"output {number}"
-            scene.edges.append(_Edge(place[value.node], value.index, len(scene.boxes), 0, False))
-            scene.boxes.append(_Box(kind, title, tooltip=f"output {number}: {value.aval}"))
-    return scene
+            edges.append(_Edge(place[value.node], value.index, len(boxes), 0, _COLOURS[boxes[place[value.node]].kind][2]))
+            kind = "output" if value.node in graph.forward_nodes else "gradient"
+            boxes.append(_Box(kind, f"output {number}", "", f"output {number}: {value.aval}", slots=1))
+    return boxes, edges, len(shown)
 
 
 def _inlined(node: Node) -> dict[Value, str]:
@@ -108,59 +102,42 @@ def _inlined(node: Node) -> dict[Value, str]:
     leaf = node.inputs[0].op if node.op.kind == "view" and len(node.inputs) == 1 else node.op
     if not isinstance(leaf, Constant) or leaf.bits.shape:
         return {}
-    return dict.fromkeys(node.outputs, _number(leaf.bits.array()[()]))
-
-
-def _number(number: np.generic) -> str:
-    return f"{number:.6g}" if number.dtype.kind == "f" else str(number)
+    number = leaf.bits.array()[()]
+    return dict.fromkeys(node.outputs, f"{number:.6g}" if number.dtype.kind == "f" else str(number))
 
 
 def _first(nodes: Sequence[Node], limit: int) -> list[Node]:
-    """Return the first `limit` nodes, each with the leaves that it reads."""
-    chosen: dict[Node, None] = {}
-    available = set(nodes)
-    for node in sorted(nodes, key=lambda node: node.op.kind == "leaf"):
-        leaves = [v.node for v in node.inputs if v.op.kind == "leaf" and v.node in available]
-        chosen.update(dict.fromkeys([*leaves, node]))
-        if len(chosen) >= limit:
-            break
-    return [node for node in nodes if node in chosen][:limit]
+    """Return `limit` nodes: the first operations, each after the leaves that it reads, then other leaves."""
+    operations = [[*(v.node for v in node.inputs if v.op.kind == "leaf"), node] for node in nodes if node.op.kind != "leaf"]
+    return list(dict.fromkeys([*itertools.chain(*operations), *nodes]))[:limit]
 
 
-def _box(node: Node, names: dict[Value, str], inlined: dict[Value, str], own: frozenset[Node], backward: bool) -> _Box:
-    kind = "backward" if backward else "forward"
-    title, detail = node.op.name, _parameters(node.op)
+def _box(node: Node, names: dict[Value, str], inlined: dict[Value, str], own: bool, backward: bool) -> _Box:
+    kind, title, detail = "backward" if backward else "forward", node.op.name, ""
+    ports = tuple(f"{names[v]}: {v.aval}" for v in node.outputs)
+    tooltip = ", ".join(ports)
     if isinstance(node.op, Input):
-        kind = "input" if node in own else "closed over"
-        title, detail = (names[node.outputs[0]] if node in own else node.op.label or "closed over"), ""
+        kind, title = ("input", names[node.outputs[0]]) if own else ("closed over", node.op.label or "closed over")
+        ports = (str(node.op.aval),)
     elif isinstance(node.op, Constant):
-        kind, detail = "constant", ""
-    elif any(v in inlined for v in node.inputs):
-        operands = ", ".join(inlined.get(v, "·") for v in node.inputs)
-        detail = f"({operands})" + (f" {detail}" if detail else "")
-    tooltip = ", ".join(f"{names[v]}: {v.aval}" for v in node.outputs)
-    if kind in ("forward", "backward"):
-        tooltip += " = " + _cut(node.op.signature(), 400)
+        kind = "constant"
+    else:
+        signature = re.sub("[0-9a-f]{64}", "…", node.op.signature())  # without the digests of what it holds
+        tooltip += " = " + _cut(signature, 400)
+        detail = signature.partition("(")[2][:-1].replace(f"shape={node.outputs[0].shape}", "").removeprefix(", ")
+    if any(v in inlined for v in node.inputs):
+        detail = f"({', '.join(inlined.get(v, '·') for v in node.inputs)}) {detail}".rstrip()
     if node.line is not None:
         tooltip += "\n" + node.line.describe()
-    ports = tuple(str(v.aval) if isinstance(node.op, Input) else f"{names[v]}: {v.aval}" for v in node.outputs)
-    return _Box(kind, _cut(title, _LABEL), _cut(detail, _DETAIL), tooltip, ports)
-
-
-def _parameters(op: Op) -> str:
-    return ", ".join(f"{f.name}={_cut(_parameter(getattr(op, f.name)), 24)}" for f in dataclasses.fields(op))  # type: ignore[arg-type]
-
-
-def _parameter(value: object) -> str:
-    if isinstance(value, Graph):
-        return f"<{value.name}: {len(value.nodes)} nodes>"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_parameter, value))}{',' if len(value) == 1 else ''})"
-    return value.name if isinstance(value, np.dtype) else repr(value)
+    return _Box(kind, _cut(title, 28), _cut(detail, 44), tooltip, ports)
 
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return re.sub("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
 
 
 # ---- DOT ---------------------------------------------------------------------------------------------------------------
@@ -168,223 +145,179 @@ def _cut(text: str, length: int) -> str:
 
 def graph_dot(graph: Graph) -> str:
     """Return the graph in the DOT language, for `dot -Tsvg` and the like."""
-    scene = _scene(graph)
+    boxes, edges, _ = _scene(graph)
     lines = [
         f"digraph {_quoted(graph.name)} {{",
-        '  graph [rankdir=TB, nodesep=0.3, ranksep=0.4, fontname="Helvetica"];',
+        "  graph [rankdir=TB, nodesep=0.3, ranksep=0.4];",
         '  node [shape=box, style="rounded,filled", fontname="Courier", fontsize=11, height=0.3, margin="0.12,0.05"];',
-        '  edge [fontname="Courier", fontsize=9, fontcolor="#5b6472", arrowsize=0.6];',
+        f'  edge [fontname="Courier", fontsize=9, fontcolor="{_GREY}", arrowsize=0.6];',
     ]
-    for number, box in enumerate(scene.boxes):
-        fill, outline = _COLOURS[box.kind]
-        attributes = {
-            "label": box.title + (f"\n{box.detail}" if box.detail else ""),
-            "tooltip": box.tooltip,
-            "fillcolor": fill,
-            "color": outline,
-            "fontcolor": "#ffffff" if box.kind in _LIGHT else "#1d2433",
-            "style": "rounded,filled,dashed" if box.kind == "closed over" else "rounded,filled",
-            "class": box.kind,
-        }
-        lines.append(f"  n{number} [{', '.join(f'{key}={_quoted(text)}' for key, text in attributes.items())}];")
-    for edge in scene.edges:
-        backward = scene.boxes[edge.source].kind == "backward"
-        colour = _EDGE_READ if edge.saved else _EDGE_BACKWARD if backward else _EDGE
-        label = scene.boxes[edge.source].ports[edge.port]
-        style = ", style=dashed" if edge.saved else ""
-        lines.append(f'  n{edge.source} -> n{edge.target} [label={_quoted(label)}, color="{colour}"{style}];')
+    for number, box in enumerate(boxes):
+        fill, outline, _ = _COLOURS[box.kind]
+        label = "\n".join(filter(None, (box.title, box.detail)))
+        colours = f'fillcolor="{fill}", color="{outline}", fontcolor="{_INK if box.ports else _WHITE}"'
+        lines.append(f'  n{number} [label={_quoted(label)}, tooltip={_quoted(box.tooltip)}, class="{box.kind}", {colours}];')
+    for source, port, target, _, colour in edges:
+        style = f'color="{colour}"' + (", style=dashed" if colour == _READ else "")
+        lines.append(f"  n{source} -> n{target} [label={_quoted(boxes[source].ports[port])}, {style}];")
     return "\n".join([*lines, "}"]) + "\n"
 
 
 def _quoted(text: str) -> str:
-    escaped = _printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    return '"' + _printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-def _printable(text: str) -> str:
-    return re.sub("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "?", text)
+# ---- layers and coordinates --------------------------------------------------------------------------------------------
 
 
-# ---- layers and order --------------------------------------------------------------------------------------------------
+_Line = tuple[int, int, str]  # box, port, colour: the edges that are drawn as one line that branches
 
 
-@dataclass
-class _Link:
-    """A piece of an edge between neighbouring layers, from vertex to vertex with the offsets of its ends from their centres."""
+class _Link(NamedTuple):
+    """A piece of an edge between neighbouring layers; `exit` and `entry` are where it leaves and enters, from the centres."""
 
     upper: int
     lower: int
     exit: float
     entry: float
+    edge: _Edge
+
+
+def _label_width(text: str) -> float:
+    return 5.5 * len(text) + 8
 
 
 class _Layout:
-    """Vertices are the boxes, then the dummy points of the values that bypass layers (one chain a value)."""
+    """Vertices are the boxes, then the dummy points: the values that bypass a layer."""
 
-    def __init__(self, scene: _Scene) -> None:
-        self.scene = scene
-        self.widths = [max(b.text_width, sum(self.port_width(p) for p in b.ports)) for b in scene.boxes]
-        self.slots = [0] * len(scene.boxes)
-        for edge in scene.edges:
-            self.slots[edge.target] = max(self.slots[edge.target], edge.slot + 1)
-        self._assign_layers()
-        self.level = [box.layer for box in scene.boxes]
-        self.tagged = self._tagged()
-        self.chains: dict[tuple[int, int, bool], dict[int, int]] = {}
-        self.links: list[_Link] = []
-        self.ends: list[tuple[tuple[int, int, bool], _Link]] = []
-        self._connect()
-        self.above: list[list[_Link]] = [[] for _ in self.level]
-        self.below: list[list[_Link]] = [[] for _ in self.level]
-        for link in self.links:
-            self.above[link.lower].append(link)
-            self.below[link.upper].append(link)
+    def __init__(self, boxes: Sequence[_Box], edges: Sequence[_Edge]) -> None:
+        self.boxes, self.edges = boxes, edges
+        self.widths = [max(box.width, sum(map(_label_width, box.ports))) for box in self.boxes]
+        self.level = self._levels()
+        self.tagged, self.chains = list[_Edge](), dict[_Line, dict[int, int]]()  # chains: the dummy point in each layer
+        self.links = self._links()
+        self.near: dict[str, list[list[tuple[int, float]]]] = {side: [[] for _ in self.level] for side in ("above", "below")}
+        for upper, lower, leave, enter, _ in self.links:  # each neighbour, and how far from its centre a straight line would end
+            self.near["above"][lower].append((upper, leave - enter))
+            self.near["below"][upper].append((lower, enter - leave))
         self.layers: list[list[int]] = [[] for _ in range(max(self.level, default=-1) + 1)]
         for vertex, layer in enumerate(self.level):
             self.layers[layer].append(vertex)
-        self._order()
-        self.x = self._coordinates()
+        self.x = [0.0] * len(self.level)
+        self._place()
 
-    @staticmethod
-    def port_width(text: str) -> float:
-        return 5.5 * len(text) + 10
-
-    def exit(self, box: int, port: int) -> float:
-        """Return where output `port` leaves the box, from its centre."""
-        widths = [self.port_width(p) for p in self.scene.boxes[box].ports]
-        return sum(widths[:port]) + widths[port] / 2 - sum(widths) / 2
-
-    def entry(self, edge: _Edge) -> float:
-        """Return where the operand enters the box, from its centre."""
-        count = self.slots[edge.target]
-        return (self.scene.boxes[edge.target].text_width - 16) * ((edge.slot + 0.5) / count - 0.5)
-
-    def _assign_layers(self) -> None:
-        boxes, edges = self.scene.boxes, self.scene.edges
-        for edge in edges:  # in topological order of their targets
-            boxes[edge.target].layer = max(boxes[edge.target].layer, boxes[edge.source].layer + 1)
-        readers: list[list[int]] = [[] for _ in boxes]
-        operands: list[set[tuple[int, int]]] = [set() for _ in boxes]
-        for edge in edges:
+    def _levels(self) -> list[int]:
+        """Return the layer of each box: below its operands; leaves and the backward part as late as their readers allow."""
+        level = [0] * len(self.boxes)
+        readers: list[list[int]] = [[] for _ in level]
+        for edge in self.edges:  # in topological order of their targets
+            level[edge.target] = max(level[edge.target], level[edge.source] + 1)
             readers[edge.source].append(edge.target)
-            operands[edge.target].add((edge.source, edge.port))
-        for number in reversed(range(len(boxes))):  # leaves, and what has fewer operands than results, go next to their readers
-            if readers[number] and len(operands[number]) <= len(boxes[number].ports):
-                boxes[number].layer = min(boxes[reader].layer for reader in readers[number]) - 1
-        lowest = min((box.layer for box in boxes), default=0)
-        for box in boxes:
-            box.layer -= lowest
+        for number, box in reversed(list(enumerate(self.boxes))):
+            if readers[number] and (box.slots <= 1 or box.kind == "backward"):
+                level[number] = min(level[reader] for reader in readers[number]) - 1
+        least = min(level, default=0)
+        return [layer - least for layer in level]
 
-    def _tagged(self) -> set[int]:
-        """Return the edges drawn as tags: the longest, until the others need few enough dummy points."""
-        boxes = self.scene.boxes
-        spans = [boxes[e.target].layer - boxes[e.source].layer for e in self.scene.edges]
-        allowed, tagged = _DUMMIES, set()
-        for number in sorted(range(len(spans)), key=spans.__getitem__):
-            allowed -= spans[number] - 1
-            if allowed < 0:
-                tagged.add(number)
-        return tagged
-
-    def _connect(self) -> None:
-        for number, edge in enumerate(self.scene.edges):
-            if number in self.tagged:
+    def _links(self) -> list[_Link]:
+        """Return the edges cut at the layers; those of one line share their dummy points."""
+        links: list[_Link] = []
+        for edge in sorted(self.edges, key=lambda edge: self.level[edge.target] - self.level[edge.source]):
+            passed = range(self.level[edge.source] + 1, self.level[edge.target])
+            if len(self.level) - len(self.boxes) + len(passed) > _DUMMIES:
+                self.tagged.append(edge)
                 continue
-            key = (edge.source, edge.port, edge.saved)
-            chain = self.chains.setdefault(key, {})
-            upper, leaving = edge.source, self.exit(edge.source, edge.port)
-            for layer in range(self.level[edge.source] + 1, self.level[edge.target]):
+            chain = self.chains.setdefault((edge.source, edge.port, edge.colour), {})
+            upper, leaving = edge.source, self.boxes[edge.source].exit(edge.port)
+            for layer in passed:
                 if layer not in chain:
                     chain[layer] = len(self.level)
                     self.level.append(layer)
-                    self.widths.append(6.0)
-                    self.links.append(_Link(upper, chain[layer], leaving, 0.0))
-                    self.ends.append((key, self.links[-1]))
+                    self.widths.append(4.0)
+                    links.append(_Link(upper, chain[layer], leaving, 0.0, edge))
                 upper, leaving = chain[layer], 0.0
-            self.links.append(_Link(upper, edge.target, leaving, self.entry(edge)))
-            self.ends.append((key, self.links[-1]))
+            links.append(_Link(upper, edge.target, leaving, self.boxes[edge.target].entry(edge.slot), edge))
+        return links
 
-    def _order(self) -> None:
-        """Sort each layer by the mean position of its neighbours, downwards and upwards in turn; keep the best order."""
-        best, fewest = [list(layer) for layer in self.layers], self._crossings()
-        for sweep in range(10):
-            if fewest == 0:
-                break
-            down = sweep % 2 == 0
-            for layer in range(1, len(self.layers)) if down else range(len(self.layers) - 2, -1, -1):
-                fixed = self.layers[layer - 1 if down else layer + 1]
-                place = {vertex: float(position) for position, vertex in enumerate(fixed)}
-                keys: dict[int, float] = {}
-                for position, vertex in enumerate(self.layers[layer]):
-                    if down:
-                        near = [place[k.upper] + k.exit / 1000 - k.entry / 1000 for k in self.above[vertex]]
-                    else:
-                        near = [place[k.lower] + k.entry / 1000 - k.exit / 1000 for k in self.below[vertex]]
-                    keys[vertex] = sum(near) / len(near) if near else position * len(fixed) / len(self.layers[layer])
-                self.layers[layer].sort(key=keys.__getitem__)
-            crossings = self._crossings()
-            if crossings < fewest:
-                best, fewest = [list(layer) for layer in self.layers], crossings
-        self.layers = best
+    def _place(self) -> None:
+        found: list[tuple[int, int, list[list[int]]]] = []
+        for mirrored in (False, True):  # two starts: the order of the graph and its mirror image
+            for layer in self.layers:
+                layer.sort(reverse=mirrored)
+                for position, vertex in enumerate(layer):
+                    self.x[vertex] = 100.0 * (position - len(layer) / 2)
+            for number in range(_SORTING):
+                self._sweep(down=number % 2 == 0, sort=True)
+                found.append((self._crossings(), len(found), [list(layer) for layer in self.layers]))
+        _, _, self.layers = min(found)
+        self.x = [0.0] * len(self.x)
+        for number in range(_SETTLING):
+            self._sweep(down=number % 2 == 0, sort=False)
+
+    def _sweep(self, down: bool, sort: bool) -> None:
+        """Move each vertex to the mean of its neighbours: to sort the layers, of those just passed; to settle them, of all."""
+        sides = [side for side, passed in (("above", down), ("below", not down)) if passed or not sort]
+        straight: dict[int, float] = {}  # where the dummy points of a line would stand below each other
+        for chain in () if sort else filter(None, self.chains.values()):
+            straight |= dict.fromkeys(chain.values(), sum(self.x[v] for v in chain.values()) / len(chain))
+        for layer in self.layers if down else reversed(self.layers):
+            wish, weight = dict[int, float](), dict[int, float]()
+            for vertex in layer:
+                pulls = [x for side in sides for x in self._ends(side, vertex)]
+                pulls += 10 * [straight[vertex]] if vertex in straight else []
+                wish[vertex], weight[vertex] = (sum(pulls) / len(pulls), len(pulls)) if pulls else (self.x[vertex], 0.1)
+            if sort:
+                layer.sort(key=wish.__getitem__)
+            apart = [0.0, *((self.widths[a] + self.widths[b]) / 2 + 16 for a, b in itertools.pairwise(layer))]
+            for vertex, x in zip(layer, _spread([wish[v] for v in layer], [weight[v] for v in layer], apart)):
+                self.x[vertex] = x
+            for place in range(len(layer) - 1) if sort else ():
+                left, right = layer[place : place + 2]
+                if self._gain(left, right) > 0:
+                    layer[place : place + 2] = right, left
+                    self.x[left], self.x[right] = self.x[right], self.x[left]
+
+    def _ends(self, side: str, vertex: int) -> list[float]:
+        return sorted(self.x[other] + offset for other, offset in self.near[side][vertex])
+
+    def _gain(self, left: int, right: int) -> int:
+        """Return how many crossings fewer there are if two neighbours change places."""
+        pairs = ((a, b) for side in self.near for a in self._ends(side, left) for b in self._ends(side, right))
+        return sum((a > b) - (a < b) for a, b in pairs)
 
     def _crossings(self) -> int:
         count = 0
-        for upper, lower in zip(self.layers, self.layers[1:], strict=False):
-            place = {vertex: position for position, vertex in enumerate(lower)}
+        for layer in self.layers:
             ends: list[float] = []
-            for vertex in upper:
-                for end in sorted(place[k.lower] + k.entry / 1000 for k in self.below[vertex]):
-                    count += len(ends) - bisect.bisect_right(ends, end)
-                    bisect.insort(ends, end)
+            for end in itertools.chain(*(self._ends("below", vertex) for vertex in layer)):
+                count += len(ends) - bisect.bisect_right(ends, end)
+                bisect.insort(ends, end)
         return count
 
-    # ---- coordinates
-
-    def _coordinates(self) -> list[float]:
-        boxes = len(self.scene.boxes)
-        x = [0.0] * len(self.level)
-        apart = []  # the least distance between each vertex of a layer and the one before
+    def bands(self) -> tuple[list[float], list[float]]:
+        """Return where each layer begins and ends; the gap below grows with the sideways distance that its lines cover."""
+        tops, bottoms, y = [], [], 84.0
         for layer in self.layers:
-            steps = [(self.widths[a] + self.widths[b]) / 2 + 18 for a, b in zip(layer, layer[1:], strict=False)]
-            apart.append([0.0, *steps])
-            position = -sum(steps) / 2
-            for vertex, step in zip(layer, apart[-1], strict=True):
-                position += step
-                x[vertex] = position
-        rows = range(len(self.layers))
-        for sweep in range(12):
-            for row in rows if sweep % 2 == 0 else reversed(rows):
-                wishes, weights = [], []
-                for vertex in self.layers[row]:
-                    total = moment = 0.0
-                    for link in self.above[vertex]:
-                        w = 8.0 if vertex >= boxes and link.upper >= boxes else 1.0
-                        total, moment = total + w, moment + w * (x[link.upper] + link.exit - link.entry)
-                    for link in self.below[vertex]:
-                        w = 8.0 if vertex >= boxes and link.lower >= boxes else 1.0
-                        total, moment = total + w, moment + w * (x[link.lower] + link.entry - link.exit)
-                    wishes.append(moment / total if total else x[vertex])
-                    weights.append(total or 0.1)
-                for vertex, position in zip(self.layers[row], _spread(wishes, weights, apart[row]), strict=True):
-                    x[vertex] = position
-        return x
+            tops.append(y)
+            boxes = [self.boxes[vertex] for vertex in layer if vertex < len(self.boxes)]
+            bottoms.append(y + max((box.height + 14 * bool(box.ports) for box in boxes), default=0.0))
+            sideways = (abs(end - self.x[vertex]) for vertex in layer for end in self._ends("below", vertex))
+            y = bottoms[-1] + min(30 + max(sideways, default=0.0) / 12, 70)
+        return tops, bottoms
 
 
 def _spread(wishes: Sequence[float], weights: Sequence[float], apart: Sequence[float]) -> list[float]:
     """Return the positions nearest to `wishes`, in their order and at least `apart` (least squares: pool adjacent violators)."""
-    offsets, groups = [], list[tuple[float, float, int]]()  # (mean, weight, count)
-    offset = 0.0
-    for wish, weight, step in zip(wishes, weights, apart, strict=True):
-        offset += step
-        offsets.append(offset)
+    offsets = list(itertools.accumulate(apart))
+    groups: list[tuple[float, float, int]] = []  # mean, weight, count
+    for wish, weight, offset in zip(wishes, weights, offsets):
         mean, count = wish - offset, 1
         while groups and groups[-1][0] > mean:
             other, other_weight, other_count = groups.pop()
             mean = (mean * weight + other * other_weight) / (weight + other_weight)
             weight, count = weight + other_weight, count + other_count
         groups.append((mean, weight, count))
-    means = [mean for mean, _, count in groups for _ in range(count)]
-    return [mean + offset for mean, offset in zip(means, offsets, strict=True)]
+    return [mean + offset for mean, offset in zip((mean for mean, _, count in groups for _ in range(count)), offsets)]
 
 
 # ---- SVG ---------------------------------------------------------------------------------------------------------------
@@ -392,4 +325,75 @@ def _spread(wishes: Sequence[float], weights: Sequence[float], apart: Sequence[f
 
 def graph_svg(graph: Graph) -> str:
     """Return a picture of the graph as a self-contained SVG."""
-    raise NotImplementedError
+    boxes, edges, total = _scene(graph, LIMIT)
+    layout = _Layout(boxes, edges)
+    tops, bottoms = layout.bands()
+    header, header_width = _header(graph, boxes, edges, total)
+    sides = [x + w * half for x, w in zip(layout.x, layout.widths) for half in (-0.5, 0.5)] or [0.0]
+    width, height = max(max(sides) - min(sides), header_width) + 40, (bottoms or [70.0])[-1] + 20
+    x = [position + (width - min(sides) - max(sides)) / 2 for position in layout.x]
+    lines, arrows = dict[_Line, list[str]](), list[str]()
+    for upper, lower, leave, enter, edge in layout.links:
+        row, x0, x1 = layout.level[upper], x[upper] + leave, x[lower] + enter
+        start, end = bottoms[row], tops[row + 1]
+        top, middle = tops[row] + boxes[upper].height if upper < len(boxes) else start, (start + end) / 2
+        finish = f"{end - 3:.1f}" if lower < len(boxes) else f"{end:.1f}V{bottoms[row + 1]:.1f}"  # the arrow head covers the rest
+        path = f"M{x0:.1f} {top:.1f}V{start:.1f}C{x0:.1f} {middle:.1f} {x1:.1f} {middle:.1f} {x1:.1f} {finish}"
+        lines.setdefault((edge.source, edge.port, edge.colour), []).append(path)
+        if lower < len(boxes):
+            arrows.append(_arrow(x1, end, edge.colour))
+    for edge in layout.tagged:
+        at, y = x[edge.target] + boxes[edge.target].entry(edge.slot), tops[layout.level[edge.target]]
+        name, numbered, _ = boxes[edge.source].ports[edge.port].partition(":")
+        arrows += [_arrow(at, y, edge.colour), _label(at, y - 12, name if numbered else boxes[edge.source].title, edge.colour)]
+    paths = [f'<path d="{"".join(d)}" stroke="{colour}" {_DASH if colour == _READ else ""}/>' for (_, _, colour), d in lines.items()]
+    drawn = [_box_svg(box, at, tops[level]) for box, at, level in zip(boxes, x, layout.level)]
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    return "\n".join([f"<svg {_STYLE} {size}>", header, '<g fill="none" stroke-width="1.3">', *paths, "</g>", *arrows, *drawn, "</svg>\n"])
+
+
+def _header(graph: Graph, boxes: Sequence[_Box], edges: Sequence[_Edge], total: int) -> tuple[str, float]:
+    """Return the title with the legend of what occurs, and their width."""
+    name, x = _cut(graph.name, 60), 20.0
+    note = f"{total} nodes" + (f", {LIMIT} of them drawn: print the graph to see all" if total > LIMIT else "")
+    frame = f'<rect width="100%" height="100%" rx="8" fill="{_WHITE}" stroke="#d9dde3"/>'
+    parts = [frame, _text(20, 28, name, 14, _INK, "start"), _text(20, 44, note, 10, _GREY, "start")]
+    for kind in _COLOURS:
+        if any(box.kind == kind for box in boxes):
+            parts += [_rectangle(kind, x, 53, 14, 10, 3), _text(x + 19, 62, kind, 10, _GREY, "start")]
+            x += 37 + 6.1 * len(kind)
+    if any(edge.colour == _READ for edge in edges):
+        parts.append(f'<path d="M{x:.1f} 58h22" stroke="{_READ}" stroke-width="1.3" {_DASH}/>')
+        parts.append(_text(x + 27, 62, "forward value read by backward", 10, _GREY, "start"))
+        x += 228
+    return "".join(parts), max(x - 38, 8.5 * len(name), 6.1 * len(note))
+
+
+def _box_svg(box: _Box, x: float, y: float) -> str:
+    w, h = box.width, box.height
+    radius = 5 if box.kind in ("forward", "backward") else h / 2
+    body = _rectangle(box.kind, x - w / 2, y, w, h, radius) + _text(x, y + 17, box.title, 12, _INK if box.ports else _WHITE)
+    detail = _text(x, y + 32, box.detail, 10, _GREY) if box.detail else ""
+    labels = "".join(_label(x + box.exit(port), y + h + 8, text, _GREY) for port, text in enumerate(box.ports))
+    return f"<g><title>{html.escape(_printable(box.tooltip))}</title>{body}{detail}{labels}</g>"
+
+
+def _rectangle(kind: str, x: float, y: float, w: float, h: float, radius: float) -> str:
+    fill, outline, _ = _COLOURS[kind]
+    dash = ' stroke-dasharray="4 2"' if kind == "closed over" else ""
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="{radius:g}" fill="{fill}" stroke="{outline}"{dash}/>'
+
+
+def _label(x: float, y: float, text: str, colour: str) -> str:
+    """Return a text on a white ground that hides the line behind it."""
+    w = _label_width(text) - 4
+    return f'<rect x="{x - w / 2:.1f}" y="{y - 6:.1f}" width="{w:.1f}" height="12" fill="{_WHITE}"/>' + _text(x, y + 3, text, 9, colour)
+
+
+def _text(x: float, y: float, text: str, size: int, colour: str, anchor: str = "middle") -> str:
+    style = f'font-size="{size}" font-weight="{600 if size > 10 else 400}" fill="{colour}" text-anchor="{anchor}"'
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{html.escape(_printable(text))}</text>'
+
+
+def _arrow(x: float, y: float, colour: str) -> str:
+    return f'<path d="M{x - 3.2:.1f} {y - 6.5:.1f}h6.4L{x:.1f} {y:.1f}Z" fill="{colour}"/>'

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from staticgrad.ir.graph import Graph
     from staticgrad.ir.node import Value
 
-    Read = Callable[[int, tuple[Index, ...]], Scalar]
+
+Read = Callable[[int, "tuple[Index, ...]"], "Scalar"]
+"""Gives the element of an operand (by number) at an index."""
 
 REGISTRY: dict[str, type[Op]] = {}
 """Every op class by name; filled by the `@op` decorator."""

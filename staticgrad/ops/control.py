@@ -101,3 +101,22 @@ class Call(Op):
 def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ...]:
     """Return the outputs of `graph` as one node."""
     return apply_all(Call(graph, rules), *x)
+
+
+@op
+class Contiguous(Elementwise):
+    """x itself, in memory of its own: put in by passes where a kernel wants another layout than the one at hand."""
+
+    linear = True
+
+    def numpy(self, x: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(x).reshape(x.shape)
+
+    def scalar(self, b: Builder, *x: Scalar) -> Scalar:
+        return x[0]
+
+    def jvp(self, tangents: Sequence[Value | None], y: Value, *x: Value) -> Value | None:
+        return tangents[0]
+
+    def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value]:
+        return (g,)

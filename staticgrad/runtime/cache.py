@@ -142,7 +142,7 @@ class DiskCache:
             _log("%s: damaged, removed (%s)", path.name, error)
             with suppress(OSError):
                 path.unlink()
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             _log("%s: absent", path.name)
         except (_Rejected, OSError, MemoryError) as error:
             _log("%s: ignored (%s)", path.name, error)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ArgumentError, DTypeError, OverflowedError, ShapeError
-from staticgrad.ir.aval import INT64, Shape
-from staticgrad.ir.node import Constant, Value, constant
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, OverflowedError, ShapeError
+from staticgrad.ir.aval import DTYPES, INT64, Shape, check_dtype
+from staticgrad.ir.node import Constant, Value, constant, constant_array
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.elementwise import cast
 from staticgrad.ops.movement import broadcast_to
@@ -39,7 +39,25 @@ def lift(x: Any) -> Value:
 
         return array_of(x)
     array = as_array(x)
+    if array.dtype.name not in DTYPES:
+        check_dtype_here(array.dtype, f"the {type(x).__name__} operand")
     return constant(array)
+
+
+def strong(value: Value) -> Value:
+    """Return `value` as NumPy's array or scalar, which does not yield in promotion as a Python number does."""
+    if not value.aval.weak:
+        return value
+    known = constant_array(value)
+    return cast(value, value.dtype) if known is None else constant(known)
+
+
+def check_dtype_here(dtype: object, what: str) -> np.dtype:
+    """Return `dtype` as one that graphs can hold, or raise `DTypeError` at the user's line."""
+    try:
+        return check_dtype(dtype, what)
+    except DTypeError as error:
+        raise DTypeError(at_user_line(str(error))) from error
 
 
 def as_array(x: Any) -> np.ndarray:
@@ -48,7 +66,10 @@ def as_array(x: Any) -> np.ndarray:
         raise ArgumentError(at_user_line("a masked array cannot be traced: fill it first, x.filled(value)"))
     if hasattr(x, "to_numpy") and type(x).__module__.partition(".")[0] in ("pandas", "polars"):
         x = x.to_numpy()
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise InvalidValueError(at_user_line(f"{type(x).__name__} {str(x)[:60]} is not an array: {error}")) from error
     if array.dtype.kind in "OUSV":
         raise ArgumentError(
             at_user_line(f"{type(x).__name__} {str(x)[:60]!r} is not an array of numbers; name it in static_argnames if it is an option")

@@ -11,24 +11,26 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from staticgrad.errors import DTypeError, ReadOnlyError, TraceError, UnsupportedError
+from staticgrad.errors import ReadOnlyError, TraceError, UnsupportedError
 from staticgrad.ir.aval import Aval, Shape
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.context import Trace, check_usable, current_trace
-from staticgrad.tracing.lift import checked_broadcast, convert, lift
-from staticgrad.tracing.views import TransposeView, View, parse_index
+from staticgrad.ops.movement import reshape
+from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
+from staticgrad.tracing.views import Strides, TransposeView, View, parse_index, strides_of
 
 
 class Storage:
-    """The present value of an array and who may write it."""
+    """The present value of an array and who may write it; `array` tells NumPy's 0-d arrays from its scalars, which `+=` binds anew."""
 
-    __slots__ = ("read_only", "trace", "value", "version")
+    __slots__ = ("array", "read_only", "trace", "value", "version")
 
-    def __init__(self, value: Value, trace: Trace, read_only: str = "") -> None:
+    def __init__(self, value: Value, trace: Trace, read_only: str = "", array: bool = False) -> None:
         self.value = value
         self.trace = trace
         self.read_only = read_only
+        self.array = array or bool(value.shape)
         self.version = 0
 
     def check_writable(self) -> None:
@@ -188,9 +190,38 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     # ---- reading and writing parts
 
-    def view(self, view: View) -> Tracer:
-        """Return a tracer of a part of the same storage."""
+    def view(self, view: View | None = None) -> Tracer:
+        """Return a tracer of a part of the same storage, of all of it without an argument."""
+        if view is None:
+            return Tracer(self._storage, self._views)
+        if not isinstance(view, View):
+            raise UnsupportedError(at_user_line(f".view({view!r}) of a traced array: its bits cannot be read as another dtype; use .astype()"))
         return Tracer(self._storage, (*self._views, view))
+
+    @property
+    def element_strides(self) -> Strides:
+        """The steps in elements between neighbours along each axis, as NumPy's array would have them."""
+        value, steps = self._storage.value, []
+        shape = value.shape
+        for view in self._views:
+            value = view.read(value)
+            steps.append((view, value.shape))
+        return strides_of(shape, steps)
+
+    def shares_storage(self, other: Tracer) -> bool:
+        """Return whether both are parts of one storage."""
+        return self._storage is other._storage
+
+    def __copy__(self) -> Tracer:
+        return tracer_of(self.value, array=self.is_array)
+
+    def __deepcopy__(self, memo: object) -> Tracer:
+        return self.__copy__()
+
+    @property
+    def is_array(self) -> bool:
+        """Whether NumPy would have an array here, which in-place operators write, and not a scalar."""
+        return self._storage.array or bool(self._views)
 
     def __getitem__(self, index: Any) -> Tracer:
         view, scalar = parse_index(index, self.shape)
@@ -204,9 +235,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def assign(self, new: Value, operation: str) -> None:
         """Write `new`, cast and broadcast, into the part of the storage that this tracer shows."""
         self._storage.check_writable()
-        if new.dtype.kind == "f" and self.dtype.kind == "b":
-            raise DTypeError(at_user_line(f"{operation}: {new.aval} into {self.aval}"))
-        new = checked_broadcast(convert(new, self.dtype), self.shape, operation)
+        surplus = len(new.shape) - len(self.shape)
+        if surplus > 0 and all(extent == 1 for extent in new.shape[:surplus]):
+            new = reshape(new, new.shape[surplus:])
+        new = checked_broadcast(strong(convert(new, self.dtype)), self.shape, operation)
         bases = [self._storage.value]
         for view in self._views[:-1]:
             bases.append(view.read(bases[-1]))
@@ -248,7 +280,7 @@ def _in_place(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:
     """Return the in-place operator: NumPy writes arrays through, scalars are bound anew."""
 
     def operate(self: Tracer, other: Any) -> Any:
-        return ufunc(self, other, out=(self,)) if self.shape else ufunc(self, other)
+        return ufunc(self, other, out=(self,)) if self.is_array else ufunc(self, other)
 
     return operate
 
@@ -261,9 +293,9 @@ for _name, _ufunc in {
     setattr(Tracer, f"__i{_name}__", _in_place(_ufunc))
 
 
-def tracer_of(value: Value) -> Tracer:
-    """Return a tracer of a new storage that holds `value`."""
-    return Tracer(Storage(value, current_trace()))
+def tracer_of(value: Value, array: bool = False) -> Tracer:
+    """Return a tracer of a new storage that holds `value`; `array` makes a 0-d array of what would be a scalar."""
+    return Tracer(Storage(value, current_trace(), array=array))
 
 
 def argument_tracer(value: Value, trace: Trace, label: str) -> Tracer:

@@ -186,6 +186,13 @@ def test_another_format_version(cache: DiskCache, version: int) -> None:
     assert_recompiles(cache)
 
 
+def test_another_magic_under_a_right_checksum(cache: DiskCache) -> None:
+    path = plant(cache, sealed(header(), magic=b"\x89SGUNIT\r"))
+    assert cache.get(KEY) is None
+    assert not path.exists()
+    assert_recompiles(cache)
+
+
 HOSTILE = {
     "deep lists": b"[" * 200_000,
     "deep objects": b'{"a":' * 200_000,
@@ -251,6 +258,8 @@ def test_neither_links_nor_folders_nor_pipes_are_entries(cache: DiskCache, tmp_p
     unit(cache).unlink()
 
     os.mkfifo(unit(cache))
+    assert cache.get(KEY) is None
+    assert unit(cache).is_fifo()
     assert_recompiles(cache)
     unit(cache).unlink()
 
@@ -609,7 +618,9 @@ def test_unit_key_is_a_sha256_of_an_injective_encoding() -> None:
         {"a": "d", "c": "b"},
         {"a": "é"},
         {"a": "e\u0301"},
+        {"a": "?"},
         {"a": "\udc80"},
+        {"a": "\udc81"},
         {"a": "\ud800\udc00"},
         {"a": "\U00010000"},
     ]

@@ -1,0 +1,302 @@
+"""The public functions: `trace` and the transforms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+from staticgrad.config import config
+from staticgrad.errors import ArgumentError, DTypeError, ShapeError
+from staticgrad.ir.aval import is_float
+from staticgrad.ir.graph import inline
+from staticgrad.ir.source import at_user_line
+from staticgrad.ops.control import stop_gradient as stop_gradient_value
+from staticgrad.tracing.context import tracing
+from staticgrad.tracing.lift import lift
+from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, prepared, tree_map, unflatten
+from staticgrad.tracing.tracer import Tracer, tracer_of
+from staticgrad.traced import Options, Traced, traced
+from staticgrad.transforms import Grad, Jvp, Vjp, Vmap
+
+
+@overload
+def trace(fn: Callable[..., Any], **options: Any) -> Traced: ...
+@overload
+def trace(fn: None = None, **options: Any) -> Callable[[Callable[..., Any]], Traced]: ...
+def trace(
+    fn: Callable[..., Any] | None = None,
+    *,
+    static_argnames: str | Iterable[str] = (),
+    backend: str | None = None,
+    printer: str | None = None,
+    threads: int | None = None,
+    fastmath: bool | None = None,
+) -> Any:
+    """Return `fn` as a function that is recorded once for each signature, compiled, and reused.
+
+    Parameters
+    ----------
+    fn
+        A function of arrays, numbers and containers of these that is written with NumPy.
+    static_argnames
+        Names of arguments that are options: any hashable value; a new value is a new trace.
+    backend
+        `"cpu"`, `"cuda"` or `"interp"` (the NumPy reference interpreter); by default `STATICGRAD_BACKEND` or `"cpu"`.
+    printer
+        The printer that writes the code: `"numba"`.
+    threads
+        The number of threads; results have the same bits for any number.
+    fastmath
+        Whether rules that change rounding may be used.
+
+    Returns
+    -------
+    Traced
+        Call it like `fn`. `.lower(...)` shows the graph and the emitted source, `.cache_info()` what was compiled.
+
+    Raises
+    ------
+    StaticgradError
+        Whatever a user can do wrong; the message names the line in `fn`.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> @sg.trace
+    ... def energy(x):
+    ...     return np.sum(x ** 2) / 2
+    >>> energy(np.array([3.0, 4.0]))
+    np.float64(12.5)
+    """
+    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
+    options = Options(names, backend, printer, threads, fastmath)
+    if fn is None:
+        return lambda function: traced(function, options)
+    return traced(fn, options)
+
+
+def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Traced:
+    """Return the gradient function of the scalar function `f`.
+
+    Parameters
+    ----------
+    f
+        A function that returns one float (with `has_aux` a pair of it and anything else).
+    argnums
+        Which positional arguments to differentiate: a number, or a tuple for a tuple of gradients.
+    has_aux
+        Whether `f` returns `(value, aux)`; then `(gradient, aux)` is returned.
+
+    Returns
+    -------
+    Traced
+        A function with the arguments of `f`; each gradient has the structure, shapes and dtypes of its argument.
+
+    Raises
+    ------
+    ShapeError, DTypeError
+        When `f` does not return a float scalar, or an argument is not of floats.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.grad(lambda x: np.sum(np.sin(x)))(np.zeros(3))
+    array([1., 1., 1.])
+    """
+    return traced(f).derive(Grad(_argnums(argnums), has_aux, False), "grad")
+
+
+def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Traced:
+    """Return a function that gives the value of `f` and its gradient together.
+
+    Parameters and errors are those of `grad`; the result is `(value, gradient)`, with `has_aux` `((value, aux), gradient)`.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.value_and_grad(lambda x: np.sum(x * x))(np.array([1.0, 2.0]))
+    (np.float64(5.0), array([2., 4.]))
+    """
+    return traced(f).derive(Grad(_argnums(argnums), has_aux, True), "value_and_grad")
+
+
+def _argnums(argnums: Any) -> int | tuple[int, ...]:
+    numbers = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
+    if not numbers or any(isinstance(k, bool) or not isinstance(k, int) for k in numbers):
+        raise ArgumentError(at_user_line(f"argnums={argnums!r}: expected a whole number or a tuple of them"))
+    return tuple(argnums) if isinstance(argnums, (tuple, list)) else argnums
+
+
+def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) -> tuple[Any, Any]:
+    """Return the value of `f` at `primals` and its derivative along `tangents`.
+
+    Parameters
+    ----------
+    f
+        A function of arrays.
+    primals, tangents
+        Two tuples of one structure: the arguments, and the direction for each of them.
+
+    Returns
+    -------
+    tuple
+        `(f(*primals), derivative)`, both with the structure of the result of `f`.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.jvp(np.square, (3.0,), (1.0,))
+    (np.float64(9.0), np.float64(6.0))
+    """
+    for name, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, (tuple, list)):
+            raise ArgumentError(at_user_line(f"jvp: {name} must be a tuple with one entry an argument, not {type(given).__name__}"))
+    result: tuple[Any, Any] = traced(f).derive(Jvp(), "jvp")(tuple(primals), tuple(tangents))
+    return result
+
+
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Return the value of `f` at `primals` and its pullback.
+
+    Parameters
+    ----------
+    f
+        A function of arrays.
+    *primals
+        Its arguments.
+    has_aux
+        Whether `f` returns `(value, aux)`; then `(value, pullback, aux)` is returned.
+
+    Returns
+    -------
+    tuple
+        `(value, pullback)`. The pullback takes a cotangent with the structure of the value and returns a tuple with one
+        cotangent for each argument. The forward kernel has run once; every call of the pullback runs the backward kernel alone.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> value, pullback = sg.vjp(lambda x: x * x, np.array([1.0, 2.0]))
+    >>> pullback(np.array([1.0, 10.0]))
+    (array([ 2., 40.]),)
+    """
+    function = traced(f).derive(Vjp(has_aux), "vjp")
+    record, options = function._record, function._options
+    leaves, tree = flatten((primals, {}))
+    inside = tracing()
+    values = [lift(leaf) for leaf in leaves] if inside else []
+    avals = tuple(v.aval for v in values) if inside else tuple(leaf_aval(leaf) for leaf in leaves)
+    signature = Signature(tree, avals)
+    backend = options.backend or config().backend
+    program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend).program
+    count, total = len(leaves), program.out_tree.num_leaves
+    shape = unflatten(program.out_tree, list(range(total)))
+    head_leaves, head_tree = flatten(shape[0] if has_aux else shape)
+    _, args_tree = flatten(primals)
+    seed_avals = [v.aval for v in program.graph.inputs[count : count + len(head_leaves)]]
+    if inside:
+        placeholder = program.graph.with_outputs(program.graph.outputs[:total])
+        outputs: list[Any] = [tracer_of(v) for v in inline(placeholder, (*values, *_zeros(seed_avals), *program.captures))]
+    elif backend == "cpu":
+        executable = record.entry(signature, backend).built.executable
+        assert executable is not None
+        arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+        state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)])
+        order = executable.plan.order
+        outputs = [state.outputs[order[k]].copy()[()] for k in range(total)]
+    else:
+        built = record.entry(signature, backend).built
+        arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
+        outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[:total]]
+
+    def pullback(cotangent: Any) -> tuple[Any, ...]:
+        """Return the cotangents of the arguments for a cotangent of the value."""
+        seeds, seeds_tree = flatten(cotangent)
+        if seeds_tree != head_tree:
+            raise ArgumentError(at_user_line(f"the pullback of {record.name}: the value has structure {head_tree}, the cotangent {seeds_tree}"))
+        for seed, aval in zip(seeds, seed_avals, strict=True):
+            found = leaf_aval(seed)
+            if found.shape != aval.shape:
+                raise ShapeError(at_user_line(f"the pullback of {record.name}: a value is {aval}, its cotangent {found}"))
+            if is_float(aval.dtype) and not is_float(found.dtype) and not found.weak:
+                raise DTypeError(at_user_line(f"the pullback of {record.name}: a value is {aval}, its cotangent {found}"))
+        if inside:
+            from staticgrad.tracing.lift import convert
+
+            cast = [convert(lift(seed), aval.dtype) for seed, aval in zip(seeds, seed_avals, strict=True)]
+            found_grads: list[Any] = [tracer_of(v) for v in inline(program.graph, (*values, *cast, *program.captures))[total:]]
+        else:
+            ready = [prepared(seed, aval) for seed, aval in zip(seeds, seed_avals, strict=True)]
+            if backend == "cpu":
+                assert executable is not None
+                results = executable.finish(state, {count + k: array for k, array in enumerate(ready)})
+            else:
+                results = built.run([*arrays, *ready])
+            found_grads = [r[()] for r in results[total:]]
+        result: tuple[Any, ...] = unflatten(args_tree, found_grads)
+        return result
+
+    value = unflatten(program.out_tree, outputs)
+    return (value[0], pullback, value[1]) if has_aux else (value, pullback)
+
+
+def _zeros(avals: list[Any]) -> list[Any]:
+    from staticgrad.ir.node import full
+
+    return [full(a.shape, 0, a.dtype) for a in avals]
+
+
+def _zero_array(aval: Any) -> Any:
+    import numpy as np
+
+    return np.zeros(aval.shape, aval.dtype)
+
+
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Traced:
+    """Return `f` mapped over an axis of its arguments: one batched graph, no loop.
+
+    Parameters
+    ----------
+    f
+        A function of arrays.
+    in_axes
+        The axis to map, for all arguments or one for each (None: not mapped), as a prefix of the arguments' structure.
+    out_axes
+        Where the mapped axis stands in the results.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.vmap(lambda x, y: np.dot(x, y), in_axes=(0, None))(np.eye(2), np.array([3.0, 4.0]))
+    array([3., 4.])
+    """
+    def hashable(axes: Any) -> Any:
+        if isinstance(axes, (list, tuple)):
+            return tuple(hashable(a) for a in axes)
+        return _Frozen(axes) if isinstance(axes, dict) else axes
+
+    return traced(f).derive(Vmap(hashable(in_axes), hashable(out_axes)), "vmap")
+
+
+class _Frozen(dict[Any, Any]):
+    """A dict of axes as part of a cache key."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(repr(sorted(self.items(), key=repr)))
+
+
+def stop_gradient(x: Any) -> Any:
+    """Return `x`, constant to every derivative; containers are taken leaf by leaf.
+
+    Examples
+    --------
+    >>> import staticgrad as sg
+    >>> sg.grad(lambda x: x * sg.stop_gradient(x))(3.0)
+    np.float64(3.0)
+    """
+    def stop(leaf: Any) -> Any:
+        if isinstance(leaf, Tracer):
+            return tracer_of(stop_gradient_value(leaf.value))
+        return leaf
+
+    return tree_map(stop, x)

@@ -1,0 +1,157 @@
+"""From a contraction to a function of the loop IR: loops over register tiles."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from staticgrad.codegen.elements import strides
+from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.schedule import Nest, Schedule, is_view
+from staticgrad.errors import VerificationError
+from staticgrad.ir.builder import Builder, Index
+from staticgrad.ir.loops import Buffer, Function
+from staticgrad.ir.node import Value
+from staticgrad.kernels.matmul import tile
+from staticgrad.ops.contract import Contract
+from staticgrad.ops.movement import Reshape, unit_axes_source
+
+Tiles = Callable[[np.dtype, int, tuple[int, ...], bool], Function]
+
+VECTOR_BYTES = 64
+ROWS, VECTORS = 4, 4
+"""The largest tile: 4 rows of 4 vectors keep 16 sums, 4 rows of the right operand and a broadcast in 32 vector registers."""
+
+
+class TileLibrary:
+    """The tile functions of a unit, each made once."""
+
+    def __init__(self) -> None:
+        self.functions: dict[tuple[object, ...], Function] = {}
+
+    def __call__(self, dtype: np.dtype, rows: int, vectors: tuple[int, ...], accumulate: bool) -> Function:
+        """Return the tile of that shape."""
+        key = (dtype, rows, vectors, accumulate)
+        if key not in self.functions:
+            lanes = "_".join(map(str, vectors))
+            name = f"tile_{dtype.name}_{rows}x{lanes}{'_more' if accumulate else ''}"
+            self.functions[key] = tile(name, dtype, rows, vectors, accumulate)
+        return self.functions[key]
+
+
+def strided(value: Value, memory: dict[Value, Value]) -> tuple[Value, Index, tuple[int, ...]]:
+    """Return the owner of the memory that holds `value`, and its offset and strides there."""
+    b = Builder()
+    with contextlib.ExitStack() as stack:
+        counters = tuple(stack.enter_context(b.loop(extent)) for extent in value.shape)
+        index: tuple[Index, ...] = counters
+        while value not in memory:
+            if not is_view(value):
+                raise VerificationError(f"{value!r} of a contraction has no memory")
+            source = value.node.inputs[0]
+            if isinstance(value.op, Reshape):
+                index = unit_axes_source(index, value.shape, source.shape)
+            else:
+                index = value.op.source(index, source.shape)  # type: ignore[attr-defined]
+            value = source
+        flat = Index()
+        for i, step in zip(index, strides(value.shape), strict=True):
+            flat = flat + i * step
+    coefficients = dict(flat.terms)
+    steps = tuple(coefficients.get(counter.terms[0][0], 0) for counter in counters)
+    return memory[value], Index(flat.constant), steps
+
+
+def chunks(extent: int, dtype: np.dtype) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Return the columns as (start, stop, vectors): whole tiles first, then ever narrower ones."""
+    lanes = VECTOR_BYTES // dtype.itemsize
+    found: list[tuple[int, int, tuple[int, ...]]] = []
+    at = 0
+    for count in (VECTORS, 2, 1):
+        width = count * lanes
+        stop = at + (extent - at) // width * width
+        if stop > at:
+            found.append((at, stop, (lanes,) * count))
+            at = stop
+    rest: list[int] = []
+    while lanes > 1:
+        lanes //= 2
+        if extent - at - sum(rest) >= lanes:
+            rest.append(lanes)
+    if rest:
+        found.append((at, extent, tuple(rest)))
+    return found
+
+
+class ContractionLowering:
+    """Lowers one contraction to loops over tiles."""
+
+    def __init__(self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], tiles: Tiles) -> None:
+        assert nest.contraction is not None
+        self.node = nest.contraction
+        self.title = nest.title
+        self.memory = schedule.memory
+        self.parameters = Parameters(schedule.memory, buffers)
+        self.tiles = tiles
+
+    def function(self, name: str) -> tuple[Function, tuple[Buffer, ...]]:
+        """Return the function and the outer buffers it is called with."""
+        op, out = self.node.op, self.node.outputs[0]
+        assert isinstance(op, Contract)
+        b = Builder()
+        sides = []
+        for value, labels in zip(self.node.inputs, (op.lhs, op.rhs), strict=True):
+            owner, offset, steps = strided(value, self.memory)
+            sides.append((self.parameters(owner), offset, dict(zip(labels, steps, strict=True))))
+        sides.append((self.parameters(self.memory[out]), Index(), dict(zip(op.out, strides(out.shape), strict=True))))
+        extents = op.extents(*(v.aval for v in self.node.inputs))
+        _, left, right, inner = op.groups()
+        if len(left) > 1 or len(right) > 1 or len(inner) > 1:
+            raise VerificationError(f"{op.signature()} was not packed")
+        m, n, k = (group[0] if group else None for group in (left, right, inner))
+        outer = [label for label in op.out if label not in (m, n)]
+        with contextlib.ExitStack() as stack:
+            counters = {label: stack.enter_context(b.loop(extents[label], hint="batch")) for label in outer}
+            places = [offset + _sum(counters[label] * steps.get(label, 0) for label in outer) for _, offset, steps in sides]
+            self._product(b, [(buffer, place, steps) for (buffer, _, steps), place in zip(sides, places, strict=True)], m, n, k, extents)
+        taken = self.parameters.taken
+        return Function(name, tuple(taken.values()), (), b.root, self.title), tuple(taken)
+
+    def _product(
+        self,
+        b: Builder,
+        sides: Sequence[tuple[Buffer, Index, dict[int, int]]],
+        m: int | None,
+        n: int | None,
+        k: int | None,
+        extents: dict[int, int],
+    ) -> None:
+        (a, a_at, a_steps), (c, c_at, c_steps), (out, out_at, out_steps) = sides
+
+        def step(steps: dict[int, int], label: int | None) -> int:
+            return steps.get(label, 0) if label is not None else 0
+
+        rows, columns, depth = (1 if label is None else extents[label] for label in (m, n, k))
+        if step(c_steps, n) != 1 or step(out_steps, n) != 1:
+            raise VerificationError(f"{self.node!r}: the right operand is not in rows")
+        numbers = (depth, step(a_steps, m), step(a_steps, k), step(c_steps, k), step(out_steps, m))
+        for start, stop, vectors in chunks(columns, out.dtype):
+            with b.loop(stop, start, sum(vectors), hint="column") as j:
+                whole = rows - rows % ROWS
+                if whole:
+                    tile_ = self.tiles(out.dtype, ROWS, vectors, False)
+                    with b.loop(whole, 0, ROWS, hint="row") as i:
+                        places = (a_at + i * numbers[1], c_at + j, out_at + i * numbers[4] + j)
+                        b.invoke(tile_, tuple(zip((a, c, out), places, strict=True)), numbers)
+                if rows - whole:
+                    places = (a_at + whole * numbers[1], c_at + j, out_at + whole * numbers[4] + j)
+                    b.invoke(self.tiles(out.dtype, rows - whole, vectors, False), tuple(zip((a, c, out), places, strict=True)), numbers)
+
+
+def _sum(parts: Sequence[Index] | object) -> Index:
+    total = Index()
+    for part in parts:  # type: ignore[attr-defined]
+        total = total + part
+    return total

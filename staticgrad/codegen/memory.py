@@ -1,0 +1,150 @@
+"""The memory plan: where each value with memory lives, decided before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from staticgrad.codegen.schedule import Nest, Schedule
+from staticgrad.ir.loops import Buffer, Space
+from staticgrad.ir.node import Constant, Value, constant_array
+
+ALIGNMENT = 64
+"""Bytes: a cache line, and the widest vector."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The buffers of a schedule. The first `residual` of the `workspace` bytes carry values from forward to backward."""
+
+    arguments: tuple[Buffer, ...]
+    constants: tuple[np.ndarray, ...]
+    buffers: dict[Value, Buffer]
+    workspace: int
+    residual: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes of outputs and workspace together."""
+        outputs = sum(b.size * b.dtype.itemsize for b in self.arguments if b.space is Space.OUTPUT)
+        return self.workspace + outputs
+
+
+def aligned(size: int) -> int:
+    """Return `size` rounded up to whole cache lines."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Arena:
+    """Hands out byte ranges; a freed range is used again (first fit)."""
+
+    def __init__(self, base: int = 0) -> None:
+        self.base = base
+        self.end = base
+        self._free: list[tuple[int, int]] = []
+
+    def take(self, size: int) -> int:
+        """Return the offset of `size` free bytes."""
+        for position, (start, length) in enumerate(self._free):
+            if length >= size:
+                self._free[position] = (start + size, length - size)
+                if length == size:
+                    del self._free[position]
+                return start
+        start, self.end = self.end, self.end + size
+        return start
+
+    def give(self, start: int, size: int) -> None:
+        """Return a range; neighbours join."""
+        self._free = sorted([*self._free, (start, size)])
+        joined: list[tuple[int, int]] = []
+        for begin, length in self._free:
+            if joined and joined[-1][0] + joined[-1][1] == begin:
+                joined[-1] = (joined[-1][0], joined[-1][1] + length)
+            else:
+                joined.append((begin, length))
+        self._free = joined
+
+
+def plan(schedule: Schedule) -> Plan:
+    """Return the memory plan of `schedule`."""
+    memory = schedule.memory
+    graph = schedule.graph
+    arguments: list[Buffer] = []
+    buffers: dict[Value, Buffer] = {}
+    constants: list[np.ndarray] = []
+
+    def argument(value: Value, name: str, space: Space) -> None:
+        buffer = Buffer(name, value.dtype, value.aval.size, space, position=len(arguments))
+        arguments.append(buffer)
+        buffers[value] = buffer
+
+    for number, value in enumerate(graph.inputs):
+        label = graph.labels[number] if number < len(graph.labels) else ""
+        argument(value, label or f"x{number}", Space.INPUT)
+    for value in memory:
+        if isinstance(value.op, Constant):
+            array = constant_array(value)
+            assert array is not None
+            argument(value, f"constant{len(constants)}", Space.CONSTANT)
+            constants.append(np.ascontiguousarray(array))
+    for number, value in enumerate(schedule.outputs):
+        argument(memory[value], f"out{number}", Space.OUTPUT)
+
+    first, last, read_by_backward = _lifetimes(schedule)
+    owners = [value for value in dict.fromkeys(memory.values()) if value not in buffers]
+    stage_of = {target: nest.stage for nest in schedule.nests for target in map(memory.__getitem__, nest.targets)}
+    residuals = [v for v in owners if stage_of.get(v) == "forward" and v in read_by_backward]
+    position = 0
+    for value in residuals:
+        buffers[value] = _workspace(value, Space.RESIDUAL, position)
+        position += aligned(value.aval.nbytes)
+    residual = position
+    workspace = _place_scratch([v for v in owners if v not in buffers], first, last, buffers, residual)
+    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual)
+
+
+def _workspace(value: Value, space: Space, offset: int) -> Buffer:
+    name = {Space.RESIDUAL: "saved"}.get(space, "scratch")
+    return Buffer(f"{name}_{value.op.name}", value.dtype, value.aval.size, space, offset=offset)
+
+
+def _place_scratch(values: Iterable[Value], first: dict[Value, int], last: dict[Value, int], buffers: dict[Value, Buffer], base: int) -> int:
+    arena = Arena(base)
+    ordered = sorted((v for v in values if v in first), key=lambda v: first[v])
+    live: list[tuple[int, int, int]] = []
+    for value in ordered:
+        for end, offset, size in [entry for entry in live if entry[0] < first[value]]:
+            arena.give(offset, size)
+            live.remove((end, offset, size))
+        size = aligned(max(value.aval.nbytes, 1))
+        offset = arena.take(size)
+        live.append((last.get(value, first[value]), offset, size))
+        buffers[value] = _workspace(value, Space.WORKSPACE, offset)
+    for value in values:
+        if value not in buffers:
+            buffers[value] = _workspace(value, Space.WORKSPACE, base)
+    return arena.end
+
+
+def _lifetimes(schedule: Schedule) -> tuple[dict[Value, int], dict[Value, int], set[Value]]:
+    """Return, by owner, the first nest that writes and the last that touches, and who is read by the backward kernel."""
+    first: dict[Value, int] = {}
+    last: dict[Value, int] = {}
+    crossing: set[Value] = set()
+
+    def touch(value: Value, number: int, nest: Nest) -> None:
+        owner = schedule.memory[value]
+        last[owner] = max(last.get(owner, number), number)
+        if nest.stage == "backward":
+            crossing.add(owner)
+
+    for number, nest in enumerate(schedule.nests):
+        for target in nest.targets:
+            first.setdefault(schedule.memory[target], number)
+            touch(target, number, nest)
+        for value in nest.reads:
+            touch(value, number, nest)
+    return first, last, crossing

@@ -1,0 +1,373 @@
+"""From a nest of the schedule to a function of the loop IR, for CPUs.
+
+Reductions along the innermost loops keep `W` partial results, one a lane, merged in a fixed tree; reductions along outer loops
+accumulate in memory. Long sums are blocked, so that rounding errors grow with the square root of the blocks, not of the elements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+from staticgrad.codegen.elements import Position, Reader, flat_index, strides
+from staticgrad.codegen.schedule import Item, Nest, Schedule
+from staticgrad.ir.aval import INT64, product
+from staticgrad.ir.builder import Builder, Index, Scalar
+from staticgrad.ir.loops import Block, Buffer, Function, Load, Loop, Space, Statement, Store, Variable, walk
+from staticgrad.ir.loops import Position as PositionStatement
+from staticgrad.ir.node import Value
+from staticgrad.ops.reduce import Reduce, State, Sum
+
+BLOCK_OF_LANES = 64
+"""So many elements a lane are added up before the lane's total takes them in."""
+
+
+@dataclass
+class Accumulator:
+    """The state of one reduction in registers or a small array, living inside the first `level` loops."""
+
+    item: Item
+    reduce: Reduce
+    level: int
+    in_memory: bool
+    lanes: int = 1
+    variables: tuple[Variable, ...] = ()
+    arrays: tuple[Buffer, ...] = ()
+    totals: tuple[Buffer, ...] = ()
+
+
+@dataclass
+class LoopAxis:
+    """One loop: the domain's axes it runs over (several where they are contiguous everywhere) and its extent."""
+
+    axes: tuple[int, ...]
+    extent: int
+
+
+@dataclass
+class Parameters:
+    """The buffers a function takes, in the order of first use."""
+
+    memory: dict[Value, Value]
+    buffers: dict[Value, Buffer]
+    taken: dict[Buffer, Buffer] = field(default_factory=dict)
+
+    def __call__(self, owner: Value) -> Buffer:
+        """Return the function's parameter for the memory of `owner`."""
+        outer = self.buffers[owner]
+        if outer not in self.taken:
+            names = {b.name for b in self.taken.values()}
+            name, count = outer.name, 1
+            while name in names:
+                count += 1
+                name = f"{outer.name}_{count}"
+            self.taken[outer] = Buffer(name, outer.dtype, outer.size, Space.PARAMETER)
+        return self.taken[outer]
+
+
+class NestLowering:
+    """Lowers one nest."""
+
+    def __init__(self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer]) -> None:
+        self.nest = nest
+        self.memory = schedule.memory
+        self.buffers = buffers
+        order = nest.order or tuple(range(len(nest.domain)))
+        self.loops = [LoopAxis((axis,), nest.domain[axis]) for axis in order if nest.domain[axis] != 1]
+        self.parameters = Parameters(self.memory, buffers)
+        self.rehearsal = False
+
+    def function(self, name: str) -> tuple[Function, tuple[Buffer, ...]]:
+        """Return the function and the outer buffers it is called with."""
+        if len(self.loops) > 1:
+            self.rehearsal = True
+            self._emit()
+            self.loops = self._collapsed()
+        self.rehearsal = False
+        self.parameters = Parameters(self.memory, self.buffers)
+        body = self._emit()
+        taken = self.parameters.taken
+        return Function(name, tuple(taken.values()), (), body, self.nest.title), tuple(taken)
+
+    # ---- merging loops
+
+    def _collapsed(self) -> list[LoopAxis]:
+        """Return the loops with neighbours merged where every access runs through both in one stride."""
+        merged = [self.loops[0]]
+        for inner in self.loops[1:]:
+            outer = merged[-1]
+            if self._contiguous(outer, inner):
+                merged[-1] = LoopAxis((*outer.axes, *inner.axes), outer.extent * inner.extent)
+            else:
+                merged.append(inner)
+        return merged
+
+    def _contiguous(self, outer: LoopAxis, inner: LoopAxis) -> bool:
+        fast, slow = inner.axes[-1], outer.axes[-1]
+        if slow in self._used_alone or fast in self._used_alone:
+            return False
+        if any(self._reduces(item, slow) != self._reduces(item, fast) for item in self.nest.items):
+            return False
+        return all(step.get(slow, 0) == step.get(fast, 0) * inner.extent for step in self._accesses)
+
+    def _reduces(self, item: Item, axis: int) -> bool:
+        return item.reduce is not None and axis in item.reduce.axes
+
+    def _record(self, body: Block) -> None:
+        """Note every access of the body as strides by axis, and the axes whose counter is used as a number."""
+        self._accesses: list[dict[int, int]] = []
+        self._used_alone: set[int] = set()
+        axis_of = self._axis_of
+        for statement in walk(body):
+            if isinstance(statement, (Load, Store)) and statement.buffer.space is not Space.LOCAL:
+                self._accesses.append(_by_axis(statement.index, axis_of))
+            elif isinstance(statement, PositionStatement):
+                self._used_alone |= set(_by_axis(statement.index, axis_of))
+            elif not isinstance(statement, Loop):
+                self._used_alone |= {axis_of[s] for s in _scalars(statement) if s in axis_of}
+        for item in self.nest.items:
+            if item.reduce is not None and len(item.reduce.start(Builder(), INT64)) > 1:
+                self._used_alone |= set(item.reduce.axes)
+
+    # ---- emitting
+
+    def _emit(self) -> Block:
+        self.b = Builder()
+        self._axis_of: dict[Scalar, int] = {}
+        own = frozenset(item.target for item in self.nest.items if item.reduce is None and item.region is None)
+        self.reader = Reader(self.b, self.memory, self.parameters, own)
+        self.accumulators = self._plan_accumulators()
+        if product(self.nest.domain) == 0:
+            self._store_starts()
+        else:
+            for accumulator in self.accumulators:
+                if accumulator.in_memory:
+                    self._clear_memory(accumulator)
+            self._level(0, {})
+        self._record(self.b.root)
+        return self.b.root
+
+    def _plan_accumulators(self) -> list[Accumulator]:
+        found = []
+        depth = len(self.loops)
+        for item in self.nest.items:
+            if item.reduce is None:
+                continue
+            reduced = [all(a in item.reduce.axes for a in loop.axes) for loop in self.loops]
+            level = depth
+            while level and reduced[level - 1]:
+                level -= 1
+            in_memory = any(reduced[:level])
+            found.append(Accumulator(item, item.reduce, level, in_memory))
+        return found
+
+    def _index(self, counters: dict[int, Index]) -> Position:
+        """Return the domain index for the loops' counters: a merged loop counts its last axis."""
+        index = [Index()] * len(self.nest.domain)
+        for number, loop in enumerate(self.loops):
+            index[loop.axes[-1]] = counters[number]
+        return tuple(index)
+
+    def _open(self, counter: Index, number: int) -> Index:
+        for scalar, _ in counter.terms:
+            self._axis_of.setdefault(scalar, self.loops[number].axes[-1])
+        return counter
+
+    def _level(self, level: int, counters: dict[int, Index]) -> None:
+        depth = len(self.loops)
+        if level == depth:
+            self._body(counters)
+            return
+        starting = [a for a in self.accumulators if a.level == level]
+        innermost = level == depth - 1
+        extent = self.loops[level].extent
+        carried = [a for a in self.accumulators if a.level < depth]
+        lanes = self._lanes(carried, self.loops[-1].extent)
+        for accumulator in starting:
+            self._begin(accumulator, lanes)
+        if innermost and lanes > 1:
+            self._lane_loop(level, counters, lanes, carried)
+        else:
+            with self.b.loop(extent, hint=self._hint(level)) as i:
+                self._level(level + 1, {**counters, level: self._open(i, level)})
+        for accumulator in starting:
+            self._end(accumulator, counters)
+
+    def _hint(self, level: int) -> str:
+        return "ijklmnpq"[level] if level < 8 else f"i{level}"
+
+    def _lanes(self, accumulators: list[Accumulator], extent: int) -> int:
+        """Return how many partial results the innermost reductions keep."""
+        if not accumulators or self.rehearsal:
+            return 1
+        widest = max(a.item.value.dtype.itemsize for a in accumulators)
+        lanes = max(8, min(16, 64 // widest))
+        return lanes if extent >= 2 * lanes else 1
+
+    def _lane_loop(self, level: int, counters: dict[int, Index], lanes: int, accumulators: list[Accumulator]) -> None:
+        """Emit the innermost loop `lanes` elements at a time, in blocks where totals are kept, then what is left over."""
+        b, extent = self.b, self.loops[level].extent
+        whole = extent - extent % lanes
+
+        def chunk(first: Index, count: int) -> None:
+            with b.loop(count, lanes=count, hint="lane") as lane:
+                at = self._open(first + lane, level)
+                self._body({**counters, level: at}, lane)
+
+        def chunks(first: Index, stop: Index | Scalar | int) -> None:
+            with b.loop(stop, 0, lanes, hint=self._hint(level)) as i:
+                self._open(i, level)
+                chunk(first + i, lanes)
+
+        totals = [a for a in accumulators if a.totals]
+        block = BLOCK_OF_LANES * lanes
+        if totals:
+            with b.loop(-(-whole // block), hint="block") as k:
+                self._open(k, level)
+                for a in totals:
+                    self._fill(a.arrays, a, lanes)
+                left = b.position(-(k * block) + whole)
+                chunks(k * block, b.min(left, b.literal(block, INT64)) if whole % block else block)
+                for a in totals:
+                    self._merge_lanes(a, a.totals, a.arrays, lanes)
+        else:
+            chunks(Index(), whole)
+        if extent - whole:
+            for a in totals:
+                self._fill(a.arrays, a, lanes)
+            chunk(Index(whole), extent - whole)
+            for a in totals:
+                self._merge_lanes(a, a.totals, a.arrays, lanes)
+
+    def _body(self, counters: dict[int, Index], lane: Index | None = None) -> None:
+        index = self._index(counters)
+        self.reader.domain_index = index
+        by_item = {a.item: a for a in self.accumulators}
+        for item in self.nest.items:
+            x = self.reader.read(item.value, index)
+            accumulator = by_item.get(item)
+            if accumulator is None:
+                self._store(item, x, index)
+            elif accumulator.level == len(self.loops):
+                self._step_in_memory(accumulator, x, index)
+            else:
+                position = self._position(accumulator, index)
+                self._take_in(accumulator, x, position, lane)
+
+    def _position(self, accumulator: Accumulator, index: Position) -> Scalar:
+        if len(accumulator.reduce.start(Builder(), accumulator.item.value.dtype)) == 1:
+            return self.b.literal(0, INT64)
+        return self.b.position(index[accumulator.reduce.axes[0]])
+
+    def _store(self, item: Item, x: Scalar, index: Position) -> None:
+        target = item.target
+        place = index
+        if item.region is not None:
+            place = tuple(i * step + start for i, (start, step) in zip(index, item.region, strict=True))
+        self.b.store(self.parameters(self.memory[target]), flat_index(place, target.shape), x)
+
+    # ---- reductions
+
+    def _result_index(self, item: Item, index: Position) -> Index:
+        assert item.reduce is not None
+        kept = [axis for axis in range(len(self.nest.domain)) if axis not in item.reduce.axes]
+        total = Index()
+        for axis, step in zip(kept, strides(item.target.shape), strict=True):
+            if self.nest.domain[axis] != 1:
+                total = total + index[axis] * step
+        return total
+
+    def _begin(self, a: Accumulator, lanes: int) -> None:
+        b, dtype = self.b, a.item.value.dtype
+        state = a.reduce.start(b, dtype)
+        a.lanes = lanes
+        if lanes == 1:
+            a.variables = tuple(b.variable(s, a.reduce.name) for s in state)
+            return
+        if not a.arrays:
+            a.arrays = tuple(b.local(s.dtype, lanes, "partial") for s in state)
+            trips = product(loop.extent for loop in self.loops[a.level :])
+            if isinstance(a.reduce, Sum) and dtype.kind == "f" and trips > 2 * BLOCK_OF_LANES * lanes:
+                a.totals = tuple(b.local(s.dtype, lanes, "total") for s in state)
+        self._fill(a.totals or a.arrays, a, lanes)
+
+    def _fill(self, arrays: tuple[Buffer, ...], a: Accumulator, lanes: int) -> None:
+        b = self.b
+        with b.loop(lanes, hint="lane") as lane:
+            for array, start in zip(arrays, a.reduce.start(b, a.item.value.dtype), strict=True):
+                b.store(array, lane, start)
+
+    def _take_in(self, a: Accumulator, x: Scalar, position: Scalar, lane: Index | None) -> None:
+        b = self.b
+        if a.variables:
+            state = tuple(b.get(v) for v in a.variables)
+            for variable, new in zip(a.variables, a.reduce.step(b, state, x, position), strict=True):
+                b.set(variable, new)
+            return
+        assert lane is not None
+        state = tuple(b.load(array, lane) for array in a.arrays)
+        for array, new in zip(a.arrays, a.reduce.step(b, state, x, position), strict=True):
+            b.store(array, lane, new)
+
+    def _merge_lanes(self, a: Accumulator, into: tuple[Buffer, ...], source: tuple[Buffer, ...], lanes: int, shift: int = 0) -> None:
+        b = self.b
+        with b.loop(lanes, hint="lane") as lane:
+            first = tuple(b.load(array, lane) for array in into)
+            second = tuple(b.load(array, lane + shift) for array in source)
+            for array, new in zip(into, a.reduce.merge(b, first, second), strict=True):
+                b.store(array, lane, new)
+
+    def _end(self, a: Accumulator, counters: dict[int, Index]) -> None:
+        b = self.b
+        if a.lanes > 1:
+            arrays = a.totals or a.arrays
+            half = a.lanes // 2
+            while half:
+                self._merge_lanes(a, arrays, arrays, half, half)
+                half //= 2
+            state: State = tuple(b.load(array, 0) for array in arrays)
+        else:
+            state = tuple(b.get(v) for v in a.variables)
+        full = {**{k: Index() for k in range(len(self.loops))}, **counters}
+        place = self._result_index(a.item, self._index(full))
+        buffer = self.parameters(self.memory[a.item.target])
+        if a.in_memory:
+            state = a.reduce.merge(b, (b.load(buffer, place),), state)
+        b.store(buffer, place, a.reduce.finish(b, state))
+
+    def _step_in_memory(self, a: Accumulator, x: Scalar, index: Position) -> None:
+        b = self.b
+        buffer, place = self.parameters(self.memory[a.item.target]), self._result_index(a.item, index)
+        if not a.in_memory:
+            state = a.reduce.step(b, a.reduce.start(b, x.dtype), x, b.literal(0, INT64))
+            b.store(buffer, place, a.reduce.finish(b, state))
+            return
+        (new,) = a.reduce.step(b, (b.load(buffer, place),), x, b.literal(0, INT64))
+        b.store(buffer, place, new)
+
+    def _clear_memory(self, a: Accumulator) -> None:
+        b, target = self.b, a.item.target
+        (start,) = a.reduce.start(b, a.item.value.dtype)
+        buffer = self.parameters(self.memory[target])
+        with b.loop(target.aval.size, hint="start") as i:
+            b.store(buffer, i, start)
+
+    def _store_starts(self) -> None:
+        """Emit the results of reductions over no elements."""
+        for accumulator in self.accumulators:
+            self._clear_memory(accumulator)
+
+
+def _by_axis(index: Index, axis_of: dict[Scalar, int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for scalar, coefficient in index.terms:
+        if scalar in axis_of:
+            found[axis_of[scalar]] = coefficient
+    return found
+
+
+def _scalars(statement: Statement) -> tuple[Scalar, ...]:
+    operands = getattr(statement, "operands", ())
+    return tuple(operands) if isinstance(operands, tuple) else ()
+
+

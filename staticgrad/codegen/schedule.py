@@ -1,0 +1,442 @@
+"""The schedule: which values get memory, and which loop nest computes which of them. Choices as data, made before any loop exists.
+
+A value without memory is computed where it is read. A *nest* is one set of loops over a domain that computes several *items*:
+elementwise results, reductions, pieces of an assembled array. Forward and backward have nests of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import Shape, product
+from staticgrad.ir.graph import Graph, topological
+from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
+from staticgrad.ops.contract import Contract
+from staticgrad.ops.control import Contiguous
+from staticgrad.ops.movement import Broadcast, Concatenate, Pad, Reshape, SliceSet, only_unit_axes_differ
+from staticgrad.ops.reduce import Position, Reduce
+
+MAX_INLINED = 120
+"""So many nodes are computed in one place before one of them gets memory."""
+
+MAX_NEST = 240
+"""A nest takes in further items up to this total price in nodes."""
+
+WORTH_SAVING = 10
+"""A value that costs this much is stored rather than computed in two nests."""
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One result of a nest: the elements of `value`, reduced or not, go to the memory of `target` (at `region` of it)."""
+
+    target: Value
+    value: Value
+    reduce: Reduce | None = None
+    region: tuple[tuple[int, int], ...] | None = None
+
+    @property
+    def domain(self) -> Shape:
+        """The shape that the nest loops over."""
+        return self.value.shape
+
+
+@dataclass(eq=False)
+class Nest:
+    """Loops over `domain`; or one contraction."""
+
+    domain: Shape
+    stage: str
+    items: list[Item] = field(default_factory=list)
+    contraction: Node | None = None
+    price: int = 0
+    reads: dict[Value, bool] = field(default_factory=dict)
+    order: tuple[int, ...] = ()
+
+    @property
+    def targets(self) -> tuple[Value, ...]:
+        """What the nest writes."""
+        if self.contraction is not None:
+            return (self.contraction.outputs[0],)
+        return tuple(item.target for item in self.items)
+
+    @property
+    def title(self) -> str:
+        """A line for the reader: what is computed, and for which line of the user's."""
+        if self.contraction is not None:
+            return _title([self.contraction])
+        return _title(list(dict.fromkeys(node for item in self.items for node in (*reversed(item_nodes(item, None)), item.target.node))))
+
+
+@dataclass(eq=False)
+class Schedule:
+    """All choices for one graph. `memory` maps a value to the one whose memory it shares (itself if it has its own)."""
+
+    graph: Graph
+    outputs: tuple[Value, ...]
+    nests: list[Nest]
+    memory: dict[Value, Value]
+
+    def stage(self, stage: str) -> list[Nest]:
+        """Return the nests of `forward` or `backward`."""
+        return [nest for nest in self.nests if nest.stage == stage]
+
+    def storage(self, value: Value) -> Value | None:
+        """Return the value whose memory holds `value`, None if it has none."""
+        return self.memory.get(value)
+
+    def __str__(self) -> str:
+        lines = []
+        for stage in ("forward", "backward"):
+            for number, nest in enumerate(self.stage(stage)):
+                shape = "x".join(map(str, nest.domain)) or "scalar"
+                lines.append(f"{stage} nest {number}: {shape}: {nest.title}")
+        return "\n".join(lines)
+
+
+def _title(nodes: Sequence[Node]) -> str:
+    shown = [node for node in nodes if not isinstance(node.op, (Constant, Input, Broadcast, Reshape))]
+    names = [node.op.name for node in shown]
+    text = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    lines = list(dict.fromkeys(str(node.line) for node in shown if node.line))
+    return text + (f"  ({', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''})" if lines else "")
+
+
+def is_view(value: Value) -> bool:
+    """Return whether `value` is an index transformation of its first operand."""
+    op = value.op
+    return op.kind == "view" or isinstance(op, Reshape) and only_unit_axes_differ(value.node.inputs[0].shape, value.shape)
+
+
+def is_alias(value: Value) -> bool:
+    """Return whether `value` is its operand's memory under another shape."""
+    return isinstance(value.op, Reshape) and not is_view(value)
+
+
+def has_buffer(value: Value, memory: dict[Value, Value] | None) -> bool:
+    """Return whether `value` is read from memory."""
+    return memory is not None and value in memory
+
+
+def item_nodes(item: Item, memory: dict[Value, Value] | None) -> list[Node]:
+    """Return the nodes that are computed inside the item's nest."""
+    return [node for node, _ in _inlined(item, memory)]
+
+
+def _inlined(item: Item, memory: dict[Value, Value] | None) -> Iterator[tuple[Node, None]]:
+    seen: set[Value] = set()
+    stack = [item.value]
+    while stack:
+        value = stack.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        if memory is not None and value in memory and value is not item.target:
+            continue
+        if value.op.kind not in ("map", "view", "alias") or memory is None and value is not item.value and is_alias(value):
+            continue
+        yield value.node, None
+        if memory is None and len(seen) > 40:
+            return
+        stack.extend(value.node.inputs)
+
+
+def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
+    """Return the values with memory that the item reads, and whether it reads them only at its own index."""
+    reads: dict[Value, bool] = {}
+    seen: set[tuple[Value, bool]] = set()
+    stack = [(item.value, True)]
+    while stack:
+        value, pointwise = stack.pop()
+        if (value, pointwise) in seen:
+            continue
+        seen.add((value, pointwise))
+        if value in memory and (value is not item.target):
+            reads[value] = reads.get(value, True) and pointwise and not is_alias(value)
+            continue
+        if value.op.kind == "map":
+            stack.extend((v, pointwise) for v in value.node.inputs)
+        elif is_view(value):
+            stack.extend((v, False) for v in value.node.inputs)
+        elif not isinstance(value.op, (Constant, Input)):
+            raise VerificationError(f"schedule: {value!r} is read but has no memory")
+    return reads
+
+
+class Scheduler:
+    """Makes the schedule of a graph. `fuse=False` gives every operation a nest of its own (for tests and comparisons)."""
+
+    def __init__(self, graph: Graph, fuse: bool = True) -> None:
+        self.fuse = fuse
+        self.forward = set(graph.forward_nodes)
+        self.outputs = self._own_outputs(graph)
+        self.graph = graph
+        self.nodes = topological((*self.outputs,), stop=graph.inputs)
+        self.users: dict[Value, list[Node]] = {}
+        for node in self.nodes:
+            for value in dict.fromkeys(node.inputs):
+                self.users.setdefault(value, []).append(node)
+        self.required: set[Value] = set()
+
+    def _own_outputs(self, graph: Graph) -> tuple[Value, ...]:
+        """Return the outputs, distinct and each with memory of its own."""
+        claimed: set[Value] = set()
+        made: list[Value] = []
+        for output in dict.fromkeys(graph.outputs):
+            base = output
+            while is_alias(base) or is_view(base) and isinstance(base.op, Reshape):
+                base = base.node.inputs[0]
+            if isinstance(base.op, (Input, Constant)) and base is not output or isinstance(output.op, (Input, Constant)) or base in claimed:
+                with at_line(output.node.line):
+                    wrapped = apply(Contiguous(), output)
+                if output.node in self.forward:
+                    self.forward.add(wrapped.node)
+                made.append(wrapped)
+            else:
+                claimed.add(base)
+                made.append(output)
+        self.claimed = claimed
+        return tuple(made)
+
+    def stage_of(self, value: Value) -> str:
+        """Return the stage that computes `value`."""
+        return "forward" if value.node in self.forward else "backward"
+
+    # ---- which values get memory
+
+    def run(self) -> Schedule:
+        """Return the schedule."""
+        self._require()
+        for _ in range(8):
+            memory = self._memory()
+            nests = self._group(memory)
+            again = self._computed_twice(nests, memory)
+            if not again:
+                break
+            self.required |= again
+        nests = self._ordered(nests)
+        return Schedule(self.graph, self.outputs, nests, memory)
+
+    def _require(self) -> None:
+        """Collect the values that must have memory whatever the grouping."""
+        for output in self.outputs:
+            self._need(output)
+        inlined: dict[Value, frozenset[Node]] = {}
+        for node in self.nodes:
+            op, value = node.op, node.outputs[0]
+            if op.kind in ("reduce", "contract", "assemble"):
+                self._need(value)
+            if op.kind == "contract":
+                for operand in node.inputs:
+                    self._need_strided(operand)
+            if isinstance(op, SliceSet):
+                self._need_base(node)
+            if is_alias(value):
+                self._need(node.inputs[0])
+            if isinstance(op, Contiguous) or not self.fuse and op.kind == "map":
+                self._need(value)
+            if isinstance(op, Broadcast) and self._repeats_work(node):
+                self._need(node.inputs[0])
+            inside = frozenset().union(*(inlined.get(v, frozenset()) for v in node.inputs)) | {node}
+            if op.kind not in ("map", "view"):
+                inside = frozenset()
+            elif value in self.required:
+                inside = frozenset()
+            elif len(inside) > MAX_INLINED and op.kind == "map":
+                self._need(value)
+                inside = frozenset()
+            inlined[value] = inside
+
+    def _need(self, value: Value) -> None:
+        """Give `value` memory, or the value whose memory it is a view of."""
+        while is_alias(value):
+            value = value.node.inputs[0]
+        if not isinstance(value.op, (Input, Constant)):
+            self.required.add(value)
+
+    def _need_strided(self, value: Value) -> None:
+        """Give memory to what a contraction reads through strides."""
+        while is_view(value) and not isinstance(value.op, Pad):
+            value = value.node.inputs[0]
+        self._need(value)
+
+    def _need_base(self, node: Node) -> None:
+        base = node.inputs[0]
+        if base.op.kind == "assemble":
+            self._need(base)
+
+    def _repeats_work(self, node: Node) -> bool:
+        """Return whether a broadcast would compute its operand anew for every turn of an outer loop."""
+        op, operand = node.op, node.inputs[0]
+        assert isinstance(op, Broadcast)
+        kept = [axis for axis in range(len(op.shape)) if axis not in op.axes]
+        outer = [axis for axis in op.axes if kept and axis < kept[-1]]
+        if not kept or product(op.shape[a] for a in outer) < 2:
+            return False
+        price, stack, seen = 0, [operand], set[Value]()
+        while stack and price < WORTH_SAVING:
+            value = stack.pop()
+            if value in seen or value in self.required or value.op.kind not in ("map", "view"):
+                continue
+            seen.add(value)
+            price += value.op.cost
+            stack.extend(value.node.inputs)
+        return price >= WORTH_SAVING
+
+    def _memory(self) -> dict[Value, Value]:
+        """Return, for every value that is read from memory, the value that owns it."""
+        memory: dict[Value, Value] = {v: v for v in self.graph.inputs}
+        for node in self.nodes:
+            value = node.outputs[0]
+            if isinstance(node.op, Constant):
+                if value.aval.size > 1:
+                    memory[value] = value
+            elif is_alias(value):
+                memory[value] = memory[node.inputs[0]]
+            elif value in self.required:
+                memory[value] = memory[node.inputs[0]] if self._in_place(node) else value
+        return memory
+
+    def _in_place(self, node: Node) -> bool:
+        """Return whether a write may go into the memory of what it writes to: nobody else reads that."""
+        if not isinstance(node.op, SliceSet):
+            return False
+        base = node.inputs[0]
+        if base not in self.required or base.op.kind != "assemble" or len(self.users.get(base, ())) != 1:
+            return False
+        return base not in self.claimed and base not in self.outputs and self.stage_of(base) == self.stage_of(node.outputs[0])
+
+    # ---- which nest computes which value
+
+    def _items(self, value: Value, memory: dict[Value, Value]) -> Iterable[Item]:
+        """Return what has to be computed to fill the memory of `value`."""
+        op, node = value.op, value.node
+        if isinstance(op, Reduce):
+            return [Item(value, node.inputs[0], op)]
+        if isinstance(op, Concatenate):
+            offsets = op.offsets([v.shape for v in node.inputs])
+            return [
+                Item(value, v, None, tuple((start if axis == op.axis else 0, 1) for axis in range(len(v.shape))))
+                for v, start in zip(node.inputs, offsets, strict=True)
+            ]
+        if isinstance(op, SliceSet):
+            base, part = node.inputs
+            copy = [] if memory[value] is not value else [Item(value, base, None, tuple((0, 1) for _ in base.shape))]
+            return [*copy, Item(value, part, None, tuple(zip(op.starts, op.steps, strict=True)))]
+        return [Item(value, value)]
+
+    def _group(self, memory: dict[Value, Value]) -> list[Nest]:
+        nests: list[Nest] = []
+        place: dict[Value, int] = {}
+        by_domain: dict[tuple[Shape, str, bool], list[int]] = {}
+        for node in self.nodes:
+            value = node.outputs[0]
+            if is_alias(value):
+                source = memory[value]
+                if source in place:
+                    place[value] = place[source]
+                continue
+            if memory.get(value) is None or isinstance(node.op, (Input, Constant)):
+                continue
+            stage = self.stage_of(value)
+            if isinstance(node.op, Contract):
+                nests.append(Nest((), stage, contraction=node, reads=self._contract_reads(node, memory)))
+                place[value] = len(nests) - 1
+                continue
+            in_place = memory[value] is not value
+            for item in self._items(value, memory):
+                if product(item.domain) == 0 and item.reduce is None:
+                    place.setdefault(value, -1)
+                    continue
+                reads = item_reads(item, memory)
+                if in_place:
+                    reads = {**reads, node.inputs[0]: False}
+                price = len(item_nodes(item, memory))
+                earliest = max((place.get(v, -1) + (0 if pointwise else 1) for v, pointwise in reads.items()), default=0)
+                if item.region is not None:
+                    earliest = max(earliest, place.get(value, -1) + 1 if isinstance(node.op, SliceSet) else 0)
+                chosen = self._choose(nests, by_domain.get((item.domain, stage, False), ()), item, reads, price, earliest, place)
+                if chosen is None:
+                    nests.append(Nest(item.domain, stage))
+                    chosen = len(nests) - 1
+                    by_domain.setdefault((item.domain, stage, False), []).append(chosen)
+                nest = nests[chosen]
+                nest.items.append(item)
+                nest.price += price
+                for v, pointwise in reads.items():
+                    nest.reads[v] = nest.reads.get(v, True) and pointwise
+                place[value] = max(place.get(value, -1), chosen)
+        return nests
+
+    def _contract_reads(self, node: Node, memory: dict[Value, Value]) -> dict[Value, bool]:
+        reads = {}
+        for operand in node.inputs:
+            while operand not in memory:
+                operand = operand.node.inputs[0]
+            reads[operand] = False
+        return reads
+
+    def _choose(
+        self, nests: list[Nest], candidates: Sequence[int], item: Item, reads: dict[Value, bool], price: int, earliest: int, place: dict[Value, int]
+    ) -> int | None:
+        """Return the latest nest that the item may join, None if it needs one of its own."""
+        if isinstance(item.reduce, Position):
+            return None
+        for number in reversed(candidates):
+            if number < earliest:
+                return None
+            nest = nests[number]
+            if nest.price + price > MAX_NEST or any(isinstance(other.reduce, Position) for other in nest.items):
+                continue
+            own = {other.target: other for other in nest.items}
+            inside = [v for v in reads if v in own]
+            if any(not reads[v] or own[v].reduce is not None or own[v].region is not None for v in inside):
+                continue
+            if any(place.get(v, -1) > number for v in reads):
+                continue
+            if not item.domain or self.fuse and (inside or self._shares(nest, reads, item)):
+                return number
+        return None
+
+    def _shares(self, nest: Nest, reads: dict[Value, bool], item: Item) -> bool:
+        """Return whether joining saves anything: a common read, or the start of another small loop."""
+        return not reads or any(v in nest.reads for v in reads) or product(item.domain) <= 4096
+
+    def _computed_twice(self, nests: list[Nest], memory: dict[Value, Value]) -> set[Value]:
+        """Return the values worth saving that are computed in more than one nest, at the points where their uses part."""
+        if not self.fuse:
+            return set()
+        where: dict[Value, set[int]] = {}
+        for number, nest in enumerate(nests):
+            for item in nest.items:
+                for node in item_nodes(item, memory):
+                    where.setdefault(node.outputs[0], set()).add(number)
+        found: set[Value] = set()
+        price: dict[Value, int] = {}
+        for node in self.nodes:
+            value = node.outputs[0]
+            if value not in where or value in memory:
+                continue
+            price[value] = min(node.op.cost + sum(price.get(v, 0) for v in node.inputs), 1000)
+            if node.op.kind != "map" or len(where[value]) < 2 or price[value] < WORTH_SAVING:
+                continue
+            parting = any(where.get(user.outputs[0], set()) != where[value] for user in self.users.get(value, ()))
+            if parting:
+                found.add(value)
+        return found
+
+    def _ordered(self, nests: list[Nest]) -> list[Nest]:
+        for nest in nests:
+            nest.order = tuple(range(len(nest.domain)))
+            for item in nest.items:
+                if isinstance(item.reduce, Position):
+                    axis = item.reduce.axes[0]
+                    nest.order = (*(a for a in nest.order if a != axis), axis)
+        return [nest for stage in ("forward", "backward") for nest in nests if nest.stage == stage]
+
+
+def schedule(graph: Graph, fuse: bool = True) -> Schedule:
+    """Return the schedule of an optimised graph."""
+    return Scheduler(graph, fuse).run()

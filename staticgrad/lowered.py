@@ -1,0 +1,112 @@
+"""What `fn.lower(...)` returns: every stage between the user's function and machine code, to be read."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from staticgrad.codegen.schedule import Schedule
+from staticgrad.ir.graph import Graph
+from staticgrad.passes.pipeline import PassResult
+from staticgrad.runtime.build import Built, Lowering, build, lower_graph
+
+
+@dataclass(frozen=True)
+class Report:
+    """Nodes before and after each pass, and loop nests before and after fusion."""
+
+    passes: tuple[PassResult, ...]
+    forward_nests: int
+    backward_nests: int
+    forward_nests_unfused: int
+    backward_nests_unfused: int
+
+    def __str__(self) -> str:
+        lines = [f"{'pass':<28}{'nodes before':>14}{'after':>8}"]
+        lines += [f"{result.name:<28}{result.before:>14}{result.after:>8}" for result in self.passes]
+        lines.append(f"{'loop nests':<28}{'unfused':>14}{'fused':>8}")
+        lines.append(f"{'  forward':<28}{self.forward_nests_unfused:>14}{self.forward_nests:>8}")
+        lines.append(f"{'  backward':<28}{self.backward_nests_unfused:>14}{self.backward_nests:>8}")
+        return "\n".join(lines)
+
+
+class LoweredFunction:
+    """A function on its way to machine code for one signature."""
+
+    def __init__(self, graph: Graph, backend: str) -> None:
+        self.graph = graph
+        self.backend = backend
+
+    @functools.cached_property
+    def _lowering(self) -> Lowering:
+        if self.backend == "cuda":
+            from staticgrad.runtime.cuda import lower_cuda
+
+            return lower_cuda(self.graph)
+        return lower_graph(self.graph)
+
+    @property
+    def optimized(self) -> Graph:
+        """The graph after all passes."""
+        return self._lowering.optimized
+
+    @property
+    def schedule(self) -> Schedule:
+        """Every choice of the code generator, as data."""
+        return self._lowering.schedule
+
+    @property
+    def source(self) -> str:
+        """The emitted source: readable Python with the functions `forward` and `backward`."""
+        return self._lowering.source
+
+    @property
+    def memory(self) -> int:
+        """Planned peak bytes of outputs and workspace."""
+        return self._lowering.lowered.plan.peak
+
+    @property
+    def printer(self) -> str:
+        """The printer that writes the code to be run."""
+        return "cuda" if self.backend == "cuda" else "numba"
+
+    @functools.cached_property
+    def report(self) -> Report:
+        """What the passes and fusion did."""
+        unfused = lower_graph(self.graph, fuse=False).schedule
+
+        def loops(schedule: Schedule, stage: str) -> int:
+            return sum(nest.contraction is not None or bool(nest.domain) for nest in schedule.stage(stage))
+
+        chosen = self.schedule
+        return Report(
+            self._lowering.passes,
+            loops(chosen, "forward"),
+            loops(chosen, "backward"),
+            loops(unfused, "forward"),
+            loops(unfused, "backward"),
+        )
+
+    @functools.cached_property
+    def _compiled(self) -> Any:
+        from staticgrad.runtime.compile import compile_unit
+
+        return compile_unit(self._lowering.lowered.unit.name, self.source)
+
+    @property
+    def forward(self) -> Any:
+        """The Numba dispatcher of the forward kernel."""
+        return self._compiled.forward
+
+    @property
+    def backward(self) -> Any:
+        """The Numba dispatcher of the backward kernel; None where nothing is differentiated."""
+        return self._compiled.backward
+
+    def compile(self) -> Built:
+        """Compile, and return something to call with a list of arrays (the leaves of the arguments)."""
+        return build(self.graph, self.backend)[0]
+
+    def __repr__(self) -> str:
+        return f"<lowered {self.graph.name} for {self.backend}>"

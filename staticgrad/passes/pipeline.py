@@ -1,0 +1,72 @@
+"""The ordered passes between differentiation and code generation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from staticgrad.ad.reverse import inline_calls
+from staticgrad.config import config
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.verify import verify
+from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
+from staticgrad.passes.rewrite import Rewriter
+from staticgrad.passes.simplify import RULES
+
+log = logging.getLogger("staticgrad.pass")
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What one pass did: its name and the number of nodes before and after."""
+
+    name: str
+    before: int
+    after: int
+    fired: dict[str, int] = field(default_factory=dict)
+
+
+def simplify(graph: Graph) -> tuple[Graph, dict[str, int]]:
+    """Return the graph after all rewrite rules (dead code and common subexpressions fall away by construction)."""
+    settings = config()
+    rewriter = Rewriter(RULES, settings.skip, settings.rewrite_limit)
+    return rewriter(graph), dict(rewriter.fired)
+
+
+def _plain(function: Callable[[Graph], Graph]) -> Callable[[Graph], tuple[Graph, dict[str, int]]]:
+    return lambda graph: (function(graph), {})
+
+
+PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...] = (
+    ("inline calls", _plain(lambda graph: inline_calls(graph, keep_rules=False))),
+    ("simplify", simplify),
+    ("thin contractions as sums", _plain(thin_contractions_as_sums)),
+    ("pack operands", _plain(pack_operands)),
+    ("simplify again", simplify),
+)
+"""Every pass in order. `STATICGRAD_SKIP` leaves out passes and rules by name."""
+
+REQUIRED = frozenset({"inline calls", "thin contractions as sums", "pack operands"})
+"""Passes that code generation relies on; they cannot be skipped."""
+
+
+def optimize(graph: Graph) -> tuple[Graph, list[PassResult]]:
+    """Return the optimised graph and what each pass did."""
+    settings = config()
+    results: list[PassResult] = []
+    for name, function in PIPELINE:
+        if name in settings.skip and name not in REQUIRED:
+            continue
+        before = len(graph.nodes)
+        graph, fired = function(graph)
+        results.append(PassResult(name, before, len(graph.nodes), fired))
+        if settings.verify:
+            verify(graph, after=name)
+        if settings.dump is not None:
+            settings.dump.mkdir(parents=True, exist_ok=True)
+            path = settings.dump / f"{len(results):02d}-{name.replace(' ', '-')}-{graph.digest[:8]}.txt"
+            path.write_text(str(graph) + "\n", encoding="utf-8")
+        if "pass" in settings.log:
+            log.info("%s: %d -> %d nodes %s", name, before, len(graph.nodes), fired or "")
+    return graph, results

@@ -1,0 +1,145 @@
+"""From a graph to something that runs: passes, schedule, lowering, printing, compiling, with both caches."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from staticgrad.codegen.lower import Lowered, lower
+from staticgrad.codegen.numba_printer import print_unit
+from staticgrad.codegen.schedule import Schedule, schedule
+from staticgrad.config import config
+from staticgrad.errors import InvalidValueError
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.interp import interpret
+from staticgrad.ir.loop_verify import verify_unit
+from staticgrad.ir.verify import verify
+from staticgrad.passes.pipeline import PassResult, optimize
+from staticgrad.runtime.cache import DiskCache, Entry, environment_parts, unit_key
+from staticgrad.runtime.executor import CallPlan, Executable
+
+log = logging.getLogger("staticgrad.cache")
+
+PRINTERS = ("numba",)
+
+
+@dataclass(frozen=True, eq=False)
+class Lowering:
+    """Everything between a graph and its machine code."""
+
+    graph: Graph
+    optimized: Graph
+    passes: tuple[PassResult, ...]
+    schedule: Schedule
+    lowered: Lowered
+
+    @functools.cached_property
+    def source(self) -> str:
+        """The emitted source."""
+        return print_unit(self.lowered.unit)
+
+    @functools.cached_property
+    def call_plan(self) -> CallPlan:
+        """What a call needs to know."""
+        unique = list(dict.fromkeys(self.optimized.outputs))
+        return CallPlan(
+            inputs=tuple(v.aval for v in self.optimized.inputs),
+            constants=self.lowered.constants,
+            outputs=tuple(v.aval for v in self.schedule.outputs),
+            order=tuple(unique.index(v) for v in self.optimized.outputs),
+            workspace=self.lowered.unit.workspace,
+            residual=self.lowered.unit.residual,
+        )
+
+
+def lower_graph(graph: Graph, fuse: bool = True) -> Lowering:
+    """Return the lowering of `graph` for CPUs."""
+    if config().verify:
+        verify(graph)
+    optimized, passes = optimize(graph)
+    chosen = schedule(optimized, fuse and "fuse" not in config().skip)
+    lowered = lower(chosen, f"sg_{graph.digest[:16]}")
+    if config().verify:
+        verify_unit(lowered.unit, after="lowering")
+    return Lowering(graph, optimized, tuple(passes), chosen, lowered)
+
+
+@dataclass(eq=False)
+class Built:
+    """A runnable graph, and where it came from: `compiled`, `disk` or `memory`."""
+
+    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    executable: Executable | None
+    lowering: Lowering | None
+    origin: str
+
+
+_memory: dict[tuple[str, str], Built] = {}
+_lock = threading.RLock()
+
+
+def build(graph: Graph, backend: str) -> tuple[Built, str]:
+    """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled."""
+    if backend == "interp":
+        return Built(lambda arrays: interpret(graph, arrays), None, None, "interp"), "compiled"
+    if backend == "cuda":
+        from staticgrad.runtime.cuda import build_cuda
+
+        return build_cuda(graph), "compiled"
+    if backend != "cpu":
+        raise InvalidValueError(f"backend={backend!r}: expected 'cpu', 'cuda' or 'interp'")
+    key = (graph.digest, backend)
+    with _lock:
+        found = _memory.get(key)
+        if found is not None:
+            return found, "memory"
+        built = _memory[key] = _build_cpu(graph)
+    return built, built.origin
+
+
+def forget() -> None:
+    """Drop every unit this process holds in memory."""
+    with _lock:
+        _memory.clear()
+
+
+def _build_cpu(graph: Graph) -> Built:
+    from staticgrad.runtime.compile import Stage, compile_unit, load_object
+
+    lowering = lower_graph(graph)
+    unit = lowering.lowered.unit
+    source = lowering.source
+    key = unit_key({**environment_parts(), "cpu": _cpu(), "source": source})
+    name = f"sg_{key[:24]}"
+    if config().dump is not None:
+        config().dump.joinpath(f"{name}.py").write_text(source, encoding="utf-8")  # type: ignore[union-attr]
+    has_backward = unit.backward is not None
+    disk = None if config().cache is None else DiskCache(config().cache)  # type: ignore[arg-type]
+    entry = disk.get(key) if disk is not None else None
+    if entry is not None:
+        forward, backward = load_object(name, entry.payload, has_backward)
+        origin = "disk"
+    else:
+        compiled = compile_unit(name, source)
+        forward, backward = compiled.forward_address, compiled.backward_address
+        origin = "compiled"
+        if disk is not None:
+            disk.put(key, Entry({"graph": graph.digest, "name": graph.name}, compiled.object_code))
+    if "cache" in config().log:
+        log.info("%s %s: %s", name, graph.name, origin)
+    executable = Executable(lowering.call_plan, Stage(forward), Stage(backward) if backward is not None else None)
+    return Built(executable, executable, lowering, origin)
+
+
+@functools.cache
+def _cpu() -> str:
+    """Return the processor's name and features, for which machine code is made."""
+    import llvmlite.binding as llvm
+
+    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+

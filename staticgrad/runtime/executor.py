@@ -1,0 +1,130 @@
+"""Calling compiled units: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import ExecutionError, IntegerPowerError, StaticgradError
+from staticgrad.ir.aval import Aval
+from staticgrad.ir.loops import FAILURES
+
+CONTEXT_WORDS = 8
+"""The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, spare."""
+
+ALIGNMENT = 64
+
+Stage = Callable[[Any, int, int], int]
+
+
+@dataclass(frozen=True)
+class CallPlan:
+    """What a call needs to know of a unit. `outputs` says, for each result, which output buffer holds it."""
+
+    inputs: tuple[Aval, ...]
+    constants: tuple[np.ndarray, ...]
+    outputs: tuple[Aval, ...]
+    order: tuple[int, ...]
+    workspace: int
+    residual: int
+
+
+class Workspace:
+    """Memory that a call writes to, aligned to a cache line."""
+
+    __slots__ = ("_array", "address")
+
+    def __init__(self, size: int) -> None:
+        self._array = np.empty(size + ALIGNMENT, np.uint8)
+        start = self._array.ctypes.data
+        self.address = start + (-start) % ALIGNMENT
+
+
+@dataclass(frozen=True)
+class ForwardState:
+    """All that the backward stage needs of a forward call: the arguments, the outputs and the saved values."""
+
+    pointers: Any
+    workspace: Workspace
+    outputs: list[np.ndarray]
+    keep: tuple[Any, ...]
+
+
+class Executable:
+    """A compiled unit as a function of NumPy arrays. Safe to call from several threads at once."""
+
+    def __init__(self, plan: CallPlan, forward: Stage, backward: Stage | None) -> None:
+        self.plan = plan
+        self._forward = forward
+        self._backward = backward
+        self._local = threading.local()
+        self._pointers = ctypes.c_void_p * (len(plan.inputs) + len(plan.constants) + len(plan.outputs))
+        self._constants = [array.ctypes.data for array in plan.constants]
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return all results; both stages run in one workspace."""
+        outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
+        pointers = self._table(arrays, outputs)
+        workspace = getattr(self._local, "workspace", None)
+        if workspace is None:
+            workspace = self._local.workspace = Workspace(self.plan.workspace)
+        self._run(self._forward, pointers, workspace)
+        if self._backward is not None:
+            self._run(self._backward, pointers, workspace)
+        order = self.plan.order
+        if len(order) == len(outputs):
+            return [outputs[k] for k in order]
+        seen: set[int] = set()
+        results = []
+        for k in order:
+            results.append(outputs[k].copy() if k in seen else outputs[k])
+            seen.add(k)
+        return results
+
+    def begin(self, arrays: Sequence[np.ndarray]) -> ForwardState:
+        """Run the forward stage alone, in a workspace that stays until the backward stage wants it."""
+        kept = tuple(np.array(array, order="C") for array in arrays)
+        outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
+        workspace = Workspace(self.plan.workspace)
+        pointers = self._table(kept, outputs)
+        self._run(self._forward, pointers, workspace)
+        return ForwardState(pointers, workspace, outputs, kept)
+
+    def finish(self, state: ForwardState, late: dict[int, np.ndarray]) -> list[np.ndarray]:
+        """Run the backward stage for a forward state, with the inputs of `late` (by position) filled in.
+
+        The state can be used again: what forward saved is only read, and each call has outputs of its own.
+        """
+        outputs = [array.copy() for array in state.outputs]
+        arrays = [late.get(k, array) for k, array in enumerate(state.keep)]
+        pointers = self._table(arrays, outputs)
+        if self._backward is not None:
+            workspace = Workspace(self.plan.workspace)
+            ctypes.memmove(workspace.address, state.workspace.address, self.plan.residual)
+            self._run(self._backward, pointers, workspace)
+        return [outputs[k] for k in self.plan.order]
+
+    def _table(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Any:
+        addresses = [array.ctypes.data for array in arrays]
+        addresses += self._constants
+        addresses += [array.ctypes.data for array in outputs]
+        return self._pointers(*addresses)
+
+    def _run(self, stage: Stage, pointers: Any, workspace: Workspace) -> None:
+        context = (ctypes.c_int64 * CONTEXT_WORDS)()
+        code = stage(pointers, workspace.address, ctypes.addressof(context))
+        if code:
+            raise failure(code)
+
+
+def failure(code: int) -> StaticgradError:
+    """Return the error of a failure code."""
+    message = FAILURES.get(code, f"failure {code}")
+    if code == 1:
+        return IntegerPowerError(f"{message}; make the base or the exponent a float")
+    return ExecutionError(message)

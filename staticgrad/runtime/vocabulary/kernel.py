@@ -1,0 +1,116 @@
+"""`kernel`: what emitted functions are decorated with.
+
+Numba compiles a kernel when it is first needed, for the one signature that the decorator names. Kernels with equal code are one
+object, whatever unit they come from and whatever their variables are called.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+import types as python_types
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_kernels: dict[str, Any] = {}
+_lock = threading.Lock()
+
+SCALARS = ("bool", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "f32", "f64")
+
+
+def parse_signature(text: str) -> tuple[str, ...]:
+    """Return the parameters of a signature: "f32*, i64" -> ("f32*", "i64")."""
+    parameters = tuple(part.strip() for part in text.split(",") if part.strip())
+    for parameter in parameters:
+        if parameter != "void**" and parameter.removesuffix("*") not in SCALARS:
+            raise TypeError(f"{parameter!r} in the signature {text!r} is not one of {', '.join(SCALARS)}, a pointer to one, or void**")
+    return parameters
+
+
+def numba_type(parameter: str) -> Any:
+    """Return the Numba type of a parameter: "f32*" -> CPointer(float32)."""
+    from numba.core import types
+
+    if parameter == "void**":
+        return types.CPointer(types.voidptr)
+    name = parameter.removesuffix("*")
+    names = {"i": "int", "u": "uint", "f": "float"}
+    scalar = types.boolean if name == "bool" else getattr(types, names[name[0]] + name[1:])
+    if not parameter.endswith("*"):
+        return scalar
+    from staticgrad.runtime.vocabulary.lowering import pointer_to
+
+    return pointer_to(scalar)
+
+
+def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator that makes a Numba dispatcher (plain Python under NUMBA_DISABLE_JIT).
+
+    Parameters
+    ----------
+    signature
+        The types of the parameters: "f32*, i64".
+    entry
+        A stage of a unit: it returns an int64 and is exported with the C ABI.
+    disjoint
+        What is written through one pointer is not reached through another, so loops need no checks before they are vectorised.
+    """
+    parameters = parse_signature(signature)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        import numba
+
+        if numba.config.DISABLE_JIT:
+            return quiet(function) if entry else function
+        import staticgrad.runtime.vocabulary.lowering_lanes  # noqa: F401
+        from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler
+
+        key = content_key(function, (parameters, entry, disjoint))
+        with _lock:
+            if key not in _kernels:
+                dispatcher = numba.njit(
+                    error_model="numpy",
+                    nogil=True,
+                    boundscheck=False,
+                    fastmath=False,
+                    pipeline_class=DisjointKernelCompiler if disjoint else KernelCompiler,
+                )(function)
+                dispatcher.kernel_key, dispatcher.kernel_parameters = key, parameters
+                dispatcher.kernel_entry, dispatcher.kernel_disjoint = entry, disjoint
+                _kernels[key] = dispatcher
+            return _kernels[key]
+
+    return decorate
+
+
+def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` without NumPy's warnings: overflow and NaN are ordinary results in a kernel."""
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    return run
+
+
+def content_key(function: Any, options: tuple[Any, ...]) -> str:
+    """Return a hash of all that decides what `function` computes; names of variables and the docstring do not."""
+    code = function.__code__
+    constants = [None if position == 0 and value == function.__doc__ else value for position, value in enumerate(code.co_consts)]
+    names = [_meaning(function.__globals__.get(name, name)) for name in code.co_names]
+    described = (options, code.co_code.hex(), code.co_argcount, [(type(c).__name__, repr(c)) for c in constants], names)
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:24]
+
+
+def _meaning(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, python_types.ModuleType):
+        return value.__name__
+    if (key := getattr(value, "kernel_key", None)) is not None:
+        return f"kernel {key}"
+    return f"{value.__module__}.{value.__qualname__}"

@@ -1,0 +1,41 @@
+"""Pointers: out of the argument table, into the workspace, moved on, and small arrays of a function.
+
+In plain Python a pointer is a flat array: `arguments` is a list of them, `workspace` one of bytes, `context` one of int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+CODE, NODE, INDEX = range(3)
+"""Where the context holds the first failure: its code (0: none), the node, and the element."""
+
+
+def argument(arguments: Sequence[np.ndarray], position: int, dtype: Any) -> np.ndarray:
+    """Return the pointer at `position` of the argument table."""
+    return arguments[position].view(dtype)
+
+
+def scratch(workspace: np.ndarray, start: int, dtype: Any) -> np.ndarray:
+    """Return the workspace from byte `start` on as values of `dtype`."""
+    rest = workspace[start:]
+    return rest[: rest.size - rest.size % np.dtype(dtype).itemsize].view(dtype)
+
+
+def offset(x: np.ndarray, index: int) -> np.ndarray:
+    """Return the pointer to element `index` of x."""
+    return x[index:]
+
+
+def local_array(dtype: Any, size: int) -> np.ndarray:
+    """Return a small array that lives as long as the function, its content undefined."""
+    return np.empty(size, dtype)
+
+
+def fail(context: np.ndarray, code: int, node: int, index: int) -> None:
+    """Note a failure, unless an earlier one is noted."""
+    if context[CODE] == 0:
+        context[CODE], context[NODE], context[INDEX] = code, node, index

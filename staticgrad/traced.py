@@ -1,0 +1,354 @@
+"""Traced functions: what `sg.trace` and every transform return. One trace and one compilation a signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import threading
+import types
+import weakref
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from staticgrad.config import BACKENDS, config
+from staticgrad.errors import ArgumentError, InvalidValueError
+from staticgrad.ir.graph import inline
+from staticgrad.ir.node import Value
+from staticgrad.ir.source import at_user_line
+from staticgrad.lowered import LoweredFunction
+from staticgrad.runtime.build import PRINTERS, Built, build
+from staticgrad.tracing.context import tracing
+from staticgrad.tracing.lift import lift
+from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
+from staticgrad.tracing.record import Program, record
+from staticgrad.tracing.tracer import tracer_of
+from staticgrad.transforms import Transform
+
+log = logging.getLogger("staticgrad.retrace")
+
+
+class CacheInfo(NamedTuple):
+    """How often a function was traced and compiled, and what was found compiled already, on disk or in memory."""
+
+    traces: int
+    compiles: int
+    disk_hits: int
+    memory_hits: int
+    signatures: int
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `sg.trace`."""
+
+    static_argnames: tuple[str, ...] = ()
+    backend: str | None = None
+    printer: str | None = None
+    threads: int | None = None
+    fastmath: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.backend is not None and self.backend not in BACKENDS:
+            raise InvalidValueError(at_user_line(f"backend={self.backend!r}: expected one of {', '.join(BACKENDS)}"))
+        if self.printer is not None and self.printer not in PRINTERS:
+            raise InvalidValueError(at_user_line(f"printer={self.printer!r}: expected one of {', '.join(PRINTERS)}"))
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise InvalidValueError(at_user_line(f"threads={self.threads!r}: expected a whole number of at least 1"))
+        if self.fastmath:
+            raise InvalidValueError(at_user_line("fastmath=True is not available yet: results keep every bit"))
+
+
+@dataclass(eq=False)
+class Entry:
+    """A compiled signature."""
+
+    program: Program
+    built: Built
+
+
+@dataclass(eq=False)
+class Record:
+    """All that is known of a function: its programs, its compiled entries and those of its transforms, shared by everyone."""
+
+    name: str
+    function: Callable[..., Any] | None = None
+    base: Record | None = None
+    transform: Transform | None = None
+    programs: dict[Signature, Program] = field(default_factory=dict)
+    entries: dict[tuple[str, Signature], Entry] = field(default_factory=dict)
+    derived: dict[Hashable, Record] = field(default_factory=dict)
+    lock: Any = field(default_factory=threading.RLock)
+    traces: int = 0
+    compiles: int = 0
+    disk_hits: int = 0
+    memory_hits: int = 0
+
+    def program(self, signature: Signature) -> Program:
+        """Return the program for a signature; it is kept unless it closes over a trace that is under way."""
+        with self.lock:
+            found = self.programs.get(signature)
+            if found is not None and (found.guards is None or found.guards.changed() is None) and not tracing():
+                return found
+            if self.function is not None:
+                made = record(self.function, signature, self.name)
+                self.traces += 1
+            else:
+                assert self.base is not None and self.transform is not None
+                made = self.transform(self.base, signature)
+            if not made.captures and not tracing():
+                self.programs[signature] = made
+            return made
+
+    def entry(self, signature: Signature, backend: str) -> Entry:
+        """Return the compiled entry for a signature, compiling it if need be."""
+        with self.lock:
+            key = (backend, signature)
+            found = self.entries.get(key)
+            if found is not None:
+                reason = found.program.guards.changed() if found.program.guards is not None else None
+                if reason is None:
+                    return found
+            else:
+                reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
+            if "retrace" in config().log:
+                log.info("%s: %s", self.name, reason)
+            program = self.program(signature)
+            built, origin = build(program.graph, backend)
+            self.compiles += origin == "compiled"
+            self.disk_hits += origin == "disk"
+            self.memory_hits += origin == "memory"
+            entry = self.entries[key] = Entry(program, built)
+            return entry
+
+    def clear(self) -> None:
+        """Forget everything, transforms included."""
+        with self.lock:
+            self.programs.clear()
+            self.entries.clear()
+            for each in self.derived.values():
+                each.clear()
+            self.traces = self.compiles = self.disk_hits = self.memory_hits = 0
+
+    @property
+    def root(self) -> Record:
+        """The record of the user's own function."""
+        return self if self.base is None else self.base.root
+
+
+_records: weakref.WeakKeyDictionary[Any, Record] = weakref.WeakKeyDictionary()
+_bound: weakref.WeakKeyDictionary[Any, dict[Any, Record]] = weakref.WeakKeyDictionary()
+_records_lock = threading.RLock()
+
+
+def record_of(function: Callable[..., Any]) -> Record:
+    """Return the record of a function: one for each function object (for a method: for each object it is bound to)."""
+    name = getattr(function, "__name__", type(function).__name__)
+    with _records_lock:
+        try:
+            if isinstance(function, types.MethodType):
+                records = _bound.setdefault(function.__self__, {})
+                if function.__func__ not in records:
+                    weak = weakref.WeakMethod(function)
+                    records[function.__func__] = Record(name, _call_weak_method(weak, function))
+                return records[function.__func__]
+            if function not in _records:
+                _records[function] = Record(name, _Weak(function))
+            return _records[function]
+        except TypeError:  # no weak references, or not hashable: a record of its own
+            return Record(name, function)
+
+
+class _Weak:
+    """A function held weakly, so that the registry does not keep it alive."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._reference = weakref.ref(function)
+        functools.update_wrapper(self, function, updated=())
+
+    @property
+    def py_func(self) -> Callable[..., Any]:
+        """The function itself."""
+        function = self._reference()
+        if function is None:
+            raise ArgumentError("the traced function no longer exists")
+        return function
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.py_func)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.py_func(*args, **kwargs)
+
+
+def _call_weak_method(weak: weakref.WeakMethod[Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    class WeakMethodCall(_Weak):
+        def __init__(self) -> None:
+            self._reference = weak  # type: ignore[assignment]
+            functools.update_wrapper(self, function, updated=())
+
+    return WeakMethodCall()
+
+
+class Traced:
+    """A function that is recorded once a signature, compiled, and reused."""
+
+    def __init__(self, py_func: Callable[..., Any], rec: Record, options: Options) -> None:
+        self._function = py_func
+        self._record = rec
+        self._options = options
+        self._static = _static_positions(py_func, options.static_argnames)
+        functools.update_wrapper(self, py_func, updated=())
+
+    # ---- calling
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracing():
+            return self._inside(args, kwargs)
+        leaves, signature = self._signature(args, kwargs)
+        backend = self._options.backend or config().backend
+        entry = self._record.entries.get((backend, signature))
+        if entry is None or entry.program.guards is not None and entry.program.guards.changed() is not None:
+            entry = self._record.entry(signature, backend)
+        arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
+        results = entry.built.run(arrays)
+        return unflatten(entry.program.out_tree, [r if r.ndim else r[()] for r in results])
+
+    def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Become part of the trace under way."""
+        if self._record.function is not None:
+            return self._function(*args, **kwargs)
+        leaves, tree, static = self._split(args, kwargs)
+        values = [lift(leaf) for leaf in leaves]
+        program = self._record.program(Signature(tree, tuple(v.aval for v in values), static))
+        outputs = inline(program.graph, (*values, *program.captures))
+        return unflatten(program.out_tree, [tracer_of(v) for v in outputs])
+
+    def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Tree, tuple[tuple[str, Hashable], ...]]:
+        static: list[tuple[str, Hashable]] = []
+        if self._static:
+            positional = list(args)
+            named = dict(kwargs)
+            for name, position in self._static.items():
+                if name in named:
+                    static.append((name, _hashable(name, named.pop(name))))
+                elif position is not None and position < len(positional):
+                    static.append((str(position), _hashable(name, positional[position])))
+                    positional[position] = None
+            args, kwargs = tuple(positional), named
+        leaves, tree = flatten((args, kwargs))
+        return leaves, tree, tuple(static)
+
+    def _signature(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Signature]:
+        leaves, tree, static = self._split(args, kwargs)
+        return leaves, Signature(tree, tuple(leaf_aval(leaf) for leaf in leaves), static)
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind to an instance, as functions do: the instance is static."""
+        if instance is None:
+            return self
+        method = types.MethodType(self._function, instance)
+        return Traced(method, record_of(method), replace(self._options))
+
+    # ---- looking inside
+
+    @property
+    def py_func(self) -> Callable[..., Any]:
+        """The user's own function."""
+        return self._function
+
+    @property
+    def signatures(self) -> list[tuple[Any, ...]]:
+        """The compiled signatures: one tuple of avals each."""
+        return [signature.avals for _, signature in self._record.entries]
+
+    def cache_info(self) -> CacheInfo:
+        """Return how often this function was traced and compiled."""
+        r = self._record
+        return CacheInfo(r.root.traces, r.compiles, r.disk_hits, r.memory_hits, len(r.entries))
+
+    def cache_clear(self) -> None:
+        """Forget all traces and compiled code of this function and of its transforms."""
+        self._record.root.clear()
+
+    def lower(self, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
+        """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""
+        options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
+        _, signature = self._signature(args, kwargs)
+        program = self._record.program(signature)
+        return LoweredFunction(program.graph, options.backend or config().backend)
+
+    def program(self, *args: Any, **kwargs: Any) -> Program:
+        """Return the recorded program for these arguments."""
+        return self._record.program(self._signature(args, kwargs)[1])
+
+    def __repr__(self) -> str:
+        return f"<staticgrad function {self._record.name}: {self._record.root.traces} traces, {len(self._record.entries)} compiled>"
+
+    # ---- transforming
+
+    def derive(self, transform: Transform, name: str) -> Traced:
+        """Return the transformed function; equal transforms of one function share everything."""
+        rec = self._record
+        with rec.lock:
+            if transform not in rec.derived:
+                rec.derived[transform] = Record(f"{name}({rec.name})", None, rec, transform)
+        return Traced(self._function, rec.derived[transform], self._options)
+
+    def values(self, args: tuple[Any, ...]) -> list[Value]:
+        """Return the leaves of arguments as values of the trace under way."""
+        return [lift(leaf) for leaf in flatten(args)[0]]
+
+
+def _static_positions(function: Callable[..., Any], names: tuple[str, ...]) -> dict[str, int | None]:
+    if not names:
+        return {}
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return dict.fromkeys(names)
+    known = {p.name for p in parameters}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    found: dict[str, int | None] = {}
+    for name in names:
+        if name not in known and not open_ended:
+            raise InvalidValueError(
+                at_user_line(f"static_argnames: {getattr(function, '__name__', function)} has no parameter {name!r}, only {', '.join(sorted(known))}")
+            )
+        position = next((k for k, p in enumerate(parameters) if p.name == name and p.kind is not p.KEYWORD_ONLY), None)
+        found[name] = position
+    return found
+
+
+def _hashable(name: str, value: Any) -> Hashable:
+    try:
+        hash(value)
+    except TypeError:
+        raise ArgumentError(
+            at_user_line(f"the static argument {name!r} is a {type(value).__name__}, which cannot be hashed; pass a tuple or another constant")
+        ) from None
+    return value if not isinstance(value, float) else _Number(value)
+
+
+class _Number(float):
+    """A static float that tells 0.0 from -0.0 and equals itself when NaN."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and self.hex() == other.hex()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self.hex())
+
+
+def traced(function: Callable[..., Any], options: Options | None = None) -> Traced:
+    """Return `function` as a traced function; one that is traced already stays as it is."""
+    if isinstance(function, Traced):
+        return function if options is None else Traced(function.py_func, function._record, options)
+    if not callable(function):
+        raise ArgumentError(at_user_line(f"expected a function, not {type(function).__name__}"))
+    return Traced(function, record_of(function), options or Options())

@@ -1,0 +1,229 @@
+"""Products of vectors, matrices and tensors: all are sums of products over labelled axes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import InvalidValueError, ShapeError
+from staticgrad.ir.aval import BOOL, INT64, Aval, product
+from staticgrad.ir.node import Value
+from staticgrad.ir.source import at_user_line
+from staticgrad.ops import elementwise as e
+from staticgrad.ops.contract import contract
+from staticgrad.ops.movement import broadcast, reshape, transpose
+from staticgrad.ops.reduce import sum_
+from staticgrad.tracing.functions.arguments import axis_of, deliver, distinct_axes, operand, whole_number
+from staticgrad.tracing.functions.table import implements
+from staticgrad.tracing.lift import convert, promoted
+from staticgrad.tracing.tracer import Tracer, tracer_of
+
+Labels = tuple[Hashable, ...]
+Term = tuple[Value, Labels]
+
+
+def sum_of_products(terms: Sequence[Term], out: Labels) -> Value:
+    """Return the product of the terms summed over the labels that `out` lacks; axes of length 1 broadcast.
+
+    Terms are contracted in pairs, the pair that shrinks the intermediate results most first.
+    """
+    extents: dict[Hashable, int] = {}
+    for value, labels in terms:
+        for label, extent in zip(labels, value.shape, strict=True):
+            extents[label] = extent if extents.get(label, 1) == 1 else extents[label]
+    left = [_without_units(value, labels, extents) for value, labels in terms]
+    while len(left) > 1:
+        first, second = _cheapest_pair(left, extents) if len(left) > 2 else (0, 1)
+        b, a = left.pop(second), left.pop(first)
+        needed = set(out).union(*(labels for _, labels in left))
+        left.insert(first, _pair(a, b, needed))
+    value, labels = _without_lone(left[0], set(out))
+    return transpose(value, tuple(labels.index(label) for label in out))
+
+
+def _without_units(value: Value, labels: Labels, extents: dict[Hashable, int]) -> Term:
+    """Drop the axes of length 1 that another term stretches."""
+    kept = [k for k, label in enumerate(labels) if value.shape[k] == extents[label]]
+    return reshape(value, tuple(value.shape[k] for k in kept)), tuple(labels[k] for k in kept)
+
+
+def _without_lone(term: Term, needed: set[Hashable]) -> Term:
+    value, labels = term
+    axes = tuple(k for k, label in enumerate(labels) if label not in needed)
+    return sum_(value, axes), tuple(label for label in labels if label in needed)
+
+
+def _pair(a: Term, b: Term, needed: set[Hashable]) -> Term:
+    (x, lhs), (y, rhs) = _without_lone(a, needed | set(b[1])), _without_lone(b, needed | set(a[1]))
+    labels = tuple(dict.fromkeys(label for label in (*lhs, *rhs) if label in needed))
+    if set(lhs) | set(rhs) == set(labels):
+        return e.multiply(*(_spread(term, labels, (x, lhs), (y, rhs)) for term in ((x, lhs), (y, rhs)))), labels
+    number = {label: k for k, label in enumerate(dict.fromkeys((*lhs, *rhs)))}
+    left, right, out = (tuple(number[label] for label in each) for each in (lhs, rhs, labels))
+    return contract(x, y, left, right, out), labels
+
+
+def _spread(term: Term, labels: Labels, *all_terms: Term) -> Value:
+    """Return a term with its axes ordered like `labels` and repeated along those it lacks."""
+    value, own = term
+    shape = tuple(next(v.shape[ls.index(label)] for v, ls in all_terms if label in ls) for label in labels)
+    ordered = transpose(value, tuple(own.index(label) for label in labels if label in own))
+    return broadcast(ordered, shape, tuple(k for k, label in enumerate(labels) if label not in own))
+
+
+def _cheapest_pair(terms: list[Term], extents: dict[Hashable, int]) -> tuple[int, int]:
+    """Return the pair whose contraction makes the least of the sizes of result minus operands; ties go to the first."""
+
+    def growth(pair: tuple[int, int]) -> int:
+        i, j = pair
+        others = set().union(*(terms[k][1] for k in range(len(terms)) if k not in pair))
+        a, b = set(terms[i][1]), set(terms[j][1])
+        size = product(extents[label] for label in (a | b) if label in others or len(a & b) == 0 or label not in a & b)
+        return size - terms[i][0].aval.size - terms[j][0].aval.size
+
+    pairs = [(i, j) for i in range(len(terms)) for j in range(i + 1, len(terms))]
+    return min(pairs, key=growth)
+
+
+def products(terms: Sequence[Term], out: Labels) -> Value:
+    """Return `sum_of_products` in the common dtype of the terms; for bool a sum is `or`."""
+    values = promoted(*(value for value, _ in terms))
+    kind = values[0].dtype
+    work = [convert(v, INT64) if kind == BOOL else v for v in values]
+    return convert(sum_of_products([(v, labels) for v, (_, labels) in zip(work, terms, strict=True)], out), kind)
+
+
+def _batched(name: str, x: Value, y: Value, core_x: str, core_y: str, core_out: str) -> Value:
+    """Return a product of the last axes of x and y; the axes before them broadcast."""
+    ranks = len(x.shape) - len(core_x), len(y.shape) - len(core_y)
+    if min(ranks) < 0:
+        raise ShapeError(at_user_line(f"{name}: {x.aval} and {y.aval}: both need at least {len(core_x)} and {len(core_y)} axes"))
+    _check_core(name, x.aval, y.aval, core_x, core_y)
+    try:
+        batch = len(np.broadcast_shapes(x.shape[: ranks[0]], y.shape[: ranks[1]]))
+    except ValueError as error:
+        raise ShapeError(at_user_line(f"{name}: the batch axes of {x.aval} and {y.aval} cannot be broadcast together")) from error
+    lhs, rhs = ((*range(batch - rank, batch), *core) for rank, core in zip(ranks, (core_x, core_y), strict=True))
+    return products([(x, lhs), (y, rhs)], (*range(batch), *core_out))
+
+
+def _check_core(name: str, x: Aval, y: Aval, core_x: str, core_y: str) -> None:
+    lengths = dict(zip(core_x, x.shape[x.rank - len(core_x) :], strict=True))
+    for label, extent in zip(core_y, y.shape[y.rank - len(core_y) :], strict=True):
+        if lengths.get(label, extent) != extent:
+            first, second = core_x.index(label) - len(core_x), core_y.index(label) - len(core_y)
+            raise ShapeError(
+                at_user_line(
+                    f"{name}: {x} and {y} do not fit: axis {first} of the first ({lengths[label]}) must be as long as "
+                    f"axis {second} of the second ({extent})"
+                )
+            )
+
+
+def matmul_of(x: Value, y: Value, name: str = "np.matmul") -> Value:
+    """Return the matrix product by the rules of `@`: vectors stay vectors, axes before the last two broadcast."""
+    if not x.shape or not y.shape:
+        raise ShapeError(at_user_line(f"{name}: {x.aval} and {y.aval}: a scalar has no axis to sum over; use *"))
+    core_x = "k" if len(x.shape) == 1 else "ik"
+    core_y = "k" if len(y.shape) == 1 else "kj"
+    return _batched(name, x, y, core_x, core_y, core_x[:-1] + core_y[1:])
+
+
+MATRIX_UFUNCS = {
+    "matmul": matmul_of,
+    "vecdot": lambda x, y: _batched("np.vecdot", x, y, "k", "k", ""),
+    "matvec": lambda x, y: _batched("np.matvec", x, y, "ik", "k", "i"),
+    "vecmat": lambda x, y: _batched("np.vecmat", x, y, "k", "kj", "j"),
+}
+"""The generalised universal functions, by name: not every version of NumPy has all."""
+
+
+@implements(getattr(np.linalg, "matmul", None))
+def np_linalg_matmul(x1: Any, x2: Any, /) -> Tracer:
+    """Return the matrix product."""
+    return tracer_of(matmul_of(operand(x1), operand(x2), "np.linalg.matmul"))
+
+
+@implements(getattr(np.linalg, "vecdot", None))
+def np_linalg_vecdot(x1: Any, x2: Any, /, *, axis: Any = -1) -> Tracer:
+    """Return the products of vectors along the last axis."""
+    return tracer_of(MATRIX_UFUNCS["vecdot"](_last(operand(x1), axis), _last(operand(x2), axis)))
+
+
+def _last(x: Value, axis: Any) -> Value:
+    place = axis_of(axis, len(x.shape), "np.linalg.vecdot")
+    return transpose(x, (*(k for k in range(len(x.shape)) if k != place), place))
+
+
+@implements(np.dot)
+def np_dot(a: Any, b: Any, out: Any = None) -> Tracer:
+    """Return the sum over the last axis of `a` and the last but one of `b`."""
+    x, y = operand(a), operand(b)
+    if not x.shape or not y.shape:
+        return deliver("dot", products([(x, _letters(x)), (y, _letters(y))], _letters(x) or _letters(y)), out)
+    axis = max(len(y.shape) - 2, 0)
+    return deliver("dot", _summed(x, y, (len(x.shape) - 1,), (axis,), "np.dot"), out)
+
+
+@implements(np.vdot)
+def np_vdot(a: Any, b: Any, /) -> Tracer:
+    """Return the product of the flattened arguments."""
+    x, y = (reshape(v, (v.aval.size,)) for v in (operand(a), operand(b)))
+    return tracer_of(_summed(x, y, (0,), (0,), "np.vdot"))
+
+
+@implements(np.inner)
+def np_inner(a: Any, b: Any, /) -> Tracer:
+    """Return the sum over the last axes."""
+    x, y = operand(a), operand(b)
+    if not x.shape or not y.shape:
+        return np_dot(x, y)
+    return tracer_of(_summed(x, y, (len(x.shape) - 1,), (len(y.shape) - 1,), "np.inner"))
+
+
+@implements(np.outer, getattr(np.linalg, "outer", None))
+def np_outer(a: Any, b: Any, out: Any = None) -> Tracer:
+    """Return all products of the elements of the flattened arguments."""
+    x, y = (reshape(v, (v.aval.size,)) for v in (operand(a), operand(b)))
+    return deliver("outer", products([(x, ("i",)), (y, ("j",))], ("i", "j")), out)
+
+
+@implements(np.tensordot, getattr(np.linalg, "tensordot", None))
+def np_tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
+    """Return the sum over pairs of axes."""
+    x, y = operand(a), operand(b)
+    if isinstance(axes, (tuple, list)):
+        if len(axes) != 2:
+            raise InvalidValueError(at_user_line(f"np.tensordot: axes must be a number or two sequences, not {axes!r}"))
+        first, second = (tuple(each) if isinstance(each, (tuple, list)) else (each,) for each in axes)
+    else:
+        count = whole_number(axes, "np.tensordot: axes")
+        if count < 0 or count > min(len(x.shape), len(y.shape)):
+            raise ShapeError(at_user_line(f"np.tensordot: {x.aval} and {y.aval} do not have {count} axes to sum over"))
+        first, second = tuple(range(len(x.shape) - count, len(x.shape))), tuple(range(count))
+    if len(first) != len(second):
+        raise ShapeError(at_user_line(f"np.tensordot: shape-mismatch for sum: axes {first} and {second} differ in number"))
+    pairs = (distinct_axes(each, len(v.shape), "np.tensordot") for each, v in ((first, x), (second, y)))
+    return tracer_of(_summed(x, y, *pairs, "np.tensordot"))
+
+
+def _letters(x: Value, upper: bool = False) -> Labels:
+    return tuple((upper, k) for k in range(len(x.shape)))
+
+
+def _summed(x: Value, y: Value, first: Sequence[int], second: Sequence[int], name: str) -> Value:
+    """Return the sum of products over the axes `first` of x and `second` of y."""
+    if any(x.shape[i] != y.shape[j] for i, j in zip(first, second, strict=True)):
+        lengths = [x.shape[i] for i in first], [y.shape[j] for j in second]
+        raise ShapeError(
+            at_user_line(f"{name}: shapes {x.aval} and {y.aval} not aligned: axes {tuple(first)} and {tuple(second)} are {lengths}")
+        )
+    lhs, rhs = list(_letters(x)), list(_letters(y, upper=True))
+    for i, j in zip(first, second, strict=True):
+        rhs[j] = lhs[i]
+    out = [label for k, label in enumerate(lhs) if k not in first] + [label for k, label in enumerate(rhs) if k not in second]
+    return products([(x, tuple(lhs)), (y, tuple(rhs))], tuple(out))
+
+

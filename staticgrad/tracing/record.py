@@ -1,0 +1,136 @@
+"""Recording: run the user's function once on tracers and keep the graph."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import ArgumentError, LeakedTracerError, RecursionTraceError, StaticgradError, TraceError
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.node import Input, Value, new_input
+from staticgrad.ir.source import at_user_line
+from staticgrad.tracing.context import Trace, _stack
+from staticgrad.tracing.guards import Guards
+from staticgrad.tracing.lift import lift
+from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_names, unflatten
+from staticgrad.tracing.tracer import Tracer, argument_tracer
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A recorded function: its graph over the leaves of the arguments, and the structure of its result."""
+
+    graph: Graph
+    signature: Signature
+    out_tree: Tree
+    guards: Guards | None = None
+    captures: tuple[Value, ...] = ()
+
+
+def record(function: Callable[..., Any], signature: Signature, name: str) -> Program:
+    """Return the program of `function` for a signature, by running it once.
+
+    What it closes over of traces under way becomes `captures`: inputs of the graph behind those of the signature.
+    """
+    guards = Guards.collect(function)
+    with Trace(name) as trace:
+        names = leaf_names(unflatten(signature.tree, list(range(signature.tree.num_leaves))))
+        inputs = tuple(new_input(aval, label, trace) for aval, label in zip(signature.avals, names, strict=True))
+        labelled = [label or f"argument {k}" for k, label in enumerate(names)]
+        tracers = [argument_tracer(v, trace, label) for v, label in zip(inputs, labelled, strict=True)]
+        args, kwargs = arguments(signature, tracers)
+        check_arguments(function, args, kwargs, name)
+        result = _run(function, args, kwargs, name)
+        leaves, out_tree = flatten(result)
+        outputs = tuple(_output(leaf, name) for leaf in leaves)
+    guards.warn_about_side_effects()
+    guards.warn_about_random()
+    graph = Graph(inputs, outputs, (), name, tuple(_unique(names)))
+    captures = graph.free
+    for value in captures:
+        owner = value.op.owner if isinstance(value.op, Input) else None
+        if not isinstance(owner, Trace) or owner not in _stack.traces:
+            raise LeakedTracerError(at_user_line(f"{name} uses an array traced by another function that has ended"))
+    if captures:
+        graph = Graph((*inputs, *captures), outputs, (), name, (*graph.labels, *("" for _ in captures)))
+    return Program(graph, signature, out_tree, guards, captures)
+
+
+def arguments(signature: Signature, leaves: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the positional and keyword arguments of a signature, static values in place."""
+    args, kwargs = unflatten(signature.tree, leaves)
+    positional = list(args)
+    named = dict(kwargs)
+    for place, value in signature.static:
+        if place.isdigit():
+            positional[int(place)] = value
+        else:
+            named[place] = value
+    return tuple(positional), named
+
+
+def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
+    """Raise `ArgumentError` where `function` cannot be called with these arguments."""
+    try:
+        known = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    try:
+        known.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ArgumentError(at_user_line(f"{name}{known}: {error}")) from None
+
+
+def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except RecursionError as error:
+        raise RecursionTraceError(
+            f"{name} calls itself without end while it is traced: the depth cannot depend on a traced value"
+        ) from error
+    except StaticgradError:
+        raise
+    except Exception as error:
+        cause = _cause(error)
+        if cause is None:
+            raise
+        if isinstance(error, ValueError) and "setting an array element" in str(error):
+            raise TraceError(f"{cause}\n  (a traced value was written into a real NumPy array)") from error
+        raise cause from error
+
+
+def _cause(error: BaseException) -> StaticgradError | None:
+    """Return the staticgrad error that NumPy wrapped into `error`."""
+    seen: set[int] = set()
+    step: BaseException | None = error
+    while step is not None and id(step) not in seen:
+        if isinstance(step, StaticgradError):
+            return step
+        seen.add(id(step))
+        step = step.__cause__ or step.__context__
+    return None
+
+
+def _output(leaf: Any, name: str) -> Value:
+    if isinstance(leaf, (Tracer, np.ndarray, np.generic, bool, int, float)) and not isinstance(leaf, np.str_):
+        return lift(leaf)
+    raise ArgumentError(
+        at_user_line(
+            f"{name} returned {type(leaf).__name__} ({str(leaf)[:60]!r}); a traced function returns arrays, numbers or containers of these"
+        )
+    )
+
+
+def _unique(names: list[str]) -> list[str]:
+    taken: set[str] = set()
+    for number, name in enumerate(names):
+        if name in taken:
+            names[number] = name = ""
+        taken.add(name)
+    return names
+
+

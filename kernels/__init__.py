@@ -1,0 +1,14 @@
+"""Kernels in the loop-IR builder's vocabulary: functions of a builder (or `OnFloats`) and its scalars.
+
+Each is branch-free and touches no memory, so that a loop over it is vectorised; `sin` and `cos` of float64 are the exception: huge
+arguments are reduced inside an `if_`. `tests/kernels` holds the largest error of each.
+"""
+
+from staticgrad.kernels.exponential import exp, expm1
+from staticgrad.kernels.hyperbolic import tanh
+from staticgrad.kernels.logarithm import log, log1p
+from staticgrad.kernels.logistic import sigmoid, softplus
+from staticgrad.kernels.powers import power
+from staticgrad.kernels.trigonometric import cos, sin
+
+__all__ = ["cos", "exp", "expm1", "log", "log1p", "power", "sigmoid", "sin", "softplus", "tanh"]

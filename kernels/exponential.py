@@ -68,18 +68,31 @@ def exp_of_negative(b: Vocabulary, x: Value) -> Value:
     return _exp(b, at_least(b, x, _CONSTANTS[format_of(x)].lowest))
 
 
-def _exp(b: Vocabulary, x: Value) -> Value:
+def exp_of_sum(b: Vocabulary, x: Value, low: Value) -> Value:
+    """Return e**(x + low) for |low| much smaller than |x| or 1; `low` is finite, also where x is not."""
+    limits = _CONSTANTS[format_of(x)]
+    return _exp(b, at_most(b, at_least(b, x, limits.lowest), limits.highest), low)
+
+
+def _exp(b: Vocabulary, x: Value, x_low: Value | None = None) -> Value:
     f = format_of(x)
     high, low = _CONSTANTS[f].ln2
     # 2**n does not always exist: halve n. The low bits hold n + 2 bias, so both halves come out biased.
     shifter = b.like(f.shifter + 2 * f.bias, x)
     shifted = b.fma(x, b.like(LOG2_E, x), shifter)
     n = b.sub(shifted, shifter)
-    r = b.fma(n, b.like(-low, x), b.fma(n, b.like(-high, x), x))
+    r = b.fma(n, b.like(-high, x), x)
+    if x_low is None:
+        y = horner(b, b.fma(n, b.like(-low, x), r), exp_coefficients(f))
+    else:
+        x_low = b.fma(n, b.like(-low, x), x_low)
+        sum_ = b.add(r, x_low)
+        tail = b.fma(b.mul(sum_, sum_), horner(b, sum_, _CONSTANTS[f].exp), x_low)
+        y = b.add(b.like(1, x), b.add(r, tail))
     bits = b.bitcast(shifted, f.bits)
     half = b.shr(bits, 1)
     first, second = (b.bitcast(b.shl(part, f.fraction), f.dtype) for part in (half, b.sub(bits, half)))
-    return b.mul(b.mul(horner(b, r, exp_coefficients(f)), first), second)
+    return b.mul(b.mul(y, first), second)
 
 
 def expm1(b: Vocabulary, x: Value) -> Value:

@@ -21,7 +21,7 @@ def tanh(b: Vocabulary, x: Value) -> Value:
 
 
 def _tanh_single(b: Vocabulary, x: Value) -> Value:
-    """An odd polynomial up to 0.7, from there 1 - 1 / (e**2x / 2 + 1 / 2)."""
+    """Return tanh x for x >= 0: an odd polynomial up to 0.7, from there 1 - 1 / (e**2x / 2 + 1 / 2)."""
     square = b.mul(x, x)
     small = b.fma(b.mul(square, x), horner(b, square, SMALL_TAIL), x)
     inside = at_most(b, x, 10.0)
@@ -37,7 +37,7 @@ def _tanh_single(b: Vocabulary, x: Value) -> Value:
 
 
 def _tanh_double(b: Vocabulary, x: Value) -> Value:
-    """z / (z + 2) with z = e**2x - 1: z, the sum and the quotient keep what rounding lost."""
+    """Return tanh x for x >= 0: z / (z + 2) with z = e**2x - 1, where z, the sum and the quotient keep what rounding lost."""
     one, two = b.like(1, x), b.like(2, x)
     head, tail, power = expm1_parts(b, b.mul(at_most(b, x, 20.0), two))
     base = b.fma(power, head, b.sub(power, one))

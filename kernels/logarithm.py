@@ -37,7 +37,6 @@ LN2_LOW = 1.90821492927058770002e-10
 
 def log(b: Vocabulary, x: Value) -> Value:
     """Return the natural logarithm for float32 or float64: -inf at 0, NaN below."""
-    f = format_of(x)
     zero, infinity = b.like(0, x), b.like(math.inf, x)
     fraction, minus_k = split(b, x, subnormals=True)
     y = log1p_scaled(b, b.sub(fraction, b.like(1, x)), minus_k)

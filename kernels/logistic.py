@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from staticgrad.kernels.exponential import exp_of_negative
 from staticgrad.kernels.floating import DOUBLE, SINGLE, Value, Vocabulary, at_least, fast_two_sum
 from staticgrad.kernels.logarithm import log1p_scaled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,14 +75,18 @@ _current: Config | None = None
 
 def config() -> Config:
     """Return the configuration in force; the environment is read at the first call."""
-    global _current
     if _current is None:
-        _current = read_environment(dict(os.environ))
+        configure(read_environment(dict(os.environ)))
+    assert _current is not None
     return _current
 
 
 def configure(new: Config) -> Config:
-    """Put `new` in force and return what was in force before."""
+    """Put `new` in force and return what was in force before (`new` itself at the first call)."""
     global _current
-    previous, _current = config(), new
+    previous, _current = _current or new, new
+    logger = logging.getLogger("staticgrad")
+    if new.log and not logger.handlers:
+        logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO)
     return previous

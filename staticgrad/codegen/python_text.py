@@ -369,7 +369,8 @@ class FunctionText(Values):
     def _name(self, target: Scalar, text: Text, noun: str) -> None:
         """Write `name = text` and let the name stand for `target` from here on."""
         self._pending.pop(target, None)
-        name = self.names.unique(target.hint) if target.hint else self.names.unique(self._hints.get(target, noun), 0)
+        hint = "" if text.reads_memory and target not in self._lets else self._hints.get(target, "")  # loads: their buffer
+        name = self.names.unique(target.hint) if target.hint else self.names.unique(hint or noun, 0)
         self.line(f"{name} = {text.text}")
         self.scalars[target] = Text(name, loose=text.loose)
 

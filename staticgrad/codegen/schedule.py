@@ -6,7 +6,7 @@ elementwise results, reductions, pieces of an assembled array. Forward and backw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from staticgrad.errors import VerificationError
@@ -54,6 +54,8 @@ class Nest:
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
+    title: str = ""
+    """For the reader: what is computed, and for which lines of the user's."""
 
     @property
     def targets(self) -> tuple[Value, ...]:
@@ -61,15 +63,6 @@ class Nest:
         if self.contraction is not None:
             return (self.contraction.outputs[0],)
         return tuple(item.target for item in self.items)
-
-    @property
-    def title(self) -> str:
-        """A line for the reader: what is computed, and for which line of the user's."""
-        if self.contraction is not None:
-            return _title([self.contraction])
-        return _title(list(dict.fromkeys(node for item in self.items for node in (*reversed(item_nodes(item, None)), item.target.node))))
-
-
 @dataclass(eq=False)
 class Schedule:
     """All choices for one graph. `memory` maps a value to the one whose memory it shares (itself if it has its own)."""
@@ -115,32 +108,19 @@ def is_alias(value: Value) -> bool:
     return isinstance(value.op, Reshape) and not is_view(value)
 
 
-def has_buffer(value: Value, memory: dict[Value, Value] | None) -> bool:
-    """Return whether `value` is read from memory."""
-    return memory is not None and value in memory
-
-
-def item_nodes(item: Item, memory: dict[Value, Value] | None) -> list[Node]:
-    """Return the nodes that are computed inside the item's nest."""
-    return [node for node, _ in _inlined(item, memory)]
-
-
-def _inlined(item: Item, memory: dict[Value, Value] | None) -> Iterator[tuple[Node, None]]:
+def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
+    """Return the nodes that are computed inside the item's nest, the last one first."""
+    found: list[Node] = []
     seen: set[Value] = set()
     stack = [item.value]
     while stack:
         value = stack.pop()
-        if value in seen:
+        if value in seen or value in memory and value is not item.target or value.op.kind not in ("map", "view", "alias"):
             continue
         seen.add(value)
-        if memory is not None and value in memory and value is not item.target:
-            continue
-        if value.op.kind not in ("map", "view", "alias") or memory is None and value is not item.value and is_alias(value):
-            continue
-        yield value.node, None
-        if memory is None and len(seen) > 40:
-            return
+        found.append(value.node)
         stack.extend(value.node.inputs)
+    return found
 
 
 def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
@@ -216,7 +196,7 @@ class Scheduler:
             if not again:
                 break
             self.required |= again
-        nests = self._ordered(nests)
+        nests = self._ordered(nests, memory)
         return Schedule(self.graph, self.outputs, nests, memory)
 
     def _require(self) -> None:
@@ -427,8 +407,12 @@ class Scheduler:
                 found.add(value)
         return found
 
-    def _ordered(self, nests: list[Nest]) -> list[Nest]:
+    def _ordered(self, nests: list[Nest], memory: dict[Value, Value]) -> list[Nest]:
         for nest in nests:
+            nodes = [nest.contraction] if nest.contraction is not None else []
+            for item in nest.items:
+                nodes += [*reversed(item_nodes(item, memory)), item.target.node]
+            nest.title = _title(list(dict.fromkeys(nodes)))
             nest.order = tuple(range(len(nest.domain)))
             for item in nest.items:
                 if isinstance(item.reduce, Position):

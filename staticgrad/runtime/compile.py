@@ -2,6 +2,7 @@
 
 Numba types and lowers each kernel; the kernels of a unit, and a thunk with the C ABI for each, become one module that LLVM
 optimises once and turns into one relocatable object. `load_object` brings it into the process, with llvmlite alone.
+Under NUMBA_DISABLE_JIT nothing is compiled: the addresses are those of callbacks that run the source as it stands.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ STAGES = ("forward", "backward")
 Stage = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 """int64 (void *const *arguments, void *workspace, int64 *context); a call releases the GIL."""
 
-_lock = threading.RLock()
-_alive: list[Any] = []  # engines and libraries: code is never unloaded
+_lock = threading.Lock()  # held for moments, never while Numba compiles
+_alive: list[Any] = []  # engines, libraries and callbacks: code is never unloaded
 _compiled = 0
 
 
@@ -35,7 +36,7 @@ def compile_count() -> int:
 
 @dataclass(frozen=True)
 class CompiledUnit:
-    """A unit as machine code in this process."""
+    """A unit as machine code in this process. `object_code` is empty under NUMBA_DISABLE_JIT."""
 
     name: str
     source: str
@@ -56,63 +57,96 @@ class CompiledUnit:
 
     @functools.cached_property
     def forward(self) -> Any:
-        """The Numba dispatcher of the forward stage."""
-        return _finished_dispatcher(self.namespace["forward"])
+        """The Numba dispatcher of the forward stage, compiled at the first access: `void**, u8*, i64*` -> `i64`."""
+        return _finished(self.namespace["forward"])
 
     @functools.cached_property
     def backward(self) -> Any:
         """The Numba dispatcher of the backward stage, or None."""
-        return None if self.backward_address is None else _finished_dispatcher(self.namespace["backward"])
+        return None if self.backward_address is None else _finished(self.namespace["backward"])
 
 
 def compile_unit(name: str, source: str) -> CompiledUnit:
-    """Return the machine code of a unit's source, as `print_unit` writes it."""
+    """Return the machine code of a unit's source.
+
+    Parameters
+    ----------
+    name
+        The unit's name; it should hold a hash of its content, since it becomes the name of symbols.
+    source
+        What `print_unit` returned.
+    """
     global _compiled
-    from staticgrad.runtime import assemble
+    import numba
 
+    namespace = execute(name, source)
+    entries = {stage: namespace[stage] for stage in STAGES if stage in namespace}
+    if numba.config.DISABLE_JIT:
+        object_code, addresses = b"", [_python_address(entry) for entry in entries.values()]
+    else:
+        from staticgrad.runtime.assemble import assemble
+
+        object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
+        addresses = [address for address in load_object(name, object_code, "backward" in entries) if address is not None]
     with _lock:
-        namespace = execute(name, source)
-        entries = {stage: namespace[stage] for stage in STAGES if stage in namespace}
-        object_code = assemble.object_code(name, entries)
-        addresses = load_object(name, object_code, "backward" in entries)
         _compiled += 1
-    return CompiledUnit(name, source, object_code, addresses[0], addresses[1], namespace)
+    return CompiledUnit(name, source, object_code, addresses[0], addresses[1] if len(addresses) == 2 else None, namespace)
 
 
-def execute(name: str, source: str, replaced: dict[str, Any] | None = None) -> dict[str, Any]:
+def execute(name: str, source: str) -> dict[str, Any]:
     """Run a unit's source as a module of its own and return its names.
 
-    The text is our printer's own, and Numba needs functions, so `exec` it is; `linecache` shows the lines in tracebacks and to
-    `inspect`.
+    The text is our printer's own, and Numba takes nothing but functions, so it is executed; `linecache` shows its lines in
+    tracebacks and to `inspect`.
     """
     file = f"<staticgrad {name}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     namespace: dict[str, Any] = {"__name__": f"staticgrad.units.{name}", "__file__": file}
-    code = compile(source, file, "exec")
-    exec(code, namespace)
+    exec(compile(source, file, "exec"), namespace)
     return namespace
 
 
 def run_python(
     source: str, arguments: Sequence[np.ndarray], workspace: np.ndarray, context: np.ndarray, stage: str = "forward"
 ) -> int:
-    """Run a stage of the source as plain Python on flat arrays and return what it returns."""
-    plain = source.replace("@kernel(", "@(lambda *_, **__: lambda function: function)(")
-    namespace: dict[str, Any] = {}
-    exec(compile(plain, "<staticgrad, uncompiled>", "exec"), namespace)
-    with np.errstate(all="ignore"):
-        return int(namespace[stage](arguments, workspace, context))
+    """Run a stage as plain Python and return what it returns.
+
+    Parameters
+    ----------
+    source
+        What `print_unit` returned.
+    arguments
+        One flat array for each pointer of the argument table.
+    workspace, context
+        Bytes that start at a multiple of 64, and int64 words.
+    stage
+        "forward" or "backward".
+    """
+    from staticgrad.runtime.vocabulary.kernel import plain
+
+    namespace: dict[str, Any] = {"_plain": plain}
+    exec(compile(source.replace("@kernel(", "@_plain("), "<staticgrad, uncompiled>", "exec"), namespace)
+    return int(namespace[stage](arguments, workspace, context))
 
 
-def _finished_dispatcher(dispatcher: Any) -> Any:
-    """Return the dispatcher, compiled for its signature and for no other."""
+def _finished(dispatcher: Any) -> Any:
+    """Return a dispatcher that is compiled for the signature of its kernel, and for no other."""
+    import numba
+
+    if numba.config.DISABLE_JIT:
+        return dispatcher
+    from numba.core.compiler_lock import global_compiler_lock
+
     from staticgrad.runtime.vocabulary.kernel import numba_type
 
-    with _lock:
+    with global_compiler_lock:
         if not dispatcher.signatures:
             dispatcher.compile(tuple(numba_type(parameter) for parameter in dispatcher.kernel_parameters))
             dispatcher.disable_compile()
     return dispatcher
+
+
+# ---- machine code
 
 
 @functools.cache
@@ -122,38 +156,42 @@ def target_machine() -> Any:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    target = llvm.Target.from_default_triple()
     features = llvm.get_host_cpu_features().flatten()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="small"
-    )
-    machine.set_asm_verbosity(False)
-    _alive.append(machine)
-    return machine
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="small")
 
 
 @functools.cache
 def _engine() -> Any:
     import llvmlite.binding as llvm
 
-    engine = llvm.create_lljit_compiler(target_machine(), use_jit_link=False)
-    _alive.append(engine)
-    return engine
+    return llvm.create_lljit_compiler(target_machine())
 
 
 def symbol(name: str, stage: str) -> str:
-    """Return the symbol of a stage: sg_1a2b3c_forward."""
-    return f"{name if name.startswith('sg_') else 'sg_' + name}_{stage}"
+    """Return the exported symbol of a stage: sg_1a2b3c_forward."""
+    return f"{name if name.startswith('sg_') else f'sg_{name}'}_{stage}"
 
 
 def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int, int | None]:
-    """Return the addresses of the stages in an object; the caller vouches for its bytes."""
+    """Return the addresses of forward and backward in an object.
+
+    LLVM ends the process on damaged bytes: the caller has verified them.
+
+    Raises
+    ------
+    StaticgradError
+        If the object needs a symbol that this process does not have.
+    """
     import llvmlite.binding as llvm
 
+    if not object_code:
+        raise StaticgradError(f"there is no machine code of {name}: it was made under NUMBA_DISABLE_JIT")
     symbols = [symbol(name, stage) for stage in STAGES[: 1 + has_backward]]
-    builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
-    for exported in symbols:
-        builder.export_symbol(exported)
     with _lock:
+        builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
+        for exported in symbols:
+            builder.export_symbol(exported)
         try:
             library = builder.link(_engine(), f"{name}.{len(_alive)}")
         except RuntimeError as error:
@@ -161,3 +199,38 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
         _alive.append(library)
     addresses = [library[exported] for exported in symbols]
     return addresses[0], (addresses[1] if has_backward else None)
+
+
+# ---- without machine code
+
+UNBOUNDED = 2**40
+"""The number of bytes that an array over a bare pointer claims; nothing but what the unit uses is touched."""
+
+
+class _Table:
+    """The argument table as plain Python sees it: pointers of unknown extent."""
+
+    def __init__(self, address: int) -> None:
+        self._pointers = ctypes.cast(address, ctypes.POINTER(ctypes.c_void_p))
+
+    def __getitem__(self, position: int) -> np.ndarray:
+        return _memory(self._pointers[position])
+
+
+def _memory(address: int | None, size: int = UNBOUNDED) -> np.ndarray:
+    if not address:
+        return np.empty(0, np.uint8)
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+
+
+def _python_address(function: Any) -> int:
+    """Return the address of a callback that runs `function`, a stage, as plain Python."""
+
+    @Stage
+    def callback(arguments: int, workspace: int | None, context: int) -> int:
+        words = _memory(context, 64).view(np.int64)
+        return int(function(_Table(arguments), _memory(workspace), words))
+
+    with _lock:
+        _alive.append(callback)
+    return ctypes.cast(callback, ctypes.c_void_p).value or 0

@@ -32,10 +32,9 @@ import types
 import warnings
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from functools import cached_property, partial
-from itertools import takewhile
 from operator import call, is_
 from typing import Any
 
@@ -252,6 +251,13 @@ def _operations(code: types.CodeType) -> list[tuple[str, Any, int]]:
     return [this for this, after in zip(operations, operations[1:] + operations[-1:]) if (this[0], after[0]) != ("copy", "attribute")]
 
 
+def _inner_stores(code: types.CodeType) -> Iterator[str]:
+    """Yield the names that functions inside `code` declare `nonlocal` and store."""
+    for inner in (constant for constant in code.co_consts if isinstance(constant, types.CodeType)):
+        yield from (name for kind, name, _ in _operations(inner) if kind == "store" and name in inner.co_freevars)
+        yield from _inner_stores(inner)
+
+
 def _imported(function: types.FunctionType, name: str, level: int, has_names: bool) -> Any:
     package = function.__globals__.get("__package__") or str(function.__globals__.get("__name__")).rpartition(".")[0]
     full = importlib.util.resolve_name("." * level + name, package) if level and package else name
@@ -349,13 +355,15 @@ class _Walk:
                 self._use(self._load(function, names, name), name)
             if is_rebound:
                 del names[name]
-        # A local that is stored once stands for the value; parameters count as stored, and inner functions may store into cells.
+        # A local that is stored once stands for the value; a parameter counts as stored.
         parameters = code.co_argcount + code.co_kwonlyargcount + (code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)).bit_count()
-        stores.update((*code.co_cellvars, *code.co_varnames[:parameters]))
+        stores.update((*_inner_stores(code), *code.co_freevars, *code.co_varnames[:parameters]))
         module: Any = _OPAQUE
-        for position, (kind, name, line) in enumerate(operations):
-            path = [attribute for _, attribute, _ in takewhile(lambda after: after[0] == "attribute", operations[position + 1 :])]
-            following, target, _ = operations[min(position + 1 + len(path), len(operations) - 1)]
+        for position, (kind, name, line) in enumerate(operations[:-1]):
+            end = position + 1
+            while operations[end][0] == "attribute":
+                end += 1
+            path = [attribute for _, attribute, _ in operations[position + 1 : end]]
             if kind == "local" and name in names:
                 value = self._load(function, names, name)
             elif kind == "global" or (kind == "name" and not stores[name]):
@@ -364,12 +372,15 @@ class _Walk:
                 (_, level, _), (_, from_names, _) = operations[position - 2 : position]
                 module = value = _imported(function, name, level, bool(from_names))
             elif kind == "import from":
-                value, path = module, [name]
+                value, path, name = module, [name], str((_namespace(module) or {}).get("__name__"))
             else:
                 if kind == "store outside" or (kind == "store" and type(names.get(name)) is types.CellType):
                     self.stored.add(name)
                 continue
-            value = self._attributes(value, path, name, f"{os.path.basename(code.co_filename)}:{line}")
+            value, is_random = self._attributes(value, path, name)
+            if is_random and kind != "import from":
+                self.random[f"{'.'.join([name, *path])}, {os.path.basename(code.co_filename)}:{line}"] = None
+            following, target, _ = operations[end]
             if following == "store" and stores[target] == 1 and target not in names:
                 names[target] = (value,)
             elif kind != "import" and following != "store outside":
@@ -390,19 +401,18 @@ class _Walk:
         label = f"global '{name}' of module {outside.get('__name__')}"
         return self._guard(outside, name, label, partial(dict.get.__get__(outside), name, _MISSING))
 
-    def _attributes(self, value: Any, path: list[str], text: str, where: str) -> Any:
-        names, is_random = ".".join([text, *path]), _is_random(value)
+    def _attributes(self, value: Any, path: list[str], text: str) -> tuple[Any, bool]:
+        """Return what `text.path` is, and whether it draws random numbers."""
+        is_random = _is_random(value)
         for name in path:
+            if type(value) is _Sentinel:
+                break
             owner, value = value, self._attribute(value, name, f"'{text}.{name}'")
             is_random = is_random or _is_random(value)
             if value is _OPAQUE:
                 self._use(owner, text)
-            if type(value) is _Sentinel:
-                break
             text = f"{text}.{name}"
-        if is_random:
-            self.random[f"{names}, {where}"] = None
-        return value
+        return value, is_random
 
     def _attribute(self, owner: Any, name: str, label: str) -> Any:
         """Return what `owner.name` is, guarded, without running code of the user."""
@@ -416,7 +426,7 @@ class _Walk:
                 return (members or {}).get(name, _OPAQUE)
             label = f"global '{name}' of module {members.get('__name__')}"
         elif type(found) is property or type(found) is cached_property:
-            getter: Any = found.fget if type(found) is property else found.func
+            getter = getattr(found, "fget", None) or getattr(found, "func", None)
             self._follow(types.MethodType(getter, owner) if callable(getter) else None)
             return _FOLLOWED
         elif type(found) is types.MemberDescriptorType:
@@ -431,6 +441,7 @@ class _Walk:
         return value if has_name or found is _MISSING else self._class_attribute(kind, name, label, owner)
 
     def _class_attribute(self, cls: type, name: str, label: str, instance: Any) -> Any:
+        found: Any = _MISSING
         for base in _mro(cls):
             read = partial(types.MappingProxyType.get, _members(base), name, _MISSING)
             found = self._guard(base, name, label, read) if _is_user_class(base) else read()
@@ -445,6 +456,9 @@ class _Walk:
         if kind is staticmethod:
             return found.__func__
         return _OPAQUE if found is _MISSING or _lookup(kind, "__get__") is not _MISSING else found
+
+
+_Probes = tuple[tuple[Read, ...], tuple[object, ...], tuple[_Guard, ...]]
 
 
 class Guards:
@@ -473,7 +487,8 @@ class Guards:
     def _set(self, guards: list[_Guard]) -> None:
         probes = [probe for guard in guards for probe in guard.probes]
         self._guards = tuple(guards)
-        self._probes = tuple(zip(*probes)) or ((), (), ())  # one assignment: other threads see the old ones or the new ones
+        columns: Any = tuple(zip(*probes)) or ((), (), ())
+        self._probes: _Probes = columns  # one assignment: other threads see the old ones or the new ones
 
     @classmethod
     def collect(cls, function: object) -> Guards:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import keyword as keywords
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +38,22 @@ def unflatten(tree: Tree, leaves: Any) -> Any:
     return optree.tree_unflatten(tree, leaves)
 
 
-def leaf_names(tree: Any) -> list[str]:
-    """Return a name for each leaf that can stand in source: params['w'] -> w."""
-    names = []
-    for path in optree.tree_paths(tree):  # type: ignore[arg-type]
-        words = ["".join(c if c.isalnum() else "_" for c in str(part)).strip("_") for part in path]
-        words = [word for word in words if word and not word.isdigit()]
-        names.append(words[-1] if words and words[-1].isidentifier() else "")
+def leaf_names(tree: Tree, parameters: Sequence[str]) -> list[str]:
+    """Return a distinct identifier for each leaf of (args, kwargs): x -> x, params["w"] -> w, pair[1] -> pair_1.
+
+    `parameters` are the names of the positional arguments.
+    """
+    names: list[str] = []
+    for path in optree.tree_paths(unflatten(tree, list(range(tree.num_leaves)))):  # type: ignore[arg-type]
+        keyword, head, *rest = path
+        whole = [head if keyword else parameters[head] if head < len(parameters) else f"x{head}", *rest]
+        words = ["".join(c if c.isalnum() or c == "_" else "_" for c in str(word)).strip("_") for word in whole]
+        name = words[-1]
+        if not name.isidentifier() or name in names:
+            name = "_".join(words)
+        while not name.isidentifier() or keywords.iskeyword(name) or name in names:
+            name = f"{name}_{len(names)}" if name[:1].isalpha() else f"x{len(names)}"
+        names.append(name)
     return names
 
 

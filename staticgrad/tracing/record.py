@@ -38,10 +38,9 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
     """
     guards = Guards.collect(function)
     with Trace(name) as trace:
-        names = leaf_names(unflatten(signature.tree, list(range(signature.tree.num_leaves))))
+        names = leaf_names(signature.tree, parameter_names(function))
         inputs = tuple(new_input(aval, label, trace) for aval, label in zip(signature.avals, names, strict=True))
-        labelled = [label or f"argument {k}" for k, label in enumerate(names)]
-        tracers = [argument_tracer(v, trace, label) for v, label in zip(inputs, labelled, strict=True)]
+        tracers = [argument_tracer(v, trace, label) for v, label in zip(inputs, names, strict=True)]
         args, kwargs = arguments(signature, tracers)
         check_arguments(function, args, kwargs, name)
         result = _run(function, args, kwargs, name)
@@ -49,7 +48,7 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
         outputs = tuple(_output(leaf, name) for leaf in leaves)
     guards.warn_about_side_effects()
     guards.warn_about_random()
-    graph = Graph(inputs, outputs, (), name, tuple(_unique(names)))
+    graph = Graph(inputs, outputs, (), name, tuple(names))
     captures = graph.free
     for value in captures:
         owner = value.op.owner if isinstance(value.op, Input) else None
@@ -71,6 +70,15 @@ def arguments(signature: Signature, leaves: list[Any]) -> tuple[tuple[Any, ...],
         else:
             named[place] = value
     return tuple(positional), named
+
+
+def parameter_names(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the positional parameters of a function."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> None:
@@ -123,14 +131,3 @@ def _output(leaf: Any, name: str) -> Value:
             f"{name} returned {type(leaf).__name__} ({str(leaf)[:60]!r}); a traced function returns arrays, numbers or containers of these"
         )
     )
-
-
-def _unique(names: list[str]) -> list[str]:
-    taken: set[str] = set()
-    for number, name in enumerate(names):
-        if name in taken:
-            names[number] = name = ""
-        taken.add(name)
-    return names
-
-

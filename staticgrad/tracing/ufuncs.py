@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ArgumentError, DTypeError, UnsupportedError
-from staticgrad.ir.aval import BOOL, DTYPES
+from staticgrad.errors import ArgumentError, DTypeError, IntegerPowerError, ShapeError, TraceError, UnsupportedError
+from staticgrad.ir.aval import BOOL, DTYPES, Shape
 from staticgrad.ir.node import Value, constant_array, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
-from staticgrad.tracing.lift import convert, is_python_scalar, lift, together, weak_type
+from staticgrad.tracing.lift import check_dtype_here, convert, is_python_scalar, lift, strong, together, weak_type
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 MAX_REPEATED = 64
@@ -39,16 +39,21 @@ UFUNCS: dict[np.ufunc, Callable[..., Value]] = {
 ON_BOOL = {np.logical_and, np.logical_or, np.logical_xor, np.logical_not}
 OF_NOTHING_BUT_FLOATS = {np.isnan: False, np.isinf: False, np.isfinite: True}
 IDENTITY_ON_INTEGERS = {np.floor, np.conjugate, np.positive}
+COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
+KEEPS_WEAK = {np.add, np.subtract, np.multiply, np.divide, np.power, np.negative, np.positive, np.absolute}
+"""What Python's operators call: of Python numbers they give Python numbers; any other function gives NumPy's, which do not yield."""
 
 
-def ufunc_dtypes(ufunc: np.ufunc, values: list[Value]) -> tuple[np.dtype, ...]:
-    """Return the dtypes of operands and result by NumPy's own resolution (NEP 50)."""
+def ufunc_dtypes(ufunc: np.ufunc, values: list[Value], dtype: Any = None) -> tuple[np.dtype, ...]:
+    """Return the dtypes of operands and result by NumPy's own resolution (NEP 50); `dtype` asks for one of the result."""
+    wanted = {} if dtype is None else {"signature": (*(None,) * len(values), check_dtype_here(dtype, "dtype="))}
     try:
-        found = ufunc.resolve_dtypes((*map(weak_type, values), None))
+        found = ufunc.resolve_dtypes((*map(weak_type, values), None), **wanted)
     except TypeError as error:
         listed = ", ".join(str(v.aval) for v in values)
-        raise DTypeError(at_user_line(f"np.{ufunc.__name__} is not defined for {listed}")) from error
-    if any(dtype.name not in DTYPES for dtype in found):
+        with_dtype = "" if dtype is None else f" with dtype={np.dtype(dtype)}"
+        raise DTypeError(at_user_line(f"np.{ufunc.__name__} is not defined for {listed}{with_dtype}")) from error
+    if any(each.name not in DTYPES for each in found):
         listed = ", ".join(str(v.aval) for v in values)
         raise DTypeError(
             at_user_line(f"np.{ufunc.__name__} of {listed} gives {found[-1]}, which is not supported: use .astype(np.float32) first")
@@ -59,17 +64,44 @@ def ufunc_dtypes(ufunc: np.ufunc, values: list[Value]) -> tuple[np.dtype, ...]:
 def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value:
     """Return the value of `ufunc` for tracers, arrays and numbers."""
     values = [lift(x) for x in inputs]
-    if ufunc is np.power and (short := _whole_power(values, inputs[1])) is not None:
+    if ufunc is np.power and dtype is None and (short := _whole_power(values, inputs[1])) is not None:
         return short
-    dtypes = ufunc_dtypes(ufunc, values)
-    if dtype is not None:
-        dtypes = (*(np.dtype(dtype),) * len(values), np.dtype(dtype))
+    if ufunc in COMPARISONS and (known := _beyond_range(ufunc, values)) is not None:
+        return known
+    if ufunc not in KEEPS_WEAK:
+        values = [strong(v) for v in values] if all(v.aval.weak for v in values) else values
+    dtypes = ufunc_dtypes(ufunc, values, dtype)
     if ufunc in OF_NOTHING_BUT_FLOATS and values[0].dtype.kind != "f":
         return full(values[0].shape, OF_NOTHING_BUT_FLOATS[ufunc], BOOL)
-    if ufunc in IDENTITY_ON_INTEGERS and values[0].dtype.kind in "biu":
-        return values[0]
     operands = [convert(v, BOOL) if ufunc in ON_BOOL else convert(v, d) for v, d in zip(values, dtypes, strict=False)]
-    return UFUNCS[ufunc](*together(operands, f"np.{ufunc.__name__}"))
+    if ufunc in IDENTITY_ON_INTEGERS and dtypes[0].kind != "f":
+        return operands[0]
+    operands = together(operands, f"np.{ufunc.__name__}")
+    if len({operand.dtype for operand in operands}) > 1:
+        return _compare_signed_with_unsigned(ufunc, *operands)
+    return UFUNCS[ufunc](*operands)
+
+
+def _beyond_range(ufunc: np.ufunc, values: list[Value]) -> Value | None:
+    """Return the comparison with a Python integer that the other operand's dtype cannot hold: the same for all elements."""
+    for place, (number, other) in enumerate(zip(values, reversed(values), strict=True)):
+        known = constant_array(number)
+        if known is None or not number.aval.weak or known.dtype.kind != "i" or other.dtype.kind not in "iu" or other.aval.weak:
+            continue
+        info = np.iinfo(other.dtype)
+        if not info.min <= int(known) <= info.max:
+            pair = (int(known), 0) if place == 0 else (0, int(known))
+            return full(other.shape, bool(ufunc(*pair)), BOOL)
+    return None
+
+
+def _compare_signed_with_unsigned(ufunc: np.ufunc, x: Value, y: Value) -> Value:
+    """Compare int64 with uint64 exactly, as NumPy does: a negative number is less than all others."""
+    signed = x if x.dtype.kind == "i" else y
+    negative = e.less(signed, full(signed.shape, 0, signed.dtype))
+    answer = bool(ufunc(-1, 0)) if signed is x else bool(ufunc(0, -1))
+    unsigned = np.dtype(np.uint64)
+    return e.where(negative, full(signed.shape, answer, BOOL), UFUNCS[ufunc](convert(x, unsigned), convert(y, unsigned)))
 
 
 def _whole_power(values: list[Value], exponent: Any) -> Value | None:
@@ -79,9 +111,13 @@ def _whole_power(values: list[Value], exponent: Any) -> Value | None:
     if known is None or known.ndim != 0 or known.dtype.kind not in "iuf" or x.dtype.kind not in "iuf":
         return None
     n = float(known)
+    if n < 0 and x.dtype.kind != "f" and known.dtype.kind != "f":
+        raise IntegerPowerError(
+            at_user_line(f"np.power: {x.aval} to the power of {known}: integers to negative integer powers are not allowed; use x ** {n}")
+        )
     if n == 0.5 and x.dtype.kind == "f" and is_python_scalar(exponent):
         return e.sqrt(x)
-    if n != int(n if np.isfinite(n) else 0.5) or abs(n) > MAX_REPEATED or (n < 0 and (x.dtype.kind != "f" and known.dtype.kind != "f")):
+    if n != int(n if np.isfinite(n) else 0.5) or abs(n) > MAX_REPEATED:
         return None
     dtype = ufunc_dtypes(np.power, values)[0]
     return e.integer_power(convert(x, dtype), int(n))
@@ -111,15 +147,23 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
     return tracer_of(result) if target is None else write_out(ufunc.__name__, target, result)
 
 
+def _fits(shape: Shape, target: Shape) -> bool:
+    ahead = len(target) - len(shape)
+    return ahead >= 0 and all(n in (1, m) for n, m in zip(shape, target[ahead:], strict=True))
+
+
 def write_out(name: str, target: Any, result: Value) -> Any:
     """Write `result` into `target` (an `out=` argument) and return it."""
     if not isinstance(target, Tracer):
-        raise ArgumentError(
-            at_user_line(f"np.{name}: out= is a real NumPy array and cannot hold a traced value; use snp.zeros(...) or x.copy() for it")
+        raise TraceError(
+            at_user_line(
+                f"np.{name}: a traced value cannot be written into a real NumPy array (out= or an operator such as +=); "
+                "make the array with snp.zeros(...), np.zeros_like(x) or x.copy()"
+            )
         )
     if not np.can_cast(result.dtype, target.dtype, "same_kind"):
         raise DTypeError(at_user_line(f"np.{name}: cannot cast the result from {result.dtype} to {target.dtype} with casting rule 'same_kind'"))
-    if np.broadcast_shapes(result.shape, target.shape) != target.shape:
-        raise ArgumentError(at_user_line(f"np.{name}: the result {result.aval} does not fit out= of shape {target.shape}"))
+    if not _fits(result.shape, target.shape):
+        raise ShapeError(at_user_line(f"np.{name}: the result {result.aval} does not fit out= of shape {target.shape}"))
     target.assign(result, f"np.{name} with out=")
     return target

@@ -64,7 +64,7 @@ def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Ca
         import numba
 
         if numba.config.DISABLE_JIT:
-            return quiet(function) if entry else function
+            return plain(signature, entry=entry)(function)
         import staticgrad.runtime.vocabulary.lowering_lanes  # noqa: F401
         from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler
 
@@ -86,15 +86,21 @@ def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Ca
     return decorate
 
 
-def quiet(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` without NumPy's warnings: overflow and NaN are ordinary results in a kernel."""
+def plain(signature: str, *, entry: bool = False, disjoint: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator in place of `kernel` that leaves functions as they are, but for NumPy's warnings: overflow is no surprise."""
 
-    @functools.wraps(function)
-    def run(*arguments: Any) -> Any:
-        with np.errstate(all="ignore"):
-            return function(*arguments)
+    def decorate(function: Callable[..., Any]) -> Any:
+        if not entry:
+            return function
 
-    return run
+        @functools.wraps(function)
+        def run(*arguments: Any) -> Any:
+            with np.errstate(all="ignore"):
+                return function(*arguments)
+
+        return run
+
+    return decorate
 
 
 def content_key(function: Any, options: tuple[Any, ...]) -> str:

@@ -46,15 +46,16 @@ def _gather(nested: Any, leaves: list[Value]) -> tuple[int, ...]:
 
 def array(obj: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", subok: Any = False, ndmin: Any = 0) -> Tracer:
     """Return a new traced array of numbers, arrays, traced values and nested lists of them."""
-    value = array_of(obj, dtype) if isinstance(obj, (list, tuple)) and _holds_tracer(obj) else operand(obj)
+    value = array_of(obj, dtype) if isinstance(obj, (list, tuple)) and holds_tracer(obj) else operand(obj)
     if dtype is not None:
         value = convert(value, check_dtype_here(dtype, "dtype="))
     missing = whole_number(ndmin, "np.array: ndmin") - len(value.shape)
     return tracer_of(reshape(value, ((1,) * max(missing, 0) + value.shape)), array=True)
 
 
-def _holds_tracer(obj: Any) -> bool:
-    return any(_holds_tracer(part) for part in obj) if isinstance(obj, (list, tuple)) else isinstance(obj, Tracer)
+def holds_tracer(obj: Any) -> bool:
+    """Return whether `obj` is a tracer or a nested list of some."""
+    return any(holds_tracer(part) for part in obj) if isinstance(obj, (list, tuple)) else isinstance(obj, Tracer)
 
 
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from staticgrad.kernels.floating import DOUBLE, SINGLE, Format, Value, Vocabulary, at_least, at_most, format_of
+from staticgrad.kernels.floating import DOUBLE, SINGLE, Format, Value, Vocabulary, at_least, at_most, fast_two_sum, format_of
 from staticgrad.kernels.polynomial import horner
 
 LOG2_E = 1.4426950408889634
@@ -86,9 +86,10 @@ def _exp(b: Vocabulary, x: Value, x_low: Value | None = None) -> Value:
         y = horner(b, b.fma(n, b.like(-low, x), r), exp_coefficients(f))
     else:
         x_low = b.fma(n, b.like(-low, x), x_low)
-        sum_ = b.add(r, x_low)
-        tail = b.fma(b.mul(sum_, sum_), horner(b, sum_, _CONSTANTS[f].exp), x_low)
-        y = b.add(b.like(1, x), b.add(r, tail))
+        rounded = b.add(r, x_low)
+        tail = b.fma(b.mul(rounded, rounded), horner(b, rounded, _CONSTANTS[f].exp), x_low)
+        head, lost = fast_two_sum(b, b.like(1, x), r)
+        y = b.add(head, b.add(lost, tail))
     bits = b.bitcast(shifted, f.bits)
     half = b.shr(bits, 1)
     first, second = (b.bitcast(b.shl(part, f.fraction), f.dtype) for part in (half, b.sub(bits, half)))

@@ -10,11 +10,11 @@ if (_root / "kernels" / "__init__.py").is_file() and (_root / "pyproject.toml").
     __path__.append(str(_root))
 
 # The path above must be complete before anything else of the package is imported.
-from staticgrad import nn, numpy  # noqa: E402
+from staticgrad import debug, nn, numpy  # noqa: E402
 from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
 __all__ = [
-    "StaticgradError", "StaticgradWarning", "TraceError", "__version__", "grad", "jvp", "nn", "numpy", "stop_gradient", "trace",
+    "StaticgradError", "StaticgradWarning", "TraceError", "__version__", "debug", "grad", "jvp", "nn", "numpy", "stop_gradient", "trace",
     "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

@@ -14,8 +14,9 @@ from staticgrad.ops.control import stop_gradient as stop_gradient_value
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, prepared, tree_map, unflatten
+from staticgrad.tracing.record import show
 from staticgrad.tracing.tracer import Tracer, tracer_of
-from staticgrad.traced import Options, Traced, traced
+from staticgrad.traced import Options, Traced, print_later, traced
 from staticgrad.transforms import Grad, Jvp, Vjp, Vmap
 
 
@@ -189,25 +190,30 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     signature = Signature(tree, avals)
     backend = options.backend or config().backend
     program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend).program
-    count, total = len(leaves), program.out_tree.num_leaves
+    count, total = len(leaves), program.results
+    printed = program.printed
     shape = unflatten(program.out_tree, list(range(total)))
     head_leaves, head_tree = flatten(shape[0] if has_aux else shape)
     _, args_tree = flatten(primals)
     seed_avals = [v.aval for v in program.graph.inputs[count : count + len(head_leaves)]]
     if inside:
-        placeholder = program.graph.with_outputs(program.graph.outputs[:total])
-        outputs: list[Any] = [tracer_of(v) for v in inline(placeholder, (*values, *_zeros(seed_avals), *program.captures))]
+        primal = program.graph.with_outputs(program.graph.primals)
+        found = inline(primal, (*values, *_zeros(seed_avals), *program.captures))
+        print_later(program, found[total:])
+        outputs: list[Any] = [tracer_of(v) for v in found[:total]]
     elif backend == "cpu":
         executable = record.entry(signature, backend).built.executable
         assert executable is not None
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
         state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)])
         order = executable.plan.order
-        outputs = [state.outputs[order[k]].copy()[()] for k in range(total)]
+        outputs = [state.outputs[order[k]].copy()[()] for k in range(total + printed)]
+        show(program.prints, outputs[total:])
     else:
         built = record.entry(signature, backend).built
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-        outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[:total]]
+        outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[: total + printed]]
+        show(program.prints, outputs[total:])
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         """Return the cotangents of the arguments for a cotangent of the value."""
@@ -224,7 +230,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
             from staticgrad.tracing.lift import convert
 
             cast = [convert(lift(seed), aval.dtype) for seed, aval in zip(seeds, seed_avals, strict=True)]
-            found_grads: list[Any] = [tracer_of(v) for v in inline(program.graph, (*values, *cast, *program.captures))[total:]]
+            found_grads: list[Any] = [tracer_of(v) for v in inline(program.graph, (*values, *cast, *program.captures))[total + printed :]]
         else:
             ready = [prepared(seed, aval) for seed, aval in zip(seeds, seed_avals, strict=True)]
             if backend == "cpu":
@@ -232,11 +238,11 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
                 results = executable.finish(state, {count + k: array for k, array in enumerate(ready)})
             else:
                 results = built.run([*arrays, *ready])
-            found_grads = [r[()] for r in results[total:]]
+            found_grads = [r[()] for r in results[total + printed :]]
         result: tuple[Any, ...] = unflatten(args_tree, found_grads)
         return result
 
-    value = unflatten(program.out_tree, outputs)
+    value = unflatten(program.out_tree, outputs[:total])
     return (value[0], pullback, value[1]) if has_aux else (value, pullback)
 
 

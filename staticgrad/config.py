@@ -85,8 +85,9 @@ def configure(new: Config) -> Config:
     """Put `new` in force and return what was in force before (`new` itself at the first call)."""
     global _current
     previous, _current = _current or new, new
-    logger = logging.getLogger("staticgrad")
-    if new.log and not logger.handlers:
-        logger.addHandler(logging.StreamHandler())
-        logger.setLevel(logging.INFO)
+    for topic in LOG_TOPICS:
+        logger = logging.getLogger(f"staticgrad.{topic}")
+        if topic in new.log and not logger.handlers:
+            logger.addHandler(logging.StreamHandler())
+        logger.setLevel(logging.INFO if topic in new.log else logging.NOTSET)
     return previous

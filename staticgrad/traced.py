@@ -8,7 +8,7 @@ import logging
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -19,10 +19,10 @@ from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.lowered import LoweredFunction
 from staticgrad.runtime.build import PRINTERS, Built, build
-from staticgrad.tracing.context import tracing
+from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
-from staticgrad.tracing.record import Program, record
+from staticgrad.tracing.record import Program, record, show
 from staticgrad.tracing.tracer import tracer_of
 from staticgrad.transforms import Transform
 
@@ -112,8 +112,7 @@ class Record:
                     return found
             else:
                 reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
-            if "retrace" in config().log:
-                log.info("%s: %s", self.name, reason)
+            log.info("%s: %s", self.name, reason)
             program = self.program(signature)
             built, origin = build(program.graph, backend)
             self.compiles += origin == "compiled"
@@ -213,8 +212,11 @@ class Traced:
         if entry is None or entry.program.guards is not None and entry.program.guards.changed() is not None:
             entry = self._record.entry(signature, backend)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
-        results = entry.built.run(arrays)
-        return unflatten(entry.program.out_tree, [r if r.ndim else r[()] for r in results])
+        results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
+        if entry.program.prints:
+            show(entry.program.prints, results[entry.program.results :])
+            del results[entry.program.results :]
+        return unflatten(entry.program.out_tree, results)
 
     def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Become part of the trace under way."""
@@ -224,7 +226,8 @@ class Traced:
         values = [lift(leaf) for leaf in leaves]
         program = self._record.program(Signature(tree, tuple(v.aval for v in values), static))
         outputs = inline(program.graph, (*values, *program.captures))
-        return unflatten(program.out_tree, [tracer_of(v) for v in outputs])
+        print_later(program, outputs[program.results :])
+        return unflatten(program.out_tree, [tracer_of(v) for v in outputs[: program.results]])
 
     def _split(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], Tree, tuple[tuple[str, Hashable], ...]]:
         static: list[tuple[str, Hashable]] = []
@@ -300,6 +303,14 @@ class Traced:
     def values(self, args: tuple[Any, ...]) -> list[Value]:
         """Return the leaves of arguments as values of the trace under way."""
         return [lift(leaf) for leaf in flatten(args)[0]]
+
+
+def print_later(program: Program, values: Sequence[Value]) -> None:
+    """Hand what an inlined program prints on to the trace under way."""
+    at = 0
+    for text, count in program.prints:
+        current_trace().prints.append((text, tuple(values[at : at + count])))
+        at += count
 
 
 def _static_positions(function: Callable[..., Any], names: tuple[str, ...]) -> dict[str, int | None]:

@@ -53,7 +53,7 @@ class Grad:
     def __call__(self, base: Source, signature: Signature) -> Program:
         program = base.program(signature)
         graph = inline_calls(program.graph)
-        result = unflatten(program.out_tree, list(range(len(graph.outputs))))
+        result = unflatten(program.out_tree, list(range(program.results)))
         head, aux = _split_aux(result, self.has_aux, base.name, self.word)
         value = _scalar_output(head, graph.outputs, base.name, self.word)
         places, tree = selected(signature, self.argnums, base.name, self.word)
@@ -82,8 +82,10 @@ class Grad:
             shape = (grads_result, aux_result) if self.has_aux else grads_result
         kept, out_tree = flatten(shape)
         name = f"{self.word}({base.name})"
-        derived = Graph(graph.inputs, tuple(outputs[k] for k in kept), (value, *aux_values), name, graph.labels)
-        return Program(derived, signature, out_tree, program.guards, program.captures)
+        printed = graph.outputs[program.results :]
+        primals = (value, *aux_values, *printed)
+        derived = Graph(graph.inputs, (*(outputs[k] for k in kept), *printed), primals, name, graph.labels)
+        return Program(derived, signature, out_tree, program.guards, program.captures, program.prints)
 
 
 @dataclass(frozen=True)
@@ -112,16 +114,17 @@ class Jvp:
             if is_float(v.dtype) and not (is_float(aval.dtype) or aval.weak):
                 raise DTypeError(at_user_line(f"jvp of {base.name}: a primal is {v.aval}, its tangent {aval}; tangents are floats"))
             seeds.append(cast(tangent, v.dtype) if is_float(v.dtype) else None)
-        found = push_forward(graph.outputs, graph.inputs[:count], seeds)
-        moved = [zeros_like(v) if t is None else t for t, v in zip(found, graph.outputs, strict=True)]
+        results, printed = graph.outputs[: program.results], graph.outputs[program.results :]
+        found = push_forward(results, graph.inputs[:count], seeds)
+        moved = [zeros_like(v) if t is None else t for t, v in zip(found, results, strict=True)]
         shape = unflatten(program.out_tree, list(range(len(moved))))
         shape_of_tangents = unflatten(program.out_tree, list(range(len(moved), 2 * len(moved))))
         out_tree = flatten((shape, shape_of_tangents))[1]
         order = {k: v for k, v in zip((*primal_leaves, *tangent_leaves), (*graph.inputs[:count], *extra), strict=True)}
         inputs = (*(order[k] for k in range(len(signature.avals))), *program.captures)
         labels = (*(("tangent" if order[k] in extra else "") for k in range(len(signature.avals))), *("" for _ in program.captures))
-        derived = Graph(inputs, (*graph.outputs, *moved), tuple(graph.outputs), f"jvp({base.name})", labels)
-        return Program(derived, signature, out_tree, program.guards, program.captures)
+        derived = Graph(inputs, (*results, *moved, *printed), tuple(graph.outputs), f"jvp({base.name})", labels)
+        return Program(derived, signature, out_tree, program.guards, program.captures, program.prints)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class Vjp:
     def __call__(self, base: Source, signature: Signature) -> Program:
         program = base.program(signature)
         graph = inline_calls(program.graph)
-        result = unflatten(program.out_tree, list(range(len(graph.outputs))))
+        result = unflatten(program.out_tree, list(range(program.results)))
         head, _ = _split_aux(result, self.has_aux, base.name, "vjp")
         heads = flatten(head)[0]
         count = len(signature.avals)
@@ -145,7 +148,7 @@ class Vjp:
         inputs = (*graph.inputs[:count], *seeds, *program.captures)
         labels = (*graph.labels[:count], *("" for _ in seeds), *("" for _ in program.captures))
         derived = Graph(inputs, (*graph.outputs, *grads), tuple(graph.outputs), f"vjp({base.name})", labels)
-        return Program(derived, signature, program.out_tree, program.guards, program.captures)
+        return Program(derived, signature, program.out_tree, program.guards, program.captures, program.prints)
 
 
 @dataclass(frozen=True)
@@ -184,15 +187,15 @@ class Vmap:
         flags = [axis_of[k] is not None for k in range(len(outer))]
         free = list(program.captures)
         results = batched(graph.outputs, graph.inputs, [*moved, *free], [*flags, *(False for _ in free)], size)
-        tree_of_results = unflatten(program.out_tree, list(range(len(results))))
+        tree_of_results = unflatten(program.out_tree, list(range(program.results)))
         out_axes = _leaf_axes(self.out_axes, tree_of_results, base.name)
         outputs = []
-        for v, axis in zip(results, out_axes, strict=True):
+        for v, axis in zip(results[: program.results], out_axes, strict=True):
             if axis is None or not -len(v.shape) <= axis < len(v.shape):
                 raise AxisError(at_user_line(f"vmap of {base.name}: out_axes {axis} for a result of shape {v.shape}"))
             outputs.append(_from_front(v, axis % len(v.shape)))
-        derived = Graph((*outer, *free), tuple(outputs), (), f"vmap({base.name})", graph.labels)
-        return Program(derived, signature, program.out_tree, program.guards, program.captures)
+        derived = Graph((*outer, *free), (*outputs, *results[program.results :]), (), f"vmap({base.name})", graph.labels)
+        return Program(derived, signature, program.out_tree, program.guards, program.captures, program.prints)
 
 
 def _to_front(v: Value, axis: int) -> Value:

@@ -99,6 +99,7 @@ class Names:
 
     def _new(self, thing: Scalar | Variable | Buffer, hint: str, numbered: bool) -> str:
         base = re.sub(r"\W", "_", hint) or "_"
+        numbered = numbered and not base[-1].isdigit()
         count = 0
         name = f"{base}0" if numbered else base
         while name in self._taken:

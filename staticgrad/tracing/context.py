@@ -6,6 +6,7 @@ import threading
 from types import TracebackType
 
 from staticgrad.errors import LeakedTracerError
+from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 
 
@@ -15,6 +16,7 @@ class Trace:
     def __init__(self, name: str) -> None:
         self.name = name
         self.alive = False
+        self.prints: list[tuple[str, tuple[Value, ...]]] = []
 
     def __enter__(self) -> Trace:
         self.alive = True

@@ -14,8 +14,9 @@ to return, compared by `is`. Only where a probe fails are values compared, so ru
 | array, function, class, module of the user, any other object | it is another object (arrays are snapshotted: contents are not looked at) |
 | object of a user's class that is used as a whole, not only through attributes | an attribute differs |
 
-No user code runs: attributes are looked up in `__dict__` and slots, a property is followed into its getter. What is guarded is held
-strongly, so that no id is used twice. Notebooks reload functions in place, so the `__code__` of each one is guarded, too.
+No user code runs: attributes are looked up in `__dict__` and slots, a property is followed into its getter. Values are held strongly,
+so that no id is used twice, but not the function itself nor the object that it is bound to: guards may be kept in a registry that
+is keyed by them weakly. Notebooks reload functions in place, so the `__code__` of each function is guarded, too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ import re
 import sys
 import types
 import warnings
+import weakref
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +59,7 @@ _MAX_LEAVES, _MAX_DEPTH, _MAX_FOLLOWED = 100, 6, 1000
 # Types are compared by their ids: a metaclass may define `==`.
 _SCALARS = {id(kind) for kind in (bool, int, float, complex, str, bytes, type(None), _Sentinel)}
 _FUNCTIONS = {id(kind) for kind in (types.FunctionType, types.MethodType, partial, staticmethod, classmethod)}
-_UNREADABLE = (ValueError, AttributeError, RuntimeError)  # an empty cell, an empty slot, a dict that another thread resizes
+_UNREADABLE = (ValueError, AttributeError, RuntimeError, ReferenceError)  # empty cell or slot, dict resized by a thread, dead object
 _RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
 _RANDOM_NAMES = [vars(module).get(name) for module in (np.random, random) for name in module.__all__]
 _RANDOM_FUNCTIONS = {id(item) for item in _RANDOM_NAMES if callable(item) and not isinstance(item, type)}
@@ -109,6 +111,13 @@ def _holds(view: Any, items: tuple[object, ...]) -> bool:
     return len(view) == len(items) and all(map(is_, view, items))
 
 
+def _reference(value: Any) -> Read:
+    try:
+        return weakref.ref(value)
+    except TypeError:  # a container, an object with slots
+        return lambda: value
+
+
 def _is_scalar(value: object) -> bool:
     kind = type(value)
     return id(kind) in _SCALARS or (issubclass(kind, np.generic) and not issubclass(kind, np.void))  # np.void is a view of an array
@@ -158,13 +167,13 @@ class _Guard:
 
     def __init__(self, label: str, name: str, read: Read, whole: bool) -> None:
         self.label, self.name, self.whole = label, name, whole
-        self.value = _attempt(read)
-        self.read = partial(_attempt, read) if self.value is _MISSING else read
+        value = _attempt(read)
+        self.read = partial(_attempt, read) if value is _MISSING else read
         self.leaves: dict[str, tuple[str, int, int]] = {}
-        self.probes: list[tuple[Read, object, _Guard]] = [] if whole else [(self.read, self.value, self)]
-        self.objects: list[Any] = []
+        self.probes: list[tuple[Read, object, _Guard]] = [] if whole else [(self.read, value, self)]
+        self.objects: list[Any] = []  # for the walk, which clears it
         self._opened: set[int] = set()
-        self._add(self.value, "", 0)
+        self._add(value, "", 0)
 
     def _add(self, value: Any, path: str, depth: int) -> None:
         kind, views = type(value), _views(value)
@@ -198,7 +207,9 @@ class _Guard:
 
     def again(self) -> _Guard:
         """Return this guard with what is there now."""
-        return _Guard(self.label, self.name, self.read, self.whole)
+        guard = _Guard(self.label, self.name, self.read, self.whole)
+        guard.objects.clear()
+        return guard
 
     def difference(self, now: _Guard) -> tuple[str, str, str] | None:
         """Return the path of the first difference, what is shown of it and of what stands there now."""
@@ -300,13 +311,14 @@ class _Walk:
                 self._follow(item)
                 if _is_open(item):
                     self._follow(type(item))
+            guard.objects.clear()
         return value
 
     def _use(self, value: Any, text: str) -> None:
         """Guard as a whole a value that leaves our sight, as an operand or an argument."""
         self._follow(value)
         if _is_open(value) or _views(value):
-            self._guard(value, "", f"'{text}'", lambda: value, whole=True)
+            self._guard(value, "", f"'{text}'", _reference(value), whole=True)
 
     def _visit(self, value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         kind = type(value)
@@ -336,9 +348,10 @@ class _Walk:
         if _is_library_file(code.co_filename):
             self._follow_held([_attempt(partial(getattr, cell, "cell_contents")) for cell in cells.values()])
             return
+        weak = weakref.proxy(function)
         for part in ("__code__", "__defaults__", "__kwdefaults__"):
             if getattr(function, part) is not None:
-                self._guard(function, part, f"{part} of {function.__qualname__}", partial(getattr, function, part))
+                self._guard(function, part, f"{part} of {function.__qualname__}", partial(getattr, weak, part))
         known = kwargs | dict(zip(code.co_varnames[: code.co_argcount], args))
         for value in (*args[code.co_argcount :], *(value for name, value in known.items() if name not in code.co_varnames)):
             self._use(value, "an argument")

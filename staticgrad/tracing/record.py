@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,18 @@ class Program:
     out_tree: Tree
     guards: Guards | None = None
     captures: tuple[Value, ...] = ()
+    prints: tuple[tuple[str, int], ...] = ()
+    """What `sg.debug.print` shows after a call: formats and their numbers of values, outputs behind the results."""
+
+    @property
+    def results(self) -> int:
+        """How many outputs of the graph are results of the function."""
+        return int(self.out_tree.num_leaves)
+
+    @property
+    def printed(self) -> int:
+        """How many outputs, behind the results, are only printed."""
+        return sum(count for _, count in self.prints)
 
 
 def record(function: Callable[..., Any], signature: Signature, name: str) -> Program:
@@ -45,7 +57,8 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
         check_arguments(function, args, kwargs, name)
         result = _run(function, args, kwargs, name)
         leaves, out_tree = flatten(result)
-        outputs = tuple(_output(leaf, name) for leaf in leaves)
+        outputs = (*(_output(leaf, name) for leaf in leaves), *(v for _, values in trace.prints for v in values))
+        prints = tuple((text, len(values)) for text, values in trace.prints)
     guards.warn_about_side_effects()
     guards.warn_about_random()
     graph = Graph(inputs, outputs, (), name, tuple(names))
@@ -56,7 +69,15 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
             raise LeakedTracerError(at_user_line(f"{name} uses an array traced by another function that has ended"))
     if captures:
         graph = Graph((*inputs, *captures), outputs, (), name, (*graph.labels, *("" for _ in captures)))
-    return Program(graph, signature, out_tree, guards, captures)
+    return Program(graph, signature, out_tree, guards, captures, prints)
+
+
+def show(prints: Sequence[tuple[str, int]], values: Sequence[Any]) -> None:
+    """Print the values that `sg.debug.print` asked for, in order."""
+    at = 0
+    for text, count in prints:
+        print(text.format(*values[at : at + count]))
+        at += count
 
 
 def arguments(signature: Signature, leaves: list[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -103,11 +124,18 @@ def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     except StaticgradError:
         raise
     except Exception as error:
+        if type(error).__module__.startswith("numba.") or "cannot determine Numba type" in str(error):
+            raise TraceError(
+                at_user_line(f"a Numba function was called on traced arrays while {name} is traced; wrap it with sg.njit_op, or inline it")
+            ) from error
         cause = _cause(error)
         if cause is None:
             raise
         if isinstance(error, ValueError) and "setting an array element" in str(error):
-            raise TraceError(f"{cause}\n  (a traced value was written into a real NumPy array)") from error
+            raise TraceError(
+                f"a traced value was written into a real NumPy array, which cannot hold it; make the array with snp.zeros(...) "
+                f"(staticgrad.numpy), np.zeros_like(x) of a traced x, or x.copy()\n  {cause}"
+            ) from error
         raise cause from error
 
 

@@ -54,5 +54,5 @@ def check(function: Callable[..., Any], *arrays: Any, rtol: float = 1e-13, atol:
         ours, theirs = np.asarray(ours), np.asarray(theirs)
         assert ours.dtype == theirs.dtype, f"dtype {ours.dtype}, NumPy has {theirs.dtype}"
         assert ours.shape == theirs.shape, f"shape {ours.shape}, NumPy has {theirs.shape}"
-        narrow = 2e5 if theirs.dtype == np.float32 else 1.0
+        narrow = 1e7 if theirs.dtype == np.float32 else 1.0
         np.testing.assert_allclose(ours, theirs, rtol=rtol * narrow, atol=atol * narrow, equal_nan=True)

@@ -1,11 +1,13 @@
 import enum
 import functools
+import gc
 import sys
 import textwrap
 import threading
 import time
 import types
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -843,7 +845,38 @@ def test_a_local_that_a_nested_function_rebinds_is_guarded_as_a_whole():
         assert guards.changed() is not None
 
 
-# --- threads and cost --------------------------------------------------------------------------------------------------------
+# --- lifetime, threads and cost --------------------------------------------------------------------------------------------------------
+
+
+def test_guards_keep_neither_the_function_nor_its_object_alive():
+    class Child(Model):
+        def forward(self, x):
+            return super().forward(x) * self.lr + use(self)
+
+    def use(model):
+        return model.lr
+
+    def make():
+        lr, w = 0.1, np.ones(3)
+        model = Child(0.1)
+        functions = [lambda x, k=1: lr * x * w * k, model.forward, functools.partial(use, model)]
+        registry = weakref.WeakKeyDictionary({functions[0]: Guards.collect(functions[0]), model: Guards.collect(functions[1])})
+        assert all(guards.changed() is None for guards in registry.values())
+        return registry, Guards.collect(functions[2])
+
+    registry, of_partial = make()
+    gc.collect()
+    assert len(registry) == 0
+    assert of_partial.changed() is not None
+
+
+def test_ids_of_attributes_are_not_reused():
+    model = Model(np.ones(3))
+    _, guards = step_of("def step(x): return use(model)\ndef use(m): return m.lr", model=model)
+    for _ in range(50):
+        model.lr = None
+        model.lr = np.ones(3)
+        assert guards.changed() is not None
 
 
 def test_threads_share_guards():

@@ -57,7 +57,7 @@ np.average(x,axis=1,weights=p,returned=True)  np.average(t,axis=(0,1),weights=p)
 
 SHAPES = """
 np.reshape(x,(3,2))  np.reshape(x,-1)  np.reshape(x,(3,-1))  np.reshape(x,(2,1,3))  np.reshape(x,6)  np.reshape(t,(4,-1),order='F')  np.reshape(x,(3,2),order='F')  np.reshape(s,(1,1))
-np.reshape(z,(3,0))  np.reshape(z,(0,-1))  x.reshape(3,2)  x.reshape((3,2))  x.reshape(-1)  x.reshape([6])  x.T.reshape(-1)  x.T.reshape(2,3)  x.reshape(3,2,order='F')  np.reshape(x,(6,),copy=True)
+np.reshape(z,(3,0))  x.reshape(3,2)  x.reshape((3,2))  x.reshape(-1)  x.reshape([6])  x.T.reshape(-1)  x.T.reshape(2,3)  x.reshape(3,2,order='F')  np.reshape(x,(6,),copy=True)
 np.ravel(x)  np.ravel(x.T)  np.ravel(x,'F')  x.ravel()  x.ravel('A')  x.T.ravel('A')  x.T.ravel(order='K')  x.flatten()  x.T.flatten()  x.flatten('F')  s.ravel()
 np.transpose(x)  np.transpose(t)  np.transpose(t,(1,2,0))  np.transpose(t,(-1,0,1))  x.T  t.mT  x.transpose()  t.transpose(2,0,1)  t.transpose((2,0,1))  x.transpose(None)  np.permute_dims(t,(1,0,2))
 np.swapaxes(t,0,-1)  t.swapaxes(1,2)  np.moveaxis(t,0,-1)  np.moveaxis(t,[0,1],[-1,0])  np.moveaxis(t,(0,2),(1,0))  np.rollaxis(t,2)  np.rollaxis(t,0,3)  np.rollaxis(t,1,0)  np.matrix_transpose(t)
@@ -79,11 +79,11 @@ np.diff(v)  np.diff(x,axis=0)  np.diff(t,n=2,axis=1)  np.diff(v,n=0)  np.diff(b)
 """
 
 PRODUCTS = """
-x@m  m@x  v@w  x@v  v@m  q@q  t@np.ones((4,2))  r@x  x@r  t@r[:,:,0:1].swapaxes(-1,-2)[:,:,:,:1].repeat(4,2)  i@i.T  h@h.T  u@u.T  b@b.T  f@f.T  f@m  i@v  z@m  z.T@z  b@c  v@[1,2,3]  np.ones((2,2))@x
+x@m  m@x  v@w  x@v  v@m  q@q  t@np.ones((4,2))  r@x  x@r  t@r[:2,0,:1].swapaxes(-1,-2).repeat(2,1)  i@i.T  h@h.T  u@u.T  b@b.T  f@f.T  f@m  i@v  z@m  z.T@z  b@c  v@[1,2,3]  np.ones((2,2))@x
 np.matmul(x,m)  np.matmul(v,w)  np.matmul(x,v)  np.matmul(r,x)  np.matmul(f,f.T,dtype=np.float64)  np.matmul(one,one.swapaxes(1,2))  np.linalg.matmul(x,m)
-np.dot(x,m)  np.dot(v,w)  np.dot(x,v)  np.dot(v,m)  np.dot(s,x)  np.dot(x,2.0)  np.dot(f,2.0)  np.dot(s,s)  np.dot(t,m.T[:,:1].repeat(4,0).T[:1].T)  np.dot(t,t.swapaxes(1,2))  x.dot(m)  np.dot(b,b.T)  np.dot(i,h.T)  np.dot(z,m)
+np.dot(x,m)  np.dot(v,w)  np.dot(x,v)  np.dot(v,m)  np.dot(s,x)  np.dot(x,2.0)  np.dot(f,2.0)  np.dot(s,s)  np.dot(t,np.outer(v,w).ravel()[:4])  np.dot(t,t.swapaxes(1,2))  x.dot(m)  np.dot(b,b.T)  np.dot(i,h.T)  np.dot(z,m)
 np.vdot(x,y)  np.vdot(v,w)  np.inner(v,w)  np.inner(x,y)  np.inner(t,t)  np.inner(x,v)  np.inner(s,v)  np.outer(v,w)  np.outer(x,v)  np.outer(i,h)  np.outer(b,c)  np.outer(s,v)
-np.tensordot(x,m)  np.tensordot(x,m,1)  np.tensordot(x,m,axes=([1],[0]))  np.tensordot(x,y,axes=(1,1))  np.tensordot(t,t,axes=([0,2],[0,2]))  np.tensordot(t,t,axes=((-1,0),(-1,0)))  np.tensordot(v,w,0)  np.tensordot(i,b,axes=(0,0))
+np.tensordot(t,t.T)  np.tensordot(x,y)  np.tensordot(x,m,1)  np.tensordot(x,m,axes=([1],[0]))  np.tensordot(x,y,axes=(1,1))  np.tensordot(t,t,axes=([0,2],[0,2]))  np.tensordot(t,t,axes=((-1,0),(-1,0)))  np.tensordot(v,w,0)  np.tensordot(i,b,axes=(0,0))
 np.multiply.outer(v,w)  np.add.outer(x,v)  np.subtract.outer(v,s)  np.maximum.outer(v,[1,2])  np.less.outer(v,w)
 np.einsum('ij,jk->ik',x,m)  np.einsum('ij,jk',x,m)  np.einsum('ij->ji',x)  np.einsum('ji',x)  np.einsum('ij->',x)  np.einsum('ij->i',x)  np.einsum('ii',q)  np.einsum('ii->i',q)  np.einsum('i,i',v,w)  np.einsum('i,j->ij',v,w)  np.einsum('i,j->ji',v,w)
 np.einsum('ij,ij->ij',x,y)  np.einsum('ij,ij->j',x,y)  np.einsum('ij,j->ij',x,v)  np.einsum('ij,i->j',x,o[:,0])  np.einsum('...j,jk->...k',t.swapaxes(1,2),m)  np.einsum('...ij,...j->...i',r,x[:,:2])  np.einsum('i...->...',t)  np.einsum('...',t)

@@ -7,41 +7,38 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError
-from staticgrad.ir.aval import FLOAT64, INT64
+from staticgrad.ir.aval import FLOAT64, INT64, Shape
 from staticgrad.ir.node import Value, constant, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
 from staticgrad.ops.movement import Axes, concatenate, reshape, transpose
 from staticgrad.tracing.functions.arguments import axis_of, operand, shape_of, whole_number
 from staticgrad.tracing.functions.table import implements
-from staticgrad.tracing.lift import check_dtype_here, checked_broadcast, convert, promoted, strong, together
+from staticgrad.tracing.lift import check_dtype_here, checked_broadcast, convert, lift, promoted, strong, together
 from staticgrad.tracing.tracer import Tracer, tracer_of
 from staticgrad.tracing.ufuncs import elementwise_value
 
 
 def array_of(nested: Any, dtype: Any = None) -> Value:
-    """Return what np.array gives for a nested list of traced values and numbers: one dtype, one more axis a level."""
+    """Return what np.array gives for a nested list of traced values, arrays and numbers: one more axis a level."""
     leaves: list[Value] = []
     shape = _gather(nested, leaves)
     if not leaves:
         return constant(np.zeros(shape, FLOAT64 if dtype is None else dtype))
-    kinds = promoted(*leaves) if dtype is None else [convert(v, check_dtype_here(dtype, "dtype=")) for v in leaves]
-    rows = [reshape(v, (1, *v.shape)) for v in kinds]
-    return reshape(concatenate(rows, 0), (*shape, *leaves[0].shape))
+    pieces = promoted(*leaves) if dtype is None else [convert(v, check_dtype_here(dtype, "dtype=")) for v in leaves]
+    return reshape(concatenate([reshape(v, (v.aval.size,)) for v in pieces], 0), shape)
 
 
-def _gather(nested: Any, leaves: list[Value]) -> tuple[int, ...]:
-    """Append the leaves in order and return the shape of the nesting above them."""
-    if not isinstance(nested, (list, tuple)):
+def _gather(nested: Any, leaves: list[Value]) -> Shape:
+    """Append the leaves in order and return the shape of all of them together."""
+    if not holds_tracer(nested) or not isinstance(nested, (list, tuple)):
         leaf = operand(nested)
-        if leaves and leaves[0].shape != leaf.shape:
-            raise ShapeError(at_user_line(f"np.array of traced values: {leaves[0].aval} and {leaf.aval} differ in shape"))
         leaves.append(leaf)
-        return ()
+        return leaf.shape
     shapes = [_gather(part, leaves) for part in nested]
     if any(shape != shapes[0] for shape in shapes):
-        raise ShapeError(at_user_line(f"np.array of traced values: the nested lists have different lengths: {shapes}"))
-    return (len(nested), *(shapes[0] if shapes else ()))
+        raise ShapeError(at_user_line(f"np.array of traced values: the parts of a list differ in shape: {', '.join(map(str, shapes))}"))
+    return (len(nested), *shapes[0])
 
 
 def array(obj: Any, dtype: Any = None, *, copy: Any = True, order: Any = "K", subok: Any = False, ndmin: Any = 0) -> Tracer:
@@ -141,8 +138,8 @@ def np_linspace(
     count = whole_number(num, "np.linspace: num")
     if count < 0:
         raise InvalidValueError(at_user_line(f"np.linspace: Number of samples, {count}, must be non-negative."))
-    first, last = (elementwise_value(np.multiply, operand(end), 1.0) for end in (start, stop))
-    first, last = together(promoted(first, last), "np.linspace")
+    ends = promoted(lift(start), lift(stop))
+    first, last = together([strong(v if v.dtype.kind == "f" else convert(v, FLOAT64)) for v in ends], "np.linspace")
     parts = count - 1 if endpoint else count
     step = e.divide(e.subtract(last, first), full(first.shape, parts or np.nan, first.dtype))
     shape = (count, *(1,) * len(first.shape))

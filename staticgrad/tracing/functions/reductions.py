@@ -50,7 +50,7 @@ def sum_of(
     """Return the sum along `axis`."""
     kind = accumulator(x.dtype, dtype)
     if kind == BOOL:
-        return _logical(name, convert(x, BOOL), axis, keepdims, where, initial)
+        return logical_of(name, convert(x, BOOL), axis, keepdims, where, initial)
     return _folded(name, convert(x, kind), axis, keepdims, where, 0, initial, r.sum_, e.add)
 
 
@@ -60,7 +60,7 @@ def prod_of(
     """Return the product along `axis`."""
     kind = accumulator(x.dtype, dtype)
     if kind == BOOL:
-        return _logical(name, convert(x, BOOL), axis, keepdims, where, initial, everywhere=True)
+        return logical_of(name, convert(x, BOOL), axis, keepdims, where, initial, everywhere=True)
     return _folded(name, convert(x, kind), axis, keepdims, where, 1, initial, _prod, e.multiply)
 
 
@@ -76,7 +76,9 @@ def _all(x: Value, axes: Axes) -> Value:
     return apply(r.All_(axes), x) if axes else x
 
 
-def _logical(name: str, x: Value, axis: Any, keepdims: Any, where: Any, initial: Any = None, everywhere: bool = False) -> Value:
+def logical_of(
+    name: str, x: Value, axis: Any, keepdims: Any = False, where: Any = True, initial: Any = None, everywhere: bool = False
+) -> Value:
     fold, join = (_all, e.logical_and) if everywhere else (_any, e.logical_or)
     return _folded(name, convert(x, BOOL), axis, keepdims, where, everywhere, initial, fold, join)
 
@@ -221,12 +223,12 @@ def _np_argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = Fal
 
 @implements(np.any)
 def _np_any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
-    return deliver("any", _logical("np.any", operand(a), axis, keepdims, where), out)
+    return deliver("any", logical_of("np.any", operand(a), axis, keepdims, where), out)
 
 
 @implements(np.all)
 def _np_all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
-    return deliver("all", _logical("np.all", operand(a), axis, keepdims, where, everywhere=True), out)
+    return deliver("all", logical_of("np.all", operand(a), axis, keepdims, where, everywhere=True), out)
 
 
 @implements(np.count_nonzero)

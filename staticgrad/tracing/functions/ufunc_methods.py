@@ -14,7 +14,7 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
-from staticgrad.tracing.functions.reductions import _logical, extremum_of, prod_of, sum_of
+from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, closest, name_of
 from staticgrad.tracing.lift import check_dtype_here, convert, lift, promoted, together
 from staticgrad.tracing.tracer import Tracer
@@ -26,8 +26,8 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {
     np.multiply: lambda x, axis, dtype, **more: prod_of(x, axis, dtype, name="np.multiply.reduce", **more),
     np.maximum: lambda x, axis, dtype, **more: extremum_of(x, axis, name="np.maximum.reduce", **more),
     np.minimum: lambda x, axis, dtype, **more: extremum_of(x, axis, greatest=False, name="np.minimum.reduce", **more),
-    np.logical_and: lambda x, axis, dtype, **more: _logical("np.logical_and.reduce", x, axis, everywhere=True, **more),
-    np.logical_or: lambda x, axis, dtype, **more: _logical("np.logical_or.reduce", x, axis, **more),
+    np.logical_and: lambda x, axis, dtype, **more: logical_of("np.logical_and.reduce", x, axis, everywhere=True, **more),
+    np.logical_or: lambda x, axis, dtype, **more: logical_of("np.logical_or.reduce", x, axis, **more),
 }
 
 

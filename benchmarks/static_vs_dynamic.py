@@ -97,7 +97,7 @@ def staticgrad_calls(task: Task) -> Advance:
 def staticgrad_rebuilt(task: Task) -> Advance:
     """Return a loop that records, differentiates and interprets anew at every pass."""
     loss = make_loss(np)
-    return by_hand(task, lambda params, x, y: sg.grad(sg.trace(lambda p, a, b: loss(p, a, b), backend="interp"))(params, x, y))
+    return by_hand(task, sg.grad(sg.trace(loss, backend="interp")))
 
 
 def autograd_rebuilt(task: Task) -> Advance:

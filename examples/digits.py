@@ -104,7 +104,7 @@ def rebuilt_by_us(learning_rate: float) -> Callable[[Params, np.ndarray, np.ndar
     """Return an SGD step that traces, differentiates and interprets anew at every call: what reuse saves."""
 
     def step(params: Params, images: np.ndarray, targets: np.ndarray) -> Params:
-        gradient = sg.grad(sg.trace(lambda p, x, t: loss(p, x, t), backend="interp"))
+        gradient = sg.grad(sg.trace(loss, backend="interp"))
         found = gradient(params, images, targets)
         return {name: value - np.float32(learning_rate) * found[name] for name, value in params.items()}
 
@@ -200,9 +200,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     results: list[float] = []
     for seed in SEEDS:
-        state, history = trainer.fit(trainer.init(initial(seed)), data, epochs=EPOCHS, batch_size=BATCH, seed=seed, progress=sys.stderr.isatty())
+        state, history = trainer.fit(
+            trainer.init(initial(seed)), data, epochs=EPOCHS, batch_size=BATCH, seed=seed, progress=sys.stderr.isatty()
+        )
         results.append(accuracy(state.params, test_x, test_y))
-        print(f"seed {seed}: loss {history['loss'][-1]:.4f}, accuracy on unseen digits {100 * results[-1]:.2f}%, {sum(history['seconds']):.2f} s")
+        print(
+            f"seed {seed}: loss {history['loss'][-1]:.4f}, accuracy on unseen digits {100 * results[-1]:.2f}%, {sum(history['seconds']):.2f} s"
+        )
         if seed == 0:
             draw_loss(history, folder / "loss.png")
             draw_predictions(state.params, test_x, test_y, folder / "predictions.png")

@@ -11,19 +11,35 @@ from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
+from staticgrad.traced import Options, Traced, print_later, traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, prepared, tree_map, unflatten
 from staticgrad.tracing.record import show
 from staticgrad.tracing.tracer import Tracer, tracer_of
-from staticgrad.traced import Options, Traced, print_later, traced
 from staticgrad.transforms import Grad, Jvp, Vjp, Vmap
 
 
 @overload
-def trace(fn: Callable[..., Any], **options: Any) -> Traced: ...
+def trace(
+    fn: Callable[..., Any],
+    *,
+    static_argnames: str | Iterable[str] = (),
+    backend: str | None = None,
+    printer: str | None = None,
+    threads: int | None = None,
+    fastmath: bool | None = None,
+) -> Traced: ...
 @overload
-def trace(fn: None = None, **options: Any) -> Callable[[Callable[..., Any]], Traced]: ...
+def trace(
+    fn: None = None,
+    *,
+    static_argnames: str | Iterable[str] = (),
+    backend: str | None = None,
+    printer: str | None = None,
+    threads: int | None = None,
+    fastmath: bool | None = None,
+) -> Callable[[Callable[..., Any]], Traced]: ...
 def trace(
     fn: Callable[..., Any] | None = None,
     *,
@@ -32,7 +48,7 @@ def trace(
     printer: str | None = None,
     threads: int | None = None,
     fastmath: bool | None = None,
-) -> Any:
+) -> Traced | Callable[[Callable[..., Any]], Traced]:
     """Return `fn` as a function that is recorded once for each signature, compiled, and reused.
 
     Parameters
@@ -219,7 +235,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         """Return the cotangents of the arguments for a cotangent of the value."""
         seeds, seeds_tree = flatten(cotangent)
         if seeds_tree != head_tree:
-            raise ArgumentError(at_user_line(f"the pullback of {record.name}: the value has structure {head_tree}, the cotangent {seeds_tree}"))
+            raise ArgumentError(
+                at_user_line(f"the pullback of {record.name}: the value has structure {head_tree}, the cotangent {seeds_tree}")
+            )
         for seed, aval in zip(seeds, seed_avals, strict=True):
             found = leaf_aval(seed)
             if found.shape != aval.shape:
@@ -276,6 +294,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Traced:
     >>> sg.vmap(lambda x, y: np.dot(x, y), in_axes=(0, None))(np.eye(2), np.array([3.0, 4.0]))
     array([3., 4.])
     """
+
     def hashable(axes: Any) -> Any:
         if isinstance(axes, (list, tuple)):
             return tuple(hashable(a) for a in axes)
@@ -300,6 +319,7 @@ def stop_gradient(x: Any) -> Any:
     >>> sg.grad(lambda x: x * sg.stop_gradient(x))(3.0)
     np.float64(3.0)
     """
+
     def stop(leaf: Any) -> Any:
         if isinstance(leaf, Tracer):
             return tracer_of(stop_gradient_value(leaf.value))

@@ -37,12 +37,12 @@ def derivative_at_zero(f: Callable[[float], np.ndarray], first_step: float) -> n
     """
 
     def central(step: float) -> np.ndarray:
-        ahead, behind = np.array(f(step), np.float64), np.array(f(-step), np.float64)
-        return (ahead - behind) / (2 * step)
+        ahead, behind = np.asarray(f(step), np.float64), np.asarray(f(-step), np.float64)
+        return np.asarray((ahead - behind) / (2 * step))
 
     with np.errstate(all="ignore"):
         row = [central(first_step)]
-        best, error = row[0].copy(), np.full(row[0].shape, np.inf)
+        best, error = row[0], np.full(row[0].shape, np.inf)
         for level in range(1, LEVELS):
             new = [central(first_step * 0.5**level)]
             least = np.full(error.shape, np.inf)
@@ -50,7 +50,7 @@ def derivative_at_zero(f: Callable[[float], np.ndarray], first_step: float) -> n
                 new.append((new[k] * 4 ** (k + 1) - before) / (4 ** (k + 1) - 1))
                 change = np.maximum(np.abs(new[-1] - new[k]), np.abs(new[-1] - before))
                 better = change < error  # never for NaN
-                best[better], error[better] = new[-1][better], change[better]
+                best, error = np.where(better, new[-1], best), np.where(better, change, error)
                 least = np.fmin(least, change)
             row = new
             if np.all((error <= 1e-14 * np.abs(best)) | (np.isfinite(error) & (least > 100 * error))):

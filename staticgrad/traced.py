@@ -185,7 +185,7 @@ class _Weak:
 def _call_weak_method(weak: weakref.WeakMethod[Any], function: Callable[..., Any]) -> Callable[..., Any]:
     class WeakMethodCall(_Weak):
         def __init__(self) -> None:
-            self._reference = weak  # type: ignore[assignment]
+            self._reference = weak
             functools.update_wrapper(self, function, updated=())
 
     return WeakMethodCall()
@@ -209,7 +209,7 @@ class Traced:
         leaves, signature = self._signature(args, kwargs)
         backend = self._options.backend or config().backend
         entry = self._record.entries.get((backend, signature))
-        if entry is None or entry.program.guards is not None and entry.program.guards.changed() is not None:
+        if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
             entry = self._record.entry(signature, backend)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
@@ -326,7 +326,9 @@ def _static_positions(function: Callable[..., Any], names: tuple[str, ...]) -> d
     for name in names:
         if name not in known and not open_ended:
             raise InvalidValueError(
-                at_user_line(f"static_argnames: {getattr(function, '__name__', function)} has no parameter {name!r}, only {', '.join(sorted(known))}")
+                at_user_line(
+                    f"static_argnames: {getattr(function, '__name__', function)} has no parameter {name!r}, only {', '.join(sorted(known))}"
+                )
             )
         position = next((k for k, p in enumerate(parameters) if p.name == name and p.kind is not p.KEYWORD_ONLY), None)
         found[name] = position
@@ -338,7 +340,9 @@ def _hashable(name: str, value: Any) -> Hashable:
         hash(value)
     except TypeError:
         raise ArgumentError(
-            at_user_line(f"the static argument {name!r} is a {type(value).__name__}, which cannot be hashed; pass a tuple or another constant")
+            at_user_line(
+                f"the static argument {name!r} is a {type(value).__name__}, which cannot be hashed; pass a tuple or another constant"
+            )
         ) from None
     return value if not isinstance(value, float) else _Number(value)
 

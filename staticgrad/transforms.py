@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,7 +30,7 @@ class Source(Protocol):
         """Return the program for a signature."""
 
 
-class Transform(Protocol):
+class Transform(Hashable, Protocol):
     """A transform with its parameters; hashable, so that equal transforms of one function share their programs."""
 
     def __call__(self, base: Source, signature: Signature) -> Program:
@@ -120,7 +120,7 @@ class Jvp:
         shape = unflatten(program.out_tree, list(range(len(moved))))
         shape_of_tangents = unflatten(program.out_tree, list(range(len(moved), 2 * len(moved))))
         out_tree = flatten((shape, shape_of_tangents))[1]
-        order = {k: v for k, v in zip((*primal_leaves, *tangent_leaves), (*graph.inputs[:count], *extra), strict=True)}
+        order = dict(zip((*primal_leaves, *tangent_leaves), (*graph.inputs[:count], *extra), strict=True))
         inputs = (*(order[k] for k in range(len(signature.avals))), *program.captures)
         labels = (*(("tangent" if order[k] in extra else "") for k in range(len(signature.avals))), *("" for _ in program.captures))
         derived = Graph(inputs, (*results, *moved, *printed), tuple(graph.outputs), f"jvp({base.name})", labels)
@@ -236,7 +236,7 @@ def _scalar_output(head: Any, outputs: Sequence[Value], name: str, word: str) ->
                 "for (value, aux) pass has_aux=True, for more outputs use sg.vjp"
             )
         )
-    value = outputs[leaves[0]]
+    value: Value = outputs[leaves[0]]
     if value.shape:
         raise ShapeError(
             at_user_line(f"{word} of {name}: the function returned shape {value.shape}; sum it to a scalar, or use sg.jacobian or sg.vjp")
@@ -253,7 +253,9 @@ def selected(signature: Signature, argnums: int | tuple[int, ...], name: str, wo
 
     def pick(number: int) -> Any:
         if not -len(args) <= number < len(args):
-            raise InvalidValueError(at_user_line(f"{word} of {name}: argnums={argnums}, but only {len(args)} positional arguments were given"))
+            raise InvalidValueError(
+                at_user_line(f"{word} of {name}: argnums={argnums}, but only {len(args)} positional arguments were given")
+            )
         if number % len(args) in static:
             raise ArgumentError(at_user_line(f"{word} of {name}: argument {number} is static and has no derivative"))
         return args[number]
@@ -265,5 +267,3 @@ def selected(signature: Signature, argnums: int | tuple[int, ...], name: str, wo
 def _renumber(tree: Any, start: int) -> Any:
     leaves, spec = flatten(tree)
     return unflatten(spec, list(range(start, start + len(leaves))))
-
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -150,8 +150,8 @@ class ContractionLowering:
                     b.invoke(self.tiles(out.dtype, rows - whole, vectors, False), tuple(zip((a, c, out), places, strict=True)), numbers)
 
 
-def _sum(parts: Sequence[Index] | object) -> Index:
+def _sum(parts: Iterable[Index]) -> Index:
     total = Index()
-    for part in parts:  # type: ignore[attr-defined]
+    for part in parts:
         total = total + part
     return total

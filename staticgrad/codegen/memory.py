@@ -111,7 +111,9 @@ def _workspace(value: Value, space: Space, offset: int) -> Buffer:
     return Buffer(f"{name}_{value.op.name}", value.dtype, value.aval.size, space, offset=offset)
 
 
-def _place_scratch(values: Iterable[Value], first: dict[Value, int], last: dict[Value, int], buffers: dict[Value, Buffer], base: int) -> int:
+def _place_scratch(
+    values: Iterable[Value], first: dict[Value, int], last: dict[Value, int], buffers: dict[Value, Buffer], base: int
+) -> int:
     arena = Arena(base)
     ordered = sorted((v for v in values if v in first), key=lambda v: first[v])
     live: list[tuple[int, int, int]] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-
 from staticgrad.codegen.elements import Position, Reader, flat_index, strides
 from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.aval import INT64, product
@@ -369,5 +368,3 @@ def _by_axis(index: Index, axis_of: dict[Scalar, int]) -> dict[int, int]:
 def _scalars(statement: Statement) -> tuple[Scalar, ...]:
     operands = getattr(statement, "operands", ())
     return tuple(operands) if isinstance(operands, tuple) else ()
-
-

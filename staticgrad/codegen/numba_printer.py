@@ -16,10 +16,10 @@ import re
 import numpy as np
 
 from staticgrad.codegen.overlap import disjoint_functions
-from staticgrad.codegen.python_text import FunctionText, can_fail, wrapped
-from staticgrad.codegen.python_values import Names, Text, dtype_name
+from staticgrad.codegen.python_text import FunctionText, can_fail
+from staticgrad.codegen.python_values import WIDTH, Names, dtype_name, rows, wrapped
 from staticgrad.errors import VerificationError
-from staticgrad.ir.loops import Block, Buffer, Function, Invoke, Space, Unit
+from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit
 
 VOCABULARY = (
     "argument", "bitcast", "convert", "extract", "fail", "fma", "floor", "kernel", "load_lanes", "local_array", "maximum", "minimum",
@@ -29,6 +29,9 @@ VOCABULARY = (
 """What `staticgrad.runtime.vocabulary` offers to emitted source."""
 
 STAGE_PARAMETERS = ("arguments", "workspace", "context")
+
+LONGEST_STAGE = 50
+"""The number of calls in one function."""
 
 
 def short_name(dtype: np.dtype) -> str:
@@ -41,12 +44,29 @@ def print_unit(unit: Unit) -> str:
     return _UnitText(unit).text()
 
 
+def _decorator(kinds: list[str], options: str) -> list[str]:
+    line = f'@kernel("{", ".join(kinds)}"{options and f", {options}"})'
+    if len(line) <= WIDTH:
+        return [line]
+    pieces = [f"{kind}, " for kind in kinds]
+    pieces[-1] = kinds[-1]
+    texts = [f'    "{"".join(row)}"' for row in rows(pieces, WIDTH - 8, gap=0)]
+    return ["@kernel(", *texts[:-1], f"{texts[-1]},", *([f"    {options},"] if options else []), ")"]
+
+
+def _docstring(title: str) -> str:
+    """Return `title` as one line that can stand between triple quotes."""
+    text = re.sub(r"\s+", " ", title).strip().replace("\\", "\\\\").replace('"""', "'''")
+    return f'"""{text} """' if text.endswith('"') else f'"""{text}"""'
+
+
 class _UnitText:
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
         self.used: set[str] = {"kernel"}
         self.module = Names({"np", "forward", "backward", *STAGE_PARAMETERS, *VOCABULARY})
         self.functions: dict[Function, str] = {}
+        self.failing = {function for function in unit.functions if can_fail(function)}
         self.disjoint = disjoint_functions(unit)
 
     def note(self, name: str) -> str:
@@ -54,66 +74,78 @@ class _UnitText:
         return name
 
     def text(self) -> str:
-        parts: list[str] = []
-        for function in self.unit.functions:
-            parts.append(self._function(function))
-        stages = [self._stage("forward", self.unit.forward)]
+        parts = [self._function(function) for function in self.unit.functions]
+        parts += self._stage("forward", self.unit.forward)
         if self.unit.backward is not None:
-            stages.append(self._stage("backward", self.unit.backward))
-        what = "forward kernel" if self.unit.backward is None else "forward and backward kernels"
-        head = [f'"""{self.unit.name}: the {what}."""', "", "import numpy as np", ""]
+            parts += self._stage("backward", self.unit.backward)
+        what = "forward kernels" if self.unit.backward is None else "forward and backward kernels"
         imports = wrapped(sorted(self.used), "from staticgrad.runtime.vocabulary import ", "", "")
         if len(imports) > 1:
             imports = wrapped(sorted(self.used), "from staticgrad.runtime.vocabulary import (", ")", "")
-        return "\n".join([*head, *imports]) + "\n\n\n" + "\n\n\n".join([*parts, *stages]) + "\n"
+        head = [f'"""{self.unit.name}: {what}."""', "", "import numpy as np", "", *imports]
+        return "\n".join(head) + "\n\n\n" + "\n\n\n".join(parts) + "\n"
 
     def _function(self, function: Function) -> str:
         names = Names(set(self.module.taken))
-        body = FunctionText(function, names, self.functions, self.note)
+        body = FunctionText(names, self.functions, self.failing, self.note)
         parameters: list[str] = []
         for buffer in function.buffers:
             body.buffers[buffer] = names.unique(buffer.name)
             parameters.append(body.buffers[buffer])
         for scalar in function.numbers:
-            body.number(scalar, name := names.unique(scalar.hint or "n"))
-            parameters.append(name)
+            parameters.append(names.unique(scalar.hint or "n"))
+            body.number(scalar, parameters[-1])
         kinds = [f"{short_name(buffer.dtype)}*" for buffer in function.buffers] + ["i64"] * len(function.numbers)
-        if can_fail(function):
+        if function in self.failing:
             parameters.append("context")
             kinds.append("i64*")
-        body.block(function.body, 0)
-        options = ", disjoint=True" if function in self.disjoint and len(function.buffers) > 1 else ""
+        body.body(function.body)
+        options = "disjoint=True" if function in self.disjoint and len(function.buffers) > 1 else ""
         name = self.functions[function] = self.module.unique(function.name)
         return "\n".join([*self._head(name, parameters, kinds, function.title, options), *body.lines])
 
     def _head(self, name: str, parameters: list[str], kinds: list[str], title: str, options: str) -> list[str]:
-        signature = ", ".join(kinds)
-        lines = [f'@kernel("{signature}"{options})', *wrapped(parameters, f"def {name}(", "):", "")]
+        lines = _decorator(kinds, options)
+        lines += wrapped(parameters, f"def {name}(", "):", "")
         if title:
-            text = re.sub(r"\s+", " ", title).strip().replace("\\", "\\\\").replace('"""', "'''")
-            lines.append(f'    """{text}{" " if text.endswith(chr(34)) else ""}"""')
+            lines.append(f"    {_docstring(title)}")
         return lines
 
-    def _stage(self, name: str, calls: tuple[Invoke, ...]) -> str:
-        """Return `forward` or `backward`: pointers out of the table and the workspace, then the calls in order."""
+    def _stage(self, name: str, calls: tuple[Invoke, ...]) -> list[str]:
+        """Return `forward` or `backward`: pointers out of the table and the workspace, then the calls in order.
+
+        A long stage becomes several functions: compile time grows faster than linearly with the size of one.
+        """
+        if len(calls) <= LONGEST_STAGE:
+            return [self._part(name, calls, f"Run the {name} kernels.", entry=True)]
+        texts, parts = [], []
+        for start in range(0, len(calls), LONGEST_STAGE):
+            parts.append(self.module.unique(f"{name}_part", 0))
+            texts.append(self._part(parts[-1], calls[start : start + LONGEST_STAGE], f"Run a part of the {name} kernels."))
+        kinds = ["void**", "u8*", "i64*"]
+        lines = self._head(name, list(STAGE_PARAMETERS), kinds, f"Run the {name} kernels.", "entry=True")
+        lines += [f"    {part}({', '.join(STAGE_PARAMETERS)})" for part in parts]
+        return [*texts, "\n".join([*lines, "    return context[0]"])]
+
+    def _part(self, name: str, calls: tuple[Invoke, ...], title: str, entry: bool = False) -> str:
         names = Names(set(self.module.taken))
-        empty = Function(name, (), (), Block())
-        body = FunctionText(empty, names, self.functions, self.note)
+        body = FunctionText(names, self.functions, self.failing, self.note)
         for call in calls:
             for buffer, _ in call.buffers:
                 if buffer not in body.buffers:
                     body.buffers[buffer] = names.unique(buffer.name)
-                    body.line(f"{body.buffers[buffer]} = {self._origin(buffer).text}")
+                    body.line(f"{body.buffers[buffer]} = {self._origin(buffer)}")
         for call in calls:
             body.lines += body.invocation(call)
-        body.line("return context[0]")
-        title = f"Run the {name} kernels."
-        return "\n".join([*self._head(name, list(STAGE_PARAMETERS), ["void**", "u8*", "i64*"], title, ", entry=True"), *body.lines])
+        if entry:
+            body.line("return context[0]")
+        kinds = ["void**", "u8*", "i64*"]
+        return "\n".join([*self._head(name, list(STAGE_PARAMETERS), kinds, title, "entry=True" if entry else ""), *body.lines])
 
-    def _origin(self, buffer: Buffer) -> Text:
+    def _origin(self, buffer: Buffer) -> str:
         dtype = dtype_name(buffer.dtype)
         if buffer.space in (Space.INPUT, Space.OUTPUT, Space.CONSTANT):
-            return Text(f"{self.note('argument')}(arguments, {buffer.position}, {dtype})")
+            return f"{self.note('argument')}(arguments, {buffer.position}, {dtype})"
         if buffer.space in (Space.WORKSPACE, Space.SLOT, Space.RESIDUAL):
-            return Text(f"{self.note('scratch')}(workspace, {buffer.offset}, {dtype})")
+            return f"{self.note('scratch')}(workspace, {buffer.offset}, {dtype})"
         raise VerificationError(f"buffer {buffer.name!r} ({buffer.space.value}) cannot be handed to a function of a unit")

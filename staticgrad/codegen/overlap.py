@@ -49,10 +49,7 @@ def _written(function: Function, known: dict[Function, frozenset[int]]) -> froze
 
 def _keeps_apart(call: Invoke, written: frozenset[int]) -> bool:
     return all(
-        not _overlap(call.buffers[position], other)
-        for position in written
-        for place, other in enumerate(call.buffers)
-        if place != position
+        not _overlap(call.buffers[position], other) for position in written for place, other in enumerate(call.buffers) if place != position
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from staticgrad.codegen.python_values import FLOAT64, NOT, OPERATORS, Names, Text, Values, dtype_name, identifier
+from staticgrad.codegen.python_values import FLOAT64, NOT, OPERATORS, WIDTH, Names, Text, Values, dtype_name, identifier, wrapped
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import (
     Assign,
@@ -38,9 +38,6 @@ from staticgrad.ir.loops import (
     children,
     walk,
 )
-
-WIDTH = 100
-"""The longest line that a folded expression may make."""
 
 COUNTERS = "ijklmnpq"
 
@@ -89,29 +86,14 @@ def operands(statement: Statement) -> tuple[Scalar, ...]:
     return (*(scalar for index in indices for scalar, _ in index.terms), *values)
 
 
-def wrapped(items: list[str], before: str, after: str, indent: str) -> list[str]:
-    """Return `before`, the items with commas and `after`, over several lines where one would be too long."""
-    line = indent + before + ", ".join(items) + after
-    if len(line) <= WIDTH or len(items) < 2:
-        return [line]
-    lines, row = [indent + before], ""
-    for position, item in enumerate(items):
-        piece = item + ("," if position < len(items) - 1 else "")
-        if row and len(indent) + 4 + len(row) + 1 + len(piece) > WIDTH:
-            lines.append(f"{indent}    {row}")
-            row = piece
-        else:
-            row = f"{row} {piece}" if row else piece
-    return [*lines, f"{indent}    {row}", indent + after]
-
-
 class FunctionText(Values):
     """The text of one function's body."""
 
-    def __init__(self, function: Function, names: Names, calls: dict[Function, str], note: Callable[[str], str]) -> None:
+    def __init__(self, names: Names, calls: dict[Function, str], failing: set[Function], note: Callable[[str], str]) -> None:
         super().__init__(note)
         self.names = names
         self.calls = calls  # what the internal functions are called
+        self.failing = failing  # those that take the context
         self.lines: list[str] = []
         self.buffers: dict[Buffer, str] = {}
         self.variables: dict[Variable, str] = {}
@@ -123,7 +105,11 @@ class FunctionText(Values):
         self._hints: dict[Scalar, str] = {}
         self._users: dict[Scalar, list[Statement]] = {}
         self._places: dict[int, tuple[Block, int, Statement | None]] = {}
-        self._survey(function.body, None)
+
+    def body(self, block: Block) -> None:
+        """Print the body of a function."""
+        self._survey(block, None)
+        self.block(block, 0)
 
     def _survey(self, block: Block, parent: Statement | None) -> None:
         """Note where each statement stands, who reads each scalar, and names for what is stored."""
@@ -244,7 +230,8 @@ class FunctionText(Values):
         if value in self._pending and let is not None and let.opcode in ("add", "sub", "mul") and value.dtype in (FLOAT64, np.float32):
             first, second = let.operands
             if self.value(first).text == name:
-                return f"{name} {OPERATORS[let.opcode][0]}= {self.value(second).text}"
+                symbol, _ = OPERATORS[let.opcode]
+                return f"{name} {symbol}= {self.value(second).text}"
         return f"{name} = {self.value(value, typed=True).text}"
 
     def _get(self, get: Get, block: Block, position: int) -> None:
@@ -322,7 +309,7 @@ class FunctionText(Values):
         """Return the lines of a call of an internal function."""
         items = [self._pointer(buffer, index) for buffer, index in statement.buffers]
         items += [self.index(number).text for number in statement.numbers]
-        if can_fail(statement.function):
+        if statement.function in self.failing:
             items.append("context")
         return wrapped(items, f"{self.calls[statement.function]}(", ")", self.indent)
 
@@ -384,12 +371,14 @@ class FunctionText(Values):
 
     def _fit(self, statement: Statement, make: Callable[[], str], reserve: int = 0) -> str:
         """Return the line that `make` writes, naming the longest operands until it is short enough."""
-        while len(text := make()) + len(self.indent) + reserve > WIDTH:
+        text = make()
+        while len(text) + len(self.indent) + reserve > WIDTH:
             folded = [scalar for scalar in operands(statement) if scalar in self._pending]
             if not folded:
                 break
             longest = max(folded, key=lambda scalar: len(self._pending[scalar][0].text))
             self._name(longest, *self._pending[longest])
+            text = make()
         return text
 
 

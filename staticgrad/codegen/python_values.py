@@ -33,6 +33,10 @@ CALLS: dict[str, str] = {
 """Instructions that are calls of the vocabulary."""
 
 
+WIDTH = 100
+"""The longest line, where it can be helped."""
+
+
 @dataclass(frozen=True)
 class Text:
     """An expression: its text, how strongly it binds, and what must not change before it is evaluated."""
@@ -76,6 +80,29 @@ class Names:
         return name
 
 
+def rows(items: list[str], width: int, gap: int = 1) -> list[list[str]]:
+    """Return `items` in rows of at most `width` columns."""
+    result: list[list[str]] = [[]]
+    used = 0
+    for item in items:
+        if result[-1] and used + gap + len(item) > width:
+            result.append([])
+            used = 0
+        used += len(item) + (gap if result[-1] else 0)
+        result[-1].append(item)
+    return result
+
+
+def wrapped(items: list[str], before: str, after: str, indent: str) -> list[str]:
+    """Return `before`, the items with commas and `after`, over several lines where one would be too long."""
+    line = indent + before + ", ".join(items) + after
+    if len(line) <= WIDTH or len(items) < 2:
+        return [line]
+    pieces = [*(f"{item}," for item in items[:-1]), items[-1]]
+    texts = [f"{indent}    {' '.join(row)}" for row in rows(pieces, WIDTH - len(indent) - 4)]
+    return [indent + before, *texts, indent + after]
+
+
 def dtype_name(dtype: np.dtype) -> str:
     """Return the dtype as it is written in source: np.float32."""
     return "np.bool_" if dtype == BOOL else f"np.{dtype.name}"
@@ -91,6 +118,8 @@ def literal_text(value: np.generic, typed: bool = False) -> Text:
         plain = str(number)
     elif math.isfinite(number):
         plain = str(value)
+        if dtype.type(float(plain)) != value:
+            plain = repr(number)  # the short form, read as a double, rounds to a neighbour
     else:
         plain = "np.nan" if math.isnan(number) else "np.inf" if number > 0 else "-np.inf"
     if dtype == INT64 and number == np.iinfo(np.int64).min:

@@ -63,6 +63,8 @@ class Nest:
         if self.contraction is not None:
             return (self.contraction.outputs[0],)
         return tuple(item.target for item in self.items)
+
+
 @dataclass(eq=False)
 class Schedule:
     """All choices for one graph. `memory` maps a value to the one whose memory it shares (itself if it has its own)."""
@@ -100,7 +102,7 @@ def _title(nodes: Sequence[Node]) -> str:
 def is_view(value: Value) -> bool:
     """Return whether `value` is an index transformation of its first operand."""
     op = value.op
-    return op.kind == "view" or isinstance(op, Reshape) and only_unit_axes_differ(value.node.inputs[0].shape, value.shape)
+    return op.kind == "view" or (isinstance(op, Reshape) and only_unit_axes_differ(value.node.inputs[0].shape, value.shape))
 
 
 def is_alias(value: Value) -> bool:
@@ -115,7 +117,7 @@ def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
     stack = [item.value]
     while stack:
         value = stack.pop()
-        if value in seen or value in memory and value is not item.target or value.op.kind not in ("map", "view", "alias"):
+        if value in seen or (value in memory and value is not item.target) or value.op.kind not in ("map", "view", "alias"):
             continue
         seen.add(value)
         found.append(value.node)
@@ -166,9 +168,9 @@ class Scheduler:
         made: list[Value] = []
         for output in dict.fromkeys(graph.outputs):
             base = output
-            while is_alias(base) or is_view(base) and isinstance(base.op, Reshape):
+            while is_alias(base) or (is_view(base) and isinstance(base.op, Reshape)):
                 base = base.node.inputs[0]
-            if isinstance(base.op, (Input, Constant)) and base is not output or isinstance(output.op, (Input, Constant)) or base in claimed:
+            if (isinstance(base.op, (Input, Constant)) and base is not output) or isinstance(output.op, (Input, Constant)) or base in claimed:
                 with at_line(output.node.line):
                     wrapped = apply(Contiguous(), output)
                 if output.node in self.forward:
@@ -215,14 +217,12 @@ class Scheduler:
                 self._need_base(node)
             if is_alias(value):
                 self._need(node.inputs[0])
-            if isinstance(op, Contiguous) or not self.fuse and op.kind == "map":
+            if isinstance(op, Contiguous) or (not self.fuse and op.kind == "map"):
                 self._need(value)
             if isinstance(op, Broadcast) and self._repeats_work(node):
                 self._need(node.inputs[0])
             inside = frozenset().union(*(inlined.get(v, frozenset()) for v in node.inputs)) | {node}
-            if op.kind not in ("map", "view"):
-                inside = frozenset()
-            elif value in self.required:
+            if op.kind not in ("map", "view") or value in self.required:
                 inside = frozenset()
             elif len(inside) > MAX_INLINED and op.kind == "map":
                 self._need(value)
@@ -359,7 +359,14 @@ class Scheduler:
         return reads
 
     def _choose(
-        self, nests: list[Nest], candidates: Sequence[int], item: Item, reads: dict[Value, bool], price: int, earliest: int, place: dict[Value, int]
+        self,
+        nests: list[Nest],
+        candidates: Sequence[int],
+        item: Item,
+        reads: dict[Value, bool],
+        price: int,
+        earliest: int,
+        place: dict[Value, int],
     ) -> int | None:
         """Return the latest nest that the item may join, None if it needs one of its own."""
         if isinstance(item.reduce, Position):
@@ -376,7 +383,7 @@ class Scheduler:
                 continue
             if any(place.get(v, -1) > number for v in reads):
                 continue
-            if not item.domain or self.fuse and (inside or self._shares(nest, reads, item)):
+            if not item.domain or (self.fuse and (inside or self._shares(nest, reads, item))):
                 return number
         return None
 

@@ -66,10 +66,8 @@ class Builder:
         return Scalar(self._count, dtype, lanes, None, hint)
 
     def _lookup(self, key: tuple[Any, ...]) -> Scalar | None:
-        for scope in reversed(self._known):
-            if (found := scope.get(key)) is not None:
-                return found
-        return None
+        found = (scope.get(key) for scope in reversed(self._known))
+        return next((scalar for scalar in found if scalar is not None), None)
 
     def instruction(self, opcode: str, *operands: Scalar, dtype: np.dtype | None = None, lanes: int | None = None) -> Scalar:
         """Return the result of `opcode`, reusing an equal instruction that is in scope."""
@@ -139,7 +137,8 @@ class Builder:
     def literal(self, value: Any, dtype: np.dtype, lanes: int = 1) -> Scalar:
         """Return a known scalar."""
         with np.errstate(all="ignore"):
-            scalar = Scalar(-1, dtype, 1, np.asarray(value).astype(dtype)[()])
+            known: np.generic = np.asarray(value).astype(dtype).reshape(-1)[0]
+        scalar = Scalar(-1, dtype, 1, known)
         return scalar if lanes == 1 else self.instruction("splat", scalar, lanes=lanes)
 
     def like(self, value: Any, x: Scalar) -> Scalar:
@@ -372,9 +371,7 @@ class Builder:
             raise VerificationError("a while loop without a condition")
         self._emit(While(parts.test_block, parts.condition, parts.body_block))
 
-    def invoke(
-        self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()
-    ) -> None:
+    def invoke(self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
         """Call an internal function."""
         self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers)))
 

@@ -182,7 +182,8 @@ class Get:
 @dataclass(frozen=True)
 class Loop:
     """For counter from start up to stop (exclusive) by step. `parallel` iterations are independent and may run in blocks of
-    `block` iterations on any thread; `lanes` > 1 says that so many neighbouring iterations may run in lockstep."""
+    `block` iterations on any thread; `lanes` > 1 says that so many neighbouring iterations may run in lockstep.
+    """
 
     counter: Scalar
     start: Index
@@ -258,9 +259,7 @@ class Comment:
     text: str
 
 
-Statement = (
-    Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Comment
-)
+Statement = Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Comment
 
 
 @dataclass

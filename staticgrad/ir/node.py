@@ -232,7 +232,8 @@ def constant(array: Any, dtype: np.dtype | None = None, weak: bool = False) -> V
 def full(shape: Shape, value: complex, dtype: np.dtype) -> Value:
     """Return `value` as a scalar constant of `dtype`, broadcast to `shape`."""
     scalar = constant(np.asarray(value).astype(dtype))
-    return apply(REGISTRY["broadcast"](shape, tuple(range(len(shape)))), scalar) if shape else scalar
+    spread: Any = REGISTRY["broadcast"]
+    return apply(spread(tuple(shape), tuple(range(len(shape)))), scalar) if shape else scalar
 
 
 def zeros_like(x: Value) -> Value:

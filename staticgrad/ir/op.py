@@ -14,7 +14,6 @@ from staticgrad.ir.aval import Aval
 if TYPE_CHECKING:
     from staticgrad.ir.builder import Builder, Index, Scalar
     from staticgrad.ir.graph import Graph
-    from staticgrad.ir.node import Value
 
 
 Read = Callable[[int, "tuple[Index, ...]"], "Scalar"]
@@ -44,24 +43,24 @@ class Op:
     cost: ClassVar[int] = 1
     """Rough price of one element in scalar instructions; decides what is worth saving for the backward pass."""
 
-    def infer(self, *avals: Aval) -> Aval | tuple[Aval, ...]:
-        """Return the aval(s) of the output(s)."""
+    def infer(self, *avals: Any, **_: Any) -> Any:
+        """Return the aval(s) of the output(s) for the avals of the operands."""
         raise VerificationError(f"{self.name} has no shape rule")
 
-    def numpy(self, *arrays: np.ndarray) -> Any:
+    def numpy(self, *arrays: Any, **_: Any) -> Any:
         """Return the result for NumPy arrays: the specification."""
         raise VerificationError(f"{self.name} has no meaning in NumPy")
 
-    def jvp(self, tangents: Sequence[Value | None], y: Any, *operands: Value) -> Any:
-        """Return the tangent(s) of the output(s); None stands for zero."""
+    def jvp(self, *args: Any, **_: Any) -> Any:
+        """Return the tangent(s) of the output(s) for (tangents, y, *operands); None stands for zero."""
         raise VerificationError(f"{self.name} has no forward derivative")
 
-    def vjp(self, g: Any, y: Any, *operands: Value) -> tuple[Value | None, ...]:
-        """Return one cotangent per operand; None stands for zero."""
+    def vjp(self, *args: Any, **_: Any) -> Any:
+        """Return one cotangent per operand for (g, y, *operands); None stands for zero."""
         raise VerificationError(f"{self.name} has no reverse derivative")
 
-    def batch(self, size: int, batched: Sequence[bool], *operands: Value) -> Any:
-        """Return the output(s) for operands that carry a batch axis in front where `batched` says so."""
+    def batch(self, *args: Any, **_: Any) -> Any:
+        """Return the output(s) for (size, batched, *operands): a batch axis stands in front where `batched` says so."""
         raise VerificationError(f"{self.name} has no batching rule")
 
     def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
@@ -90,7 +89,7 @@ def _parameter_text(value: object) -> str:
 @dataclass_transform(frozen_default=True)
 def op(cls: OpClass) -> OpClass:
     """Make `cls` a frozen dataclass and register it under its lower-case name."""
-    made = dataclasses.dataclass(frozen=True)(cls)
+    made: OpClass = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[assignment]
     if not made.__dict__.get("name"):
         made.name = _snake(cls.__name__)
     return register(made)

@@ -19,6 +19,7 @@ from staticgrad.ir.node import Value, apply, zeros_like
 from staticgrad.ir.op import Op, Read, op, register
 
 Derivative = Callable[..., Value]
+Apply = Callable[..., Value]
 
 ANY, NUMBER, INTEGER, FLOAT = "biuf", "iuf", "iu", "f"
 
@@ -52,14 +53,16 @@ class Elementwise(Op):
         """Return the avals that must agree in dtype."""
         return avals
 
-    def scalar(self, b: Builder, *x: Scalar) -> Scalar:
-        """Emit the operation on scalars."""
+    def scalar(self, *args: Any, **_: Any) -> Any:
+        """Emit the operation on scalars: (builder, *x)."""
         raise DTypeError(f"{self.name} has no scalar form")
 
     def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
-        return self.scalar(b, *(read(k, index) for k in range(len(avals))))
+        result: Scalar = self.scalar(b, *(read(k, index) for k in range(len(avals))))
+        return result
 
-    def jvp(self, tangents: Sequence[Value | None], y: Value, *x: Value) -> Value | None:
+    def jvp(self, *args: Any, **_: Any) -> Any:
+        tangents, y, *x = args
         total: Value | None = None
         for tangent, rule in zip(tangents, self.derivatives or (None,) * len(x), strict=True):
             if tangent is None or rule is None:
@@ -68,7 +71,8 @@ class Elementwise(Op):
             total = term if total is None else total + term
         return total
 
-    def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value | None, ...]:
+    def vjp(self, *args: Any, **_: Any) -> Any:
+        g, y, *x = args
         rules = self.derivatives or (None,) * len(x)
         return tuple(None if rule is None or not is_float(v.dtype) else rule(g, y, *x) for rule, v in zip(rules, x, strict=True))
 
@@ -114,6 +118,37 @@ def where_zero(condition: Value, x: Value) -> Value:
     return where(condition, x, zeros_like(x))
 
 
+# ---- comparison and logic ----------------------------------------------------------------------------------------------------
+
+
+def _comparison(name: str, meaning: Callable[..., Any], emit: Callable[..., Scalar]) -> Callable[..., Value]:
+    return elementwise(name, meaning, emit, None, None, arity=2, result=BOOL)
+
+
+less: Apply = _comparison("less", np.less, lambda b, x, y: b.lt(x, y))
+less_equal: Apply = _comparison("less_equal", np.less_equal, lambda b, x, y: b.le(x, y))
+greater: Apply = _comparison("greater", np.greater, lambda b, x, y: b.lt(y, x))
+greater_equal: Apply = _comparison("greater_equal", np.greater_equal, lambda b, x, y: b.le(y, x))
+equal: Apply = _comparison("equal", np.equal, lambda b, x, y: b.eq(x, y))
+not_equal: Apply = _comparison("not_equal", np.not_equal, lambda b, x, y: b.ne(x, y))
+logical_and: Apply = elementwise("logical_and", np.logical_and, lambda b, x, y: b.and_(x, y), None, None, arity=2, kinds="b")
+logical_or: Apply = elementwise("logical_or", np.logical_or, lambda b, x, y: b.or_(x, y), None, None, arity=2, kinds="b")
+logical_xor: Apply = elementwise("logical_xor", np.logical_xor, lambda b, x, y: b.xor(x, y), None, None, arity=2, kinds="b")
+logical_not: Apply = elementwise("logical_not", np.logical_not, lambda b, x: b.not_(x), None, kinds="b")
+bitwise_and: Apply = elementwise("bitwise_and", np.bitwise_and, lambda b, x, y: b.and_(x, y), None, None, arity=2, kinds="biu")
+bitwise_or: Apply = elementwise("bitwise_or", np.bitwise_or, lambda b, x, y: b.or_(x, y), None, None, arity=2, kinds="biu")
+bitwise_xor: Apply = elementwise("bitwise_xor", np.bitwise_xor, lambda b, x, y: b.xor(x, y), None, None, arity=2, kinds="biu")
+invert: Apply = elementwise("invert", np.invert, lambda b, x: b.not_(x), None, kinds="biu")
+
+
+def _emit_finite(b: Builder, x: Scalar) -> Scalar:
+    return b.lt(b.abs(x), b.like(np.inf, x))
+
+
+isnan: Apply = elementwise("isnan", np.isnan, lambda b, x: b.ne(x, x), None, kinds=FLOAT, result=BOOL)
+isinf: Apply = elementwise("isinf", np.isinf, lambda b, x: b.eq(b.abs(x), b.like(np.inf, x)), None, kinds=FLOAT, result=BOOL)
+isfinite: Apply = elementwise("isfinite", np.isfinite, _emit_finite, None, kinds=FLOAT, result=BOOL)
+
 # ---- arithmetic -----------------------------------------------------------------------------------------------------------
 
 
@@ -122,24 +157,18 @@ def _logical(opcode: str, otherwise: str) -> Callable[..., Scalar]:
     return lambda b, *x: getattr(b, opcode if x[0].dtype == BOOL else otherwise)(*x)
 
 
-add = elementwise(
-    "add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True
-)
-subtract = elementwise(
+add: Apply = elementwise("add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True)
+subtract: Apply = elementwise(
     "subtract", np.subtract, lambda b, x, y: b.sub(x, y), lambda g, y, a, b: g, lambda g, y, a, b: -g,
     arity=2, kinds=NUMBER, linear=True,
 )  # fmt: skip
-multiply = elementwise(
-    "multiply", np.multiply, _logical("and_", "mul"), lambda g, y, a, b: g * b, lambda g, y, a, b: a * g, arity=2
-)
-divide = elementwise(
+multiply: Apply = elementwise("multiply", np.multiply, _logical("and_", "mul"), lambda g, y, a, b: g * b, lambda g, y, a, b: a * g, arity=2)
+divide: Apply = elementwise(
     "divide", np.divide, lambda b, x, y: b.div(x, y), lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b,
     arity=2, kinds=FLOAT, cost=4,
 )  # fmt: skip
-negative = elementwise("negative", np.negative, lambda b, x: b.neg(x), lambda g, y, x: -g, kinds=NUMBER, linear=True)
-absolute = elementwise(
-    "absolute", np.absolute, lambda b, x: x if x.dtype.kind in "bu" else b.abs(x), lambda g, y, x: g * sign(x)
-)
+negative: Apply = elementwise("negative", np.negative, lambda b, x: b.neg(x), lambda g, y, x: -g, kinds=NUMBER, linear=True)
+absolute: Apply = elementwise("absolute", np.absolute, lambda b, x: x if x.dtype.kind in "bu" else b.abs(x), lambda g, y, x: g * sign(x))
 
 
 def _emit_sign(b: Builder, x: Scalar) -> Scalar:
@@ -150,9 +179,9 @@ def _emit_sign(b: Builder, x: Scalar) -> Scalar:
     return b.select(b.is_nan(x), x, signed) if is_float(x.dtype) else signed
 
 
-sign = elementwise("sign", np.sign, _emit_sign, None, kinds=NUMBER, cost=3)
-floor = elementwise("floor", np.floor, lambda b, x: b.floor(x), None, kinds=FLOAT)
-sqrt = elementwise("sqrt", np.sqrt, lambda b, x: b.sqrt(x), lambda g, y, x: g / (y + y), kinds=FLOAT, cost=6)
+sign: Apply = elementwise("sign", np.sign, _emit_sign, None, kinds=NUMBER, cost=3)
+floor: Apply = elementwise("floor", np.floor, lambda b, x: b.floor(x), None, kinds=FLOAT)
+sqrt: Apply = elementwise("sqrt", np.sqrt, lambda b, x: b.sqrt(x), lambda g, y, x: g / (y + y), kinds=FLOAT, cost=6)
 
 
 def _emit_extremum(opcode: str, for_bool: str) -> Callable[..., Scalar]:
@@ -168,13 +197,9 @@ def _winner(better: Callable[..., Value]) -> tuple[Derivative, Derivative]:
     return (lambda g, y, a, b: share(g, a, b)), (lambda g, y, a, b: share(g, b, a))
 
 
-maximum = elementwise(
-    "maximum", np.maximum, _emit_extremum("max", "or_"), *_winner(lambda a, b: greater(a, b)), arity=2, cost=2
-)
-minimum = elementwise(
-    "minimum", np.minimum, _emit_extremum("min", "and_"), *_winner(lambda a, b: less(a, b)), arity=2, cost=2
-)
-clip = elementwise(
+maximum: Apply = elementwise("maximum", np.maximum, _emit_extremum("max", "or_"), *_winner(greater), arity=2, cost=2)
+minimum: Apply = elementwise("minimum", np.minimum, _emit_extremum("min", "and_"), *_winner(less), arity=2, cost=2)
+clip: Apply = elementwise(
     "clip",
     lambda x, low, high: np.minimum(np.maximum(x, low), high),
     lambda b, x, low, high: b.min(b.max(x, low), high),
@@ -186,27 +211,29 @@ clip = elementwise(
 
 # ---- exponentials, logarithms, circular and hyperbolic functions -------------------------------------------------------------
 
-exp = elementwise("exp", np.exp, kernels.exp, lambda g, y, x: g * y, kinds=FLOAT, cost=15)
-expm1 = elementwise("expm1", np.expm1, kernels.expm1, lambda g, y, x: g * (y + 1), kinds=FLOAT, cost=25)
-log = elementwise("log", np.log, kernels.log, lambda g, y, x: g / x, kinds=FLOAT, cost=20)
-log1p = elementwise("log1p", np.log1p, kernels.log1p, lambda g, y, x: g / (x + 1), kinds=FLOAT, cost=25)
-sin = elementwise("sin", np.sin, kernels.sin, lambda g, y, x: g * cos(x), kinds=FLOAT, cost=25)
-cos = elementwise("cos", np.cos, kernels.cos, lambda g, y, x: -(g * sin(x)), kinds=FLOAT, cost=25)
-tanh = elementwise("tanh", np.tanh, kernels.tanh, lambda g, y, x: g * ((1 - y) * (1 + y)), kinds=FLOAT, cost=20)
+exp: Apply = elementwise("exp", np.exp, kernels.exp, lambda g, y, x: g * y, kinds=FLOAT, cost=15)
+expm1: Apply = elementwise("expm1", np.expm1, kernels.expm1, lambda g, y, x: g * (y + 1), kinds=FLOAT, cost=25)
+log: Apply = elementwise("log", np.log, kernels.log, lambda g, y, x: g / x, kinds=FLOAT, cost=20)
+log1p: Apply = elementwise("log1p", np.log1p, kernels.log1p, lambda g, y, x: g / (x + 1), kinds=FLOAT, cost=25)
+sin: Apply = elementwise("sin", np.sin, kernels.sin, lambda g, y, x: g * cos(x), kinds=FLOAT, cost=25)
+cos: Apply = elementwise("cos", np.cos, kernels.cos, lambda g, y, x: -(g * sin(x)), kinds=FLOAT, cost=25)
+tanh: Apply = elementwise("tanh", np.tanh, kernels.tanh, lambda g, y, x: g * ((1 - y) * (1 + y)), kinds=FLOAT, cost=20)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, np.ones_like(x), small) / (1 + small)
+    result: np.ndarray = np.where(x >= 0, np.ones_like(x), small) / (1 + small)
+    return result
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    result: np.ndarray = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return result
 
 
-sigmoid = elementwise("sigmoid", _sigmoid, kernels.sigmoid, lambda g, y, x: g * (y * (1 - y)), kinds=FLOAT, cost=20)
-softplus = elementwise("softplus", _softplus, kernels.softplus, lambda g, y, x: g * sigmoid(x), kinds=FLOAT, cost=40)
-relu = elementwise(
+sigmoid: Apply = elementwise("sigmoid", _sigmoid, kernels.sigmoid, lambda g, y, x: g * (y * (1 - y)), kinds=FLOAT, cost=20)
+softplus: Apply = elementwise("softplus", _softplus, kernels.softplus, lambda g, y, x: g * sigmoid(x), kinds=FLOAT, cost=40)
+relu: Apply = elementwise(
     "relu", lambda x: np.where(x < 0, np.zeros_like(x), x),
     lambda b, x: b.select(b.lt(x, b.like(0, x)), b.like(0, x), x),
     lambda g, y, x: where_zero(greater(x, zeros_like(x)), g), kinds=NUMBER, cost=2,
@@ -296,41 +323,12 @@ def _power_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
     return g * where_zero(logical_not(nothing), y * log(where(nothing, x + 1, x)))
 
 
-power = elementwise(
+power: Apply = elementwise(
     "power", _power, lambda b, x, p: kernels.power(b, x, p) if is_float(x.dtype) else _power_of_integers(b, x, p),
     _power_base, _power_exponent, arity=2, kinds=NUMBER, cost=60,
 )  # fmt: skip
 
-# ---- comparison and logic ----------------------------------------------------------------------------------------------------
-
-
-def _comparison(name: str, meaning: Callable[..., Any], emit: Callable[..., Scalar]) -> Callable[..., Value]:
-    return elementwise(name, meaning, emit, None, None, arity=2, result=BOOL)
-
-
-less = _comparison("less", np.less, lambda b, x, y: b.lt(x, y))
-less_equal = _comparison("less_equal", np.less_equal, lambda b, x, y: b.le(x, y))
-greater = _comparison("greater", np.greater, lambda b, x, y: b.lt(y, x))
-greater_equal = _comparison("greater_equal", np.greater_equal, lambda b, x, y: b.le(y, x))
-equal = _comparison("equal", np.equal, lambda b, x, y: b.eq(x, y))
-not_equal = _comparison("not_equal", np.not_equal, lambda b, x, y: b.ne(x, y))
-logical_and = elementwise("logical_and", np.logical_and, lambda b, x, y: b.and_(x, y), None, None, arity=2, kinds="b")
-logical_or = elementwise("logical_or", np.logical_or, lambda b, x, y: b.or_(x, y), None, None, arity=2, kinds="b")
-logical_xor = elementwise("logical_xor", np.logical_xor, lambda b, x, y: b.xor(x, y), None, None, arity=2, kinds="b")
-logical_not = elementwise("logical_not", np.logical_not, lambda b, x: b.not_(x), None, kinds="b")
-bitwise_and = elementwise("bitwise_and", np.bitwise_and, lambda b, x, y: b.and_(x, y), None, None, arity=2, kinds="biu")
-bitwise_or = elementwise("bitwise_or", np.bitwise_or, lambda b, x, y: b.or_(x, y), None, None, arity=2, kinds="biu")
-bitwise_xor = elementwise("bitwise_xor", np.bitwise_xor, lambda b, x, y: b.xor(x, y), None, None, arity=2, kinds="biu")
-invert = elementwise("invert", np.invert, lambda b, x: b.not_(x), None, kinds="biu")
-
-
-def _emit_finite(b: Builder, x: Scalar) -> Scalar:
-    return b.lt(b.abs(x), b.like(np.inf, x))
-
-
-isnan = elementwise("isnan", np.isnan, lambda b, x: b.ne(x, x), None, kinds=FLOAT, result=BOOL)
-isinf = elementwise("isinf", np.isinf, lambda b, x: b.eq(b.abs(x), b.like(np.inf, x)), None, kinds=FLOAT, result=BOOL)
-isfinite = elementwise("isfinite", np.isfinite, _emit_finite, None, kinds=FLOAT, result=BOOL)
+# ---- choice ----------------------------------------------------------------------------------------------------
 
 
 @register

@@ -145,7 +145,9 @@ class Slice(View):
         return x[self.slices]
 
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
-        high = tuple(n - (s + (k - 1) * d + 1) if k else n - s for n, s, k, d in zip(x.shape, self.starts, g.shape, self.steps, strict=True))
+        high = tuple(
+            n - (s + (k - 1) * d + 1) if k else n - s for n, s, k, d in zip(x.shape, self.starts, g.shape, self.steps, strict=True)
+        )
         return (pad(g, full((), 0, g.dtype), self.starts, high, tuple(d - 1 for d in self.steps)),)
 
     def batch(self, size: int, batched: Sequence[bool], x: Value) -> Value:

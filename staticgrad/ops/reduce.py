@@ -349,5 +349,3 @@ def max_(x: Value, axes: Axes) -> Value:
 def min_(x: Value, axes: Axes) -> Value:
     """Return the smallest elements along `axes`."""
     return apply(Min(tuple(sorted(axes))), x) if axes else x
-
-

@@ -71,13 +71,17 @@ def _spread(v: Value, labels: Labels, out: Labels, shape: tuple[int, ...]) -> Va
 def _packed(op: Contract, x: Value, y: Value) -> Value | None:
     """Bring a contraction to out = (batch..., left, right), lhs any order, rhs = (batch..., inner, right) in memory."""
     batch, left, right, inner = op.groups()
-    if not op.out or op.out == (*batch, *left, *right) and op.rhs == (*batch, *inner, *right) and len(right) <= 1 and len(left) <= 1:
+    if not op.out or (op.out == (*batch, *left, *right) and op.rhs == (*batch, *inner, *right) and len(right) <= 1 and len(left) <= 1):
         return None
     if op.out[-1:] and op.out[-1] in left and op.out[-1] not in batch:
         op, x, y = Contract(op.rhs, op.lhs, op.out), y, x
         batch, left, right, inner = op.groups()
     extents = op.extents(x.aval, y.aval)
-    sizes = {"left": product(extents[k] for k in left), "right": product(extents[k] for k in right), "inner": product(extents[k] for k in inner)}
+    sizes = {
+        "left": product(extents[k] for k in left),
+        "right": product(extents[k] for k in right),
+        "inner": product(extents[k] for k in inner),
+    }
     a = _merge(x, op.lhs, batch, (left, inner) if op.lhs and op.lhs[-1] in inner else (inner, left), extents)
     inner_of_rhs = inner
     c = _laid_out(y, op.rhs, (*batch, *inner_of_rhs, *right))

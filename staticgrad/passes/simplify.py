@@ -51,7 +51,8 @@ def splat(x: Value) -> np.generic | None:
     while isinstance(x.op, (Broadcast, Reshape)):
         x = x.node.inputs[0]
     array = constant_array(x)
-    return None if array is None or array.size != 1 else array.reshape(())[()]
+    number: np.generic | None = None if array is None or array.size != 1 else array.reshape(-1)[0]
+    return number
 
 
 def _is(x: Value, number: float) -> bool:
@@ -65,7 +66,7 @@ def _is(x: Value, number: float) -> bool:
 
 @rule(named("multiply"))
 def multiply_by_one(node: Node) -> Value | None:
-    """x * 1 -> x."""
+    """X * 1 -> x."""
     x, y = node.inputs
     if x.dtype.kind == "b":
         return None
@@ -74,7 +75,7 @@ def multiply_by_one(node: Node) -> Value | None:
 
 @rule(named("multiply"))
 def multiply_by_minus_one(node: Node) -> Value | None:
-    """x * -1 -> -x."""
+    """X * -1 -> -x."""
     x, y = node.inputs
     if not (is_float(x.dtype) or x.dtype.kind == "i"):
         return None
@@ -83,13 +84,13 @@ def multiply_by_minus_one(node: Node) -> Value | None:
 
 @rule(named("divide"))
 def divide_by_one(node: Node) -> Value | None:
-    """x / 1 -> x."""
+    """X / 1 -> x."""
     return node.inputs[0] if _is(node.inputs[1], 1) else None
 
 
 @rule(named("divide"))
 def divide_by_power_of_two(node: Node) -> Value | None:
-    """x / 2**k -> x * 2**-k: both are exact, and the product is cheaper."""
+    """X / 2**k -> x * 2**-k: both are exact, and the product is cheaper."""
     x, y = node.inputs
     known = splat(y)
     if known is None or splat(x) is not None or not np.isfinite(known) or known == 0:
@@ -102,7 +103,7 @@ def divide_by_power_of_two(node: Node) -> Value | None:
 
 @rule(named("add"))
 def add_negative_zero(node: Node) -> Value | None:
-    """x + -0 -> x, and for integers x + 0 -> x."""
+    """X + -0 -> x, and for integers x + 0 -> x."""
     x, y = node.inputs
     zero = 0.0 if is_integer(x.dtype) else -0.0
     if x.dtype.kind == "b":
@@ -112,13 +113,13 @@ def add_negative_zero(node: Node) -> Value | None:
 
 @rule(named("subtract"))
 def subtract_zero(node: Node) -> Value | None:
-    """x - 0 -> x."""
+    """X - 0 -> x."""
     return node.inputs[0] if _is(node.inputs[1], 0) else None
 
 
 @rule(named("add"))
 def add_negative(node: Node) -> Value | None:
-    """x + -y -> x - y."""
+    """X + -y -> x - y."""
     x, y = node.inputs
     if isinstance(y.op, named("negative")):
         return x - y.node.inputs[0]
@@ -127,7 +128,7 @@ def add_negative(node: Node) -> Value | None:
 
 @rule(named("subtract"))
 def subtract_negative(node: Node) -> Value | None:
-    """x - -y -> x + y."""
+    """X - -y -> x + y."""
     x, y = node.inputs
     return x + y.node.inputs[0] if isinstance(y.op, named("negative")) else None
 
@@ -164,7 +165,7 @@ def where_known(node: Node) -> Value | None:
 
 @rule(named("logical_not"))
 def not_of_not(node: Node) -> Value | None:
-    """not not x -> x."""
+    """Not not x -> x."""
     x = node.inputs[0]
     return x.node.inputs[0] if isinstance(x.op, named("logical_not")) else None
 
@@ -189,7 +190,9 @@ def cast_there_and_back(node: Node) -> Value | None:
 # ---- constants and marks -------------------------------------------------------------------------------------------------
 
 
-@rule(*(cls for cls in REGISTRY.values() if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble") and cls is not Broadcast))
+@rule(
+    *(cls for cls in REGISTRY.values() if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble") and cls is not Broadcast)
+)
 def fold_constants(node: Node) -> Value | None:
     """op(constants) -> constant."""
     if not node.inputs or node.outputs[0].aval.size > MAX_FOLDED:
@@ -198,7 +201,7 @@ def fold_constants(node: Node) -> Value | None:
     if any(array is None or array.size > MAX_FOLDED for array in arrays):
         return None
     with np.errstate(all="ignore"):
-        return constant(node.op.numpy(*arrays))  # type: ignore[arg-type]
+        return constant(node.op.numpy(*arrays))
 
 
 @rule(StopGradient)
@@ -253,7 +256,8 @@ def transpose_of_contract(node: Node) -> Value | None:
     x, op = node.inputs[0], node.op
     if isinstance(op, Transpose) and isinstance(x.op, Contract):
         inner = x.op
-        return contract(*x.node.inputs, inner.lhs, inner.rhs, tuple(inner.out[k] for k in op.order))
+        left, right = x.node.inputs
+        return contract(left, right, inner.lhs, inner.rhs, tuple(inner.out[k] for k in op.order))
     return None
 
 
@@ -310,7 +314,7 @@ def slice_of_slice_set(node: Node) -> Value | None:
     if not (isinstance(op, Slice) and isinstance(x.op, SliceSet)):
         return None
     base, written = x.node.inputs
-    if op == x.op.slice or (op.starts, op.steps) == (x.op.starts, x.op.steps) and node.outputs[0].shape == written.shape:
+    if op == x.op.slice or ((op.starts, op.steps) == (x.op.starts, x.op.steps) and node.outputs[0].shape == written.shape):
         return written
     ours = zip(op.slices, x.op.slice.slices, node.outputs[0].shape, written.shape, strict=True)
     if any(n == 0 or m == 0 or a.start > _last(b, m) or b.start > _last(a, n) for a, b, n, m in ours):
@@ -427,7 +431,7 @@ def contract_of_transposes(node: Node) -> Value | None:
         if isinstance(v.op, Transpose):
             operands[k] = v.node.inputs[0]
             labels[k] = tuple(labels[k][position] for position in inverse_order(v.op.order))
-    return contract(*operands, *labels, op.out)
+    return contract(operands[0], operands[1], labels[0], labels[1], op.out)
 
 
 @rule(Contract)

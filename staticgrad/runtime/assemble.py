@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import llvmlite.binding as llvm
-from numba.core import cgutils, compiler, types
+from numba.core import cgutils, compiler
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
@@ -15,6 +15,7 @@ from numba.core.registry import cpu_target
 from staticgrad.errors import VerificationError
 from staticgrad.runtime.compile import target_machine
 from staticgrad.runtime.vocabulary.kernel import numba_type
+from staticgrad.runtime.vocabulary.lowering import types
 from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler
 
 LLVM_TYPES = {"bool": "i1", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "f32": "float", "f64": "double"}
@@ -37,7 +38,7 @@ def lowered_count() -> int:
     return len(_lowered)
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def assemble(name: str, exported: dict[str, Any]) -> bytes:
     """Return one relocatable object that exports kernels under the names that `exported` gives them."""
     needed = _in_order(list(exported.values()))
@@ -163,5 +164,3 @@ def _check_symbols(name: str, module: Any) -> None:
     foreign = [symbol for symbol in undefined if symbol.startswith(("Py", "_Py", "NRT", "numba", "_ZN", "sg_"))]
     if foreign:
         raise VerificationError(f"the machine code of {name} would need {', '.join(foreign)}")
-
-

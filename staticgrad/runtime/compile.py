@@ -106,9 +106,7 @@ def execute(name: str, source: str) -> dict[str, Any]:
     return namespace
 
 
-def run_python(
-    source: str, arguments: Sequence[np.ndarray], workspace: np.ndarray, context: np.ndarray, stage: str = "forward"
-) -> int:
+def run_python(source: str, arguments: Sequence[np.ndarray], workspace: np.ndarray, context: np.ndarray, stage: str = "forward") -> int:
     """Run a stage as plain Python and return what it returns.
 
     Parameters
@@ -220,7 +218,7 @@ class _Table:
 def _memory(address: int | None, size: int = UNBOUNDED) -> np.ndarray:
     if not address:
         return np.empty(0, np.uint8)
-    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), np.uint8)
+    return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
 
 def _python_address(function: Any) -> int:

@@ -59,7 +59,7 @@ _MAX_LEAVES, _MAX_DEPTH, _MAX_FOLLOWED = 100, 6, 1000
 # Types are compared by their ids: a metaclass may define `==`.
 _SCALARS = {id(kind) for kind in (bool, int, float, complex, str, bytes, type(None), _Sentinel)}
 _FUNCTIONS = {id(kind) for kind in (types.FunctionType, types.MethodType, partial, staticmethod, classmethod)}
-_UNREADABLE = (ValueError, AttributeError, RuntimeError, ReferenceError)  # empty cell or slot, dict resized by a thread, dead object
+_UNREADABLE = (ValueError, AttributeError, RuntimeError)  # an empty cell, an empty slot, a dict that another thread resizes
 _RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
 _RANDOM_NAMES = [vars(module).get(name) for module in (np.random, random) for name in module.__all__]
 _RANDOM_FUNCTIONS = {id(item) for item in _RANDOM_NAMES if callable(item) and not isinstance(item, type)}
@@ -111,9 +111,15 @@ def _holds(view: Any, items: tuple[object, ...]) -> bool:
     return len(view) == len(items) and all(map(is_, view, items))
 
 
+def _alive(reference: weakref.ref[Any]) -> Any:
+    if (value := reference()) is None:
+        raise ReferenceError
+    return value
+
+
 def _reference(value: Any) -> Read:
     try:
-        return weakref.ref(value)
+        return partial(_alive, weakref.ref(value))
     except TypeError:  # a container, an object with slots
         return lambda: value
 
@@ -206,8 +212,11 @@ class _Guard:
             self._add(item, path + name, depth + 1)
 
     def again(self) -> _Guard:
-        """Return this guard with what is there now."""
-        guard = _Guard(self.label, self.name, self.read, self.whole)
+        """Return this guard with what is there now; itself when the function or the object is no more, so nobody calls it."""
+        try:
+            guard = _Guard(self.label, self.name, self.read, self.whole)
+        except ReferenceError:
+            return self
         guard.objects.clear()
         return guard
 
@@ -528,10 +537,14 @@ class Guards:
         try:
             if all(map(is_, map(call, reads), expected)):
                 return None
-        except _UNREADABLE:
+        except (*_UNREADABLE, ReferenceError):
             pass
         for read, value, guard in zip(reads, expected, guards):
-            if _attempt(read) is not value and (sentence := guard.sentence()):
+            try:
+                is_same = read() is value
+            except (*_UNREADABLE, ReferenceError):
+                is_same = False
+            if not is_same and (sentence := guard.sentence()):
                 return sentence
         return None
 

@@ -118,7 +118,7 @@ def convert(value: Value, dtype: np.dtype) -> Value:
 def promoted(*values: Value) -> list[Value]:
     """Return the values in their common dtype."""
     dtype = result_dtype(*values)
-    if dtype.kind not in "biuf" or dtype.itemsize == 2 and dtype.kind == "f":
+    if dtype.kind not in "biuf" or (dtype.itemsize == 2 and dtype.kind == "f"):
         raise DTypeError(at_user_line(f"operands promote to {dtype}, which is not supported"))
     return [convert(v, dtype) for v in values]
 

@@ -30,7 +30,7 @@ class Signature:
 
 def flatten(tree: Any) -> tuple[list[Any], Tree]:
     """Return the leaves of a pytree and its structure."""
-    return optree.tree_flatten(tree)  # type: ignore[return-value]
+    return optree.tree_flatten(tree)
 
 
 def unflatten(tree: Tree, leaves: Any) -> Any:
@@ -44,7 +44,7 @@ def leaf_names(tree: Tree, parameters: Sequence[str]) -> list[str]:
     `parameters` are the names of the positional arguments.
     """
     names: list[str] = []
-    for path in optree.tree_paths(unflatten(tree, list(range(tree.num_leaves)))):  # type: ignore[arg-type]
+    for path in optree.tree_paths(unflatten(tree, list(range(tree.num_leaves)))):
         keyword, head, *rest = path
         whole = [head if keyword else parameters[head] if head < len(parameters) else f"x{head}", *rest]
         words = ["".join(c if c.isalnum() or c == "_" else "_" for c in str(word)).strip("_") for word in whole]
@@ -87,7 +87,11 @@ def argument_array(x: Any) -> np.ndarray:
         return as_array(x)
     if isinstance(x, complex):
         return np.asarray(x)
-    if isinstance(x, (str, bytes)) or callable(x) or not (hasattr(x, "__array__") or hasattr(x, "to_numpy") or hasattr(x, "__array_interface__")):
+    if (
+        isinstance(x, (str, bytes))
+        or callable(x)
+        or not (hasattr(x, "__array__") or hasattr(x, "to_numpy") or hasattr(x, "__array_interface__"))
+    ):
         raise ArgumentError(
             at_user_line(
                 f"an argument of type {type(x).__name__} ({str(x)[:60]!r}) is no array, number or container of these; "

@@ -15,8 +15,8 @@ from staticgrad.errors import ReadOnlyError, TraceError, UnsupportedError
 from staticgrad.ir.aval import Aval, Shape
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.tracing.context import Trace, check_usable, current_trace
 from staticgrad.ops.movement import reshape
+from staticgrad.tracing.context import Trace, check_usable, current_trace
 from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
 from staticgrad.tracing.views import Strides, TransposeView, View, parse_index, strides_of
 
@@ -195,7 +195,9 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         if view is None:
             return Tracer(self._storage, self._views)
         if not isinstance(view, View):
-            raise UnsupportedError(at_user_line(f".view({view!r}) of a traced array: its bits cannot be read as another dtype; use .astype()"))
+            raise UnsupportedError(
+                at_user_line(f".view({view!r}) of a traced array: its bits cannot be read as another dtype; use .astype()")
+            )
         return Tracer(self._storage, (*self._views, view))
 
     @property

@@ -46,9 +46,12 @@ KEEPS_WEAK = {np.add, np.subtract, np.multiply, np.divide, np.power, np.negative
 
 def ufunc_dtypes(ufunc: np.ufunc, values: list[Value], dtype: Any = None) -> tuple[np.dtype, ...]:
     """Return the dtypes of operands and result by NumPy's own resolution (NEP 50); `dtype` asks for one of the result."""
-    wanted = {} if dtype is None else {"signature": (*(None,) * len(values), check_dtype_here(dtype, "dtype="))}
+    given = (*map(weak_type, values), None)
     try:
-        found = ufunc.resolve_dtypes((*map(weak_type, values), None), **wanted)
+        if dtype is None:
+            found = ufunc.resolve_dtypes(given)
+        else:
+            found = ufunc.resolve_dtypes(given, signature=(*(None,) * len(values), check_dtype_here(dtype, "dtype=")))
     except TypeError as error:
         listed = ", ".join(str(v.aval) for v in values)
         with_dtype = "" if dtype is None else f" with dtype={np.dtype(dtype)}"
@@ -162,7 +165,9 @@ def write_out(name: str, target: Any, result: Value) -> Any:
             )
         )
     if not np.can_cast(result.dtype, target.dtype, "same_kind"):
-        raise DTypeError(at_user_line(f"np.{name}: cannot cast the result from {result.dtype} to {target.dtype} with casting rule 'same_kind'"))
+        raise DTypeError(
+            at_user_line(f"np.{name}: cannot cast the result from {result.dtype} to {target.dtype} with casting rule 'same_kind'")
+        )
     if not _fits(result.shape, target.shape):
         raise ShapeError(at_user_line(f"np.{name}: the result {result.aval} does not fit out= of shape {target.shape}"))
     target.assign(result, f"np.{name} with out=")

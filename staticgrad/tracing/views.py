@@ -281,7 +281,7 @@ def _plain(item: Any) -> Any:
                 f"indexing with a traced array ({item.aval}) is not supported yet; use a Python integer or a slice, or np.where with a mask"
             )
         )
-    if isinstance(item, (bool, np.bool_)) or isinstance(item, (np.ndarray, list)) and np.ndim(item) > 0:
+    if isinstance(item, (bool, np.bool_)) or (isinstance(item, (np.ndarray, list)) and np.ndim(item) > 0):
         raise UnsupportedError(
             at_user_line("indexing a traced array with an array, a list or a mask is not supported yet; use slices, or np.where for a mask")
         )

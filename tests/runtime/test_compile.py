@@ -374,7 +374,9 @@ def test_masked_stores_and_positions():
         with b.loop(32) as i:
             b.store(where, i, b.mul(b.position(i * 3 + 1), b.position(i - 40)))
 
-    ran = run(unit_of("masked", function("masked", [x, out, where], make)), [np.arange(32, dtype="i4"), np.full(32, -1, "i4"), np.zeros(32, "i8")])
+    ran = run(
+        unit_of("masked", function("masked", [x, out, where], make)), [np.arange(32, dtype="i4"), np.full(32, -1, "i4"), np.zeros(32, "i8")]
+    )
     assert ran.compiled[1].tolist() == [2 * k if k < 20 else -1 for k in range(32)]
     assert ran.compiled[2].tolist() == [(3 * k + 1) * (k - 40) for k in range(32)]
 
@@ -386,7 +388,9 @@ def test_index_from_memory_wraps_nowhere():
         with b.loop(6) as i:
             b.store(out, i, b.load(x, b.load(index, i)))
 
-    ran = run(unit_of("gather", function("gather", [index, x, out], make)), [np.array([5, 0, 3, 3, 1, 2], "u4"), np.arange(6.0), np.zeros(6)])
+    ran = run(
+        unit_of("gather", function("gather", [index, x, out], make)), [np.array([5, 0, 3, 3, 1, 2], "u4"), np.arange(6.0), np.zeros(6)]
+    )
     assert ran.compiled[2].tolist() == [5, 0, 3, 3, 1, 2]
 
 
@@ -578,13 +582,13 @@ assert compiled.object_code == b"" and compiled.forward.__name__ == "forward"
 
 
 def test_a_kernel_that_needs_more_than_the_vocabulary_is_refused():
-    source = '''
+    source = """
 from staticgrad.runtime.vocabulary import kernel
 
 @kernel("void**, u8*, i64*", entry=True)
 def forward(arguments, workspace, context):
     print(context[0])
     return context[0]
-'''
+"""
     with pytest.raises(VerificationError, match="would need"):
         compile_unit("sg_print", source)

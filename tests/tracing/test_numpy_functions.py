@@ -83,7 +83,7 @@ x@m  m@x  v@w  x@v  v@m  q@q  t@np.ones((4,2))  r@x  x@r  t@r[:2,0,:1].swapaxes(
 np.matmul(x,m)  np.matmul(v,w)  np.matmul(x,v)  np.matmul(r,x)  np.matmul(f,f.T,dtype=np.float64)  np.matmul(one,one.swapaxes(1,2))  np.linalg.matmul(x,m)
 np.dot(x,m)  np.dot(v,w)  np.dot(x,v)  np.dot(v,m)  np.dot(s,x)  np.dot(x,2.0)  np.dot(f,2.0)  np.dot(s,s)  np.dot(t,np.outer(v,w).ravel()[:4])  np.dot(t,t.swapaxes(1,2))  x.dot(m)  np.dot(b,b.T)  np.dot(i,h.T)  np.dot(z,m)
 np.vdot(x,y)  np.vdot(v,w)  np.inner(v,w)  np.inner(x,y)  np.inner(t,t)  np.inner(x,v)  np.inner(s,v)  np.outer(v,w)  np.outer(x,v)  np.outer(i,h)  np.outer(b,c)  np.outer(s,v)
-np.tensordot(t,t.T)  np.tensordot(x,y)  np.tensordot(x,m,1)  np.tensordot(x,m,axes=([1],[0]))  np.tensordot(x,y,axes=(1,1))  np.tensordot(t,t,axes=([0,2],[0,2]))  np.tensordot(t,t,axes=((-1,0),(-1,0)))  np.tensordot(v,w,0)  np.tensordot(i,b,axes=(0,0))
+np.tensordot(t,t.transpose(1,2,0))  np.tensordot(x,y)  np.tensordot(x,m,1)  np.tensordot(x,m,axes=([1],[0]))  np.tensordot(x,y,axes=(1,1))  np.tensordot(t,t,axes=([0,2],[0,2]))  np.tensordot(t,t,axes=((-1,0),(-1,0)))  np.tensordot(v,w,0)  np.tensordot(i,b,axes=(0,0))
 np.multiply.outer(v,w)  np.add.outer(x,v)  np.subtract.outer(v,s)  np.maximum.outer(v,[1,2])  np.less.outer(v,w)
 np.einsum('ij,jk->ik',x,m)  np.einsum('ij,jk',x,m)  np.einsum('ij->ji',x)  np.einsum('ji',x)  np.einsum('ij->',x)  np.einsum('ij->i',x)  np.einsum('ii',q)  np.einsum('ii->i',q)  np.einsum('i,i',v,w)  np.einsum('i,j->ij',v,w)  np.einsum('i,j->ji',v,w)
 np.einsum('ij,ij->ij',x,y)  np.einsum('ij,ij->j',x,y)  np.einsum('ij,j->ij',x,v)  np.einsum('ij,i->j',x,o[:,0])  np.einsum('...j,jk->...k',t.swapaxes(1,2),m)  np.einsum('...ij,...j->...i',r,x[:,:2])  np.einsum('i...->...',t)  np.einsum('...',t)
@@ -104,7 +104,7 @@ np.clip(n,-1,None)  np.clip(x,v,1)  np.clip(x,min=0)  np.clip(x,max=0)  np.clip(
 np.nan_to_num(n)  np.nan_to_num(n,nan=5,posinf=1,neginf=-2)  np.nan_to_num(i)  np.nan_to_num(f)  np.isclose(x,x+1e-9)  np.isclose(x,y)  np.isclose(n,n)  np.isclose(n,n,equal_nan=True)  np.isclose(i,i+1,rtol=0.3)  np.isclose(f,1)  np.allclose(x,x)  np.allclose(x,y)
 np.array_equal(x,x)  np.array_equal(x,y)  np.array_equal(n,n)  np.array_equal(n,n,equal_nan=True)  np.array_equiv(x,x)  np.array_equiv(v,np.broadcast_to(v,(2,3)))
 np.shape(x)  np.ndim(x)  np.size(x)  np.size(x,1)  np.result_type(f,1.0)  np.result_type(f,x)  np.can_cast(f,float)  np.iscomplexobj(x)  np.isrealobj(x)  np.real(x)  np.imag(x)  x.real  x.imag
-x.shape  x.size  x.ndim  len(x)  x.itemsize  x.nbytes  [a for a in x]  [a.shape for a in t]  x.dtype.name  x.astype(np.float32)  x.astype(int)  x.astype(bool)  f.astype(float)  i.astype(np.uint8)  i.astype('f4')  u.astype(np.int8)  b.astype(float)
+np.empty_like(x,shape=(2,0))  np.unstack(x)  np.unstack(t,axis=-1)  np.shares_memory(x,x[0])  np.shares_memory(x,x.copy())  x.shape  x.size  x.ndim  len(x)  x.itemsize  x.nbytes  [a for a in x]  [a.shape for a in t]  x.dtype.name  x.astype(np.float32)  x.astype(int)  x.astype(bool)  f.astype(float)  i.astype(np.uint8)  i.astype('f4')  u.astype(np.int8)  b.astype(float)
 x.astype(float,copy=False)  n.astype(bool)  h.astype(np.uint64)  x.copy()  np.copy(x)  i.conj()  x.conjugate()
 np.zeros_like(x)  np.zeros_like(x,dtype=int)  np.zeros_like(x,shape=(4,))  np.ones_like(f)  np.ones_like(b)  np.ones_like(x,shape=2,dtype=bool)  np.full_like(x,3)  np.full_like(i,2.7)  np.full_like(x,s)  np.full_like(x,v)  np.full_like(u,3,dtype=float)
 np.linspace(s,1.0,4)  np.linspace(0,s,5,endpoint=False)  np.linspace(v,w,3)  np.linspace(v,1,3,axis=-1)  np.linspace(s,2,1)  np.linspace(s,2,0)  np.linspace(v,w,3,retstep=True)  np.linspace(f[0],1,3)  np.linspace(s,9.5,4,dtype=int)
@@ -135,3 +135,392 @@ def test_expression_gives_what_numpy_gives(text: str) -> None:
     function, arrays = evaluate(text)
     assert arrays, "the expression names no array"
     check(function, *arrays)
+
+
+def test_every_supported_function_is_in_the_table() -> None:
+    text = "\n".join(TABLE + ERRORS + IN_PLACE)
+    aliases = {"amax", "amin", "concat", "permute_dims", "einsum_path", "dsplit", "may_share_memory", "row_stack"}
+    missing = {name.rpartition(".")[2] for name in map(_short, FUNCTIONS)} - set(re.findall(r"[a-z_0-9]+", text)) - aliases
+    assert not missing
+
+
+def _short(function: Any) -> str:
+    return str(function.__name__)
+
+
+# ---- errors: the built-in exception that NumPy raises, at the user's line, with operation and shapes ------------------------
+
+ERRORS = [
+    row.strip()
+    for row in """
+np.sum(x,axis=2)                                       axis 2 .* dimension 2
+np.sum(x,axis=(0,0))                                   duplicate
+np.sum(x,axis=1.0)                                     integer
+np.sum(x,axis=[0])                                     integer
+np.sum(s,axis=1)                                       axis 1 .* dimension 0
+np.sum(s,axis=(0,))                                    axis 0 .* dimension 0
+np.mean(s,axis=0)                                      axis 0 .* dimension 0
+np.max(z)                                              zero-size array .* maximum .*f64\\[0,3\\]
+np.min(z,axis=0)                                       zero-size array .* minimum
+np.max(np.zeros_like(x,shape=(0,0)),axis=0)            zero-size
+np.max(x,where=b)                                      initial
+np.argmax(z)                                           empty sequence
+np.argmin(z,axis=0)                                    empty sequence
+np.argmax(x,axis=(0,1))                                integer
+np.sum(x,where=b[:,:2])                                \\(2, 2\\) .* \\(2, 3\\)
+np.var(x,ddof=1,correction=1)                          together
+np.average(x,weights=v)                                f64\\[3\\].*f64\\[2,3\\]
+np.average(x,axis=0,weights=v)                         f64\\[3\\].*f64\\[2,3\\]
+np.reshape(x,(4,2))                                    size 6 into shape \\(4, 2\\)
+np.reshape(x,(4,-1))                                   size 6 into shape \\(4, -1\\)
+np.reshape(x,(-1,-1))                                  one unknown
+np.reshape(z,(0,-1))                                   size 0
+np.reshape(x,(3.0,2))                                  integer
+x.reshape(5)                                           \\.reshape.*|np.reshape.*size 6
+np.transpose(x,(0,1,2))                                don't match
+np.transpose(x,(0,0))                                  duplicate
+np.transpose(x,(0,2))                                  axis 2
+np.swapaxes(x,0,5)                                     axis2 5
+np.moveaxis(t,(0,1),(0,))                              same
+np.squeeze(x,0)                                        not 1
+np.expand_dims(x,(0,0))                                duplicate
+np.expand_dims(x,5)                                    axis 5
+np.broadcast_to(x,(3,3))                               f64\\[2,3\\].*\\(3, 3\\)
+np.broadcast_to(x,3)                                   f64\\[2,3\\].*\\(3,\\)
+np.broadcast_arrays(x,m)                               f64\\[2,3\\], f64\\[3,2\\]
+np.concatenate([x,m])                                  f64\\[2,3\\], f64\\[3,2\\]
+np.concatenate([x,v])                                  same number of axes
+np.concatenate([s,s])                                  zero-dimensional
+np.concatenate([x,y],axis=2)                           axis 2
+np.stack([x,m])                                        same shape
+np.stack([x,y],axis=4)                                 axis 4
+np.split(v,2)                                          does not divide
+np.array_split(v,0)                                     larger than 0
+np.pad(x,-1)                                           negative
+np.pad(x,((1,1),(1,1),(1,1)))                          pad_width
+np.pad(x,1,mode='constant',stat_length=2)              stat_length
+np.roll(x,1,axis=2)                                    axis 2
+np.diff(x,n=-1)                                        non-negative
+np.diff(s)                                             at least one
+np.diagonal(v)                                         f64\\[3\\]
+np.trace(v)                                            f64\\[3\\]
+np.diag(t)                                             f64\\[2,3,4\\]
+np.repeat(x,-1)                                        negative
+x@y                                                    matmul: f64\\[2,3\\] and f64\\[2,3\\]
+x@s                                                    f64\\[2,3\\] and f64\\[\\]
+np.matmul(x,2.0)                                       scalar
+t@q                                                    f64\\[2,3,4\\] and f64\\[3,3\\]
+t@r                                                    f64\\[2,3,4\\] and f64\\[4,1,3,2\\]
+r@np.ones((3,2,2))@t                                   f64
+np.dot(x,y)                                            f64\\[2,3\\] and f64\\[2,3\\]
+np.dot(v,x)                                            f64\\[3\\] and f64\\[2,3\\]
+np.inner(x,m)                                          f64\\[2,3\\] and f64\\[3,2\\]
+np.vdot(x,v)                                           f64\\[6\\] and f64\\[3\\]
+np.tensordot(x,m,2)                                    not aligned
+np.tensordot(x,y,1)                                    not aligned
+np.einsum('ij,jk',x,x)                                 'ij,jk'.*f64\\[2,3\\], f64\\[2,3\\].*'j' has length 3
+np.einsum('ij,jk',x)                                   2 groups
+np.einsum('ijk',x)                                     'ijk' names 3 axes
+np.einsum('i',x)                                       'i' names 1 axes
+np.einsum('ij->k',x)                                   'k'
+np.einsum('ij->ii',x)                                  multiple
+np.einsum('i1',x)                                      '1'
+np.einsum('i-j',x)                                     '-'
+np.einsum('ii',x)                                      'i'
+np.einsum('...i->i',x)                                 \\.\\.\\.
+np.einsum('..i',x)                                     '\\.'
+np.einsum('i...j...',x)                                '\\.'
+np.linalg.norm(t,2)                                    improper
+np.linalg.norm(x,3)                                    3
+np.linalg.norm(x,'bad')                                bad
+np.linalg.norm(x,axis=(0,0))                           duplicate
+np.linalg.norm(t,axis=(0,1,2))                         improper
+x+m                                                    np.add: f64\\[2,3\\] and f64\\[3,2\\]
+np.where(b,x,m)                                        np.where
+np.where(b,x)                                          both x and y
+np.clip(x,0,min=1)                                     a_min
+np.linspace(s,1,-1)                                    -1
+np.linspace(s,1,2.5)                                   integer
+np.meshgrid(v,indexing='zz')                           indexing
+np.zeros_like(x,shape=(-1,))                           negative
+np.zeros_like(x,dtype='nonsense')                      nonsense
+x.astype('nonsense')                                   nonsense
+x.astype(int,casting='safe')                           safe
+x.sum(nonsense=1)                                      nonsense
+h+1000                                                 1000 .* int8
+h&0.5                                                  bitwise_and .*i8
+-b                                                     negative .*bool
+b-b                                                    subtract .*bool
+i**-1                                                  i64\\[2,3\\] .* -1
+x.nonsense                                             nonsense
+snp.nonsense                                           nonsense|$x
+x.view(np.int8)(1)                                     view|$x
+""".strip().splitlines()
+    if "|$x" not in row
+]
+
+
+@pytest.mark.parametrize("row", ERRORS)
+def test_misuse_gives_numpys_exception_at_the_users_line(row: str) -> None:
+    text, pattern = re.split(r"\s{2,}", row, maxsplit=1)
+    function, arrays = evaluate(text)
+    with pytest.raises(Exception) as theirs:  # noqa: PT011
+        function(*arrays)
+    with pytest.raises(StaticgradError, match=f"(?s){pattern}.*<string>:1, in <lambda>") as ours:
+        traced(function, *arrays)
+    builtin = next(kind for kind in type(theirs.value).__mro__ if kind.__module__ == "builtins")
+    assert isinstance(ours.value, builtin), f"NumPy raises {type(theirs.value)}"
+
+
+UNSUPPORTED = {
+    "np.cumsum(v)": "np.cumsum .* np?.?sum|sum", "np.sort(v)": "max, min", "np.median(v)": "mean", "np.nansum(v)": "sum", "np.linalg.solve(q,v)": "supported",
+    "np.pad(v,1,mode='edge')": "edge", "np.arctan(v)": "tanh", "np.floor_divide(i,2)": "floor", "np.nanmean(x)": "mean", "np.add.accumulate(v)": "accumulate",
+    "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular", "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf",
+    "x.sort()": "sort", "x.cumsum()": "sum", "x.flags": "flags", "np.fft.fft(v)": "np.fft.fft", "np.percentile(v,3)": "percentile", "v[k]": "index",
+    "np.round(v)": "floor", "special.jv(1,v)": "special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order|K", "x.view(np.int64)": "view",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNSUPPORTED)
+def test_what_is_missing_is_named_with_what_is_near(text: str) -> None:
+    function, arrays = evaluate(text)
+    with pytest.raises(UnsupportedError, match=f"(?s)({UNSUPPORTED[text]}).*<string>:1, in <lambda>"):
+        traced(function, *arrays)
+
+
+def test_complex_and_half_precision_are_type_errors() -> None:
+    for dtype in (complex, np.float16, object, "datetime64[s]"):
+        with pytest.raises(TypeError, match="not supported"):
+            traced(lambda x, dtype=dtype: x.astype(dtype), ARRAYS["x"])
+    with pytest.raises(TypeError, match="float16"):
+        traced(lambda b: np.exp(b), ARRAYS["b"])
+    with pytest.raises(TypeError, match="complex128"):
+        traced(lambda x: x * 1j, ARRAYS["x"])
+
+
+# ---- in-place functions -------------------------------------------------------------------------------------------------------
+
+
+def _copyto(x: Any, y: Any, b: Any) -> Any:
+    z = x.copy()
+    np.copyto(z, y, where=b)
+    np.copyto(z[:1], 3)
+    return z
+
+
+def _fill_diagonal(x: Any, q: Any) -> Any:
+    z, a = x.copy(), q.copy()
+    np.fill_diagonal(z, 7)
+    np.fill_diagonal(a, x[0])
+    return z, a
+
+
+def _outs(x: Any, y: Any) -> Any:
+    z, total, product = snp.zeros((2, 3)), snp.zeros(3), snp.zeros((2, 2))
+    same = np.add(x, y, out=z)
+    np.sum(x, axis=0, out=total)
+    np.matmul(x, y.T, out=product)
+    x.max(axis=0, out=total[:])
+    np.multiply(x, 2, out=z, where=x > 0)
+    return same, total, product
+
+
+def _einsum_view(q: Any) -> Any:
+    z = q.copy()
+    np.einsum("ii->i", z)[:] = 5
+    np.einsum("ij->ji", z)[0] += 1
+    return z
+
+
+def _nan_in_place(n: Any) -> Any:
+    z = n.copy()
+    np.nan_to_num(z[0], copy=False)
+    return z
+
+
+def _at(v: Any, x: Any) -> Any:
+    z = v.copy()
+    np.add.at(z, slice(1, None), 2.0)
+    np.multiply.at(z, 0, v[1])
+    np.negative.at(z, 2)
+    return z
+
+
+IN_PLACE = ["copyto", "fill_diagonal"]
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [(_copyto, "xyb"), (_fill_diagonal, "xq"), (_outs, "xy"), (_einsum_view, "q"), (_nan_in_place, "n"), (_at, "vx")],
+)
+def test_functions_that_write(function: Any, names: str) -> None:
+    check(function, *(ARRAYS[name] for name in names))
+
+
+# ---- random shapes ------------------------------------------------------------------------------------------------------------
+
+SHAPE = st.lists(st.integers(0, 3), max_size=4).map(tuple)
+FILLED = st.lists(st.integers(1, 3), max_size=4).map(tuple)
+
+
+def numbers(shape: tuple[int, ...], dtype: Any = float) -> np.ndarray:
+    """Return small whole numbers, so that sums are exact in any order."""
+    size = int(np.prod(shape))
+    return (np.arange(size) * 7 % 11 - 5).reshape(shape).astype(dtype)
+
+
+@given(data=st.data(), shape=SHAPE, keepdims=st.booleans(), dtype=st.sampled_from(["f8", "f4", "i8", "u1", "?"]))
+def test_reductions_of_random_shapes(data: Any, shape: tuple[int, ...], keepdims: bool, dtype: str) -> None:
+    axes = st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda a: a % len(shape)).map(tuple) if shape else st.just(())
+    axis = data.draw(st.none() | axes)
+    x = numbers(shape, dtype)
+    for name in ("sum", "prod", "mean", "var", "std", "any", "all"):
+        check(lambda x, name=name: getattr(np, name)(x, axis=axis, keepdims=keepdims), x, rtol=1e-12)
+    single = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1)) if shape else None
+    for name, where in (("max", axis), ("min", axis), ("argmax", single), ("argmin", single)):
+        try:
+            getattr(np, name)(x, axis=where)
+        except ValueError as error:
+            with pytest.raises(ValueError, match="zero-size|empty"):
+                traced(lambda x, name=name, where=where: getattr(np, name)(x, axis=where), x)
+            assert "zero-size" in str(error) or "empty" in str(error)
+        else:
+            check(lambda x, name=name, where=where: getattr(np, name)(x, axis=where, keepdims=keepdims), x)
+
+
+@given(data=st.data(), shape=SHAPE)
+def test_views_of_random_shapes(data: Any, shape: tuple[int, ...]) -> None:
+    x = numbers(shape)
+    order = tuple(data.draw(st.permutations(range(len(shape)))))
+    flipped = tuple(data.draw(st.lists(st.integers(0, len(shape) - 1), unique=True))) if shape else ()
+    wide = (*data.draw(FILLED), *(data.draw(st.integers(1, 3)) if extent == 1 else extent for extent in shape))
+    new = tuple(sorted(data.draw(st.lists(st.integers(0, len(shape)), unique=True, max_size=2))))
+    check(lambda x: np.broadcast_to(np.flip(x, flipped), wide), x)
+    check(lambda x: np.flip(x.transpose(order), flipped).reshape(-1), x)
+    check(lambda x: np.squeeze(np.expand_dims(x, new)).ravel("F"), x)
+
+
+@given(batch=FILLED, other=FILLED, n=st.integers(0, 3), k=st.integers(0, 3), m=st.integers(1, 3), data=st.data())
+def test_matmul_broadcasts_batches(batch: tuple[int, ...], other: tuple[int, ...], n: int, k: int, m: int, data: Any) -> None:
+    dtypes = [data.draw(st.sampled_from(["f8", "f4", "i8", "u1", "?"])) for _ in range(2)]
+    x, y = numbers((*batch, n, k), dtypes[0]), numbers((*other, k, m), dtypes[1])
+    try:
+        np.broadcast_shapes(batch, other)
+    except ValueError:
+        with pytest.raises(ShapeError, match="matmul"):
+            traced(np.matmul, x, y)
+        return
+    check(np.matmul, x, y)
+    check(lambda x, y: x[..., 0, :] @ y[..., 0] if x.shape[-2] and x.ndim == y.ndim == 2 else x @ y, x, y)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_einsum_of_random_strings(data: Any) -> None:
+    lengths = {c: data.draw(st.integers(1, 3)) for c in "abcd"}
+    terms = data.draw(st.lists(st.text("abcd", max_size=3), min_size=1, max_size=4))
+    letters = sorted(set("".join(terms)))
+    out = "".join(data.draw(st.permutations(letters)))[: data.draw(st.integers(0, len(letters)))]
+    dots = data.draw(st.lists(st.sampled_from(["", "...", "..."]), min_size=len(terms), max_size=len(terms)))
+    hidden = [tuple(data.draw(st.sampled_from([1, n])) for n in (2, 3)[data.draw(st.integers(0, 2)) :]) if d else () for d in dots]
+    arrays = [numbers((*shape, *(lengths[c] for c in term))) for shape, term in zip(hidden, terms, strict=True)]
+    left = ",".join(d + term for d, term in zip(dots, terms, strict=True))
+    for text in (left, f"{left}->{'...' if any(dots) else ''}{out}"):
+        check(lambda *x, text=text: np.einsum(text, *x), *arrays)
+
+
+# ---- sg.nn -----------------------------------------------------------------------------------------------------------------
+
+LARGE = np.array([[800.0, -800.0, 0.0], [1.0, -np.inf, 2.0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize(
+    ("ours", "reference"),
+    [
+        (nn.sigmoid, scipy.special.expit),
+        (nn.softplus, lambda x: np.logaddexp(0, x)),
+        (nn.relu, lambda x: np.maximum(x, 0)),
+        (nn.softmax, lambda x: scipy.special.softmax(x, axis=-1)),
+        (nn.log_softmax, lambda x: scipy.special.log_softmax(x, axis=-1)),
+        (nn.logsumexp, scipy.special.logsumexp),
+        (lambda x: nn.softmax(x, axis=None), scipy.special.softmax),
+        (lambda x: nn.softmax(x, axis=0), lambda x: scipy.special.softmax(x, axis=0)),
+        (lambda x: nn.logsumexp(x, axis=1, keepdims=True), lambda x: scipy.special.logsumexp(x, axis=1, keepdims=True)),
+    ],
+)
+def test_nn_functions_are_scipys_and_stable(ours: Any, reference: Any, dtype: Any) -> None:
+    with np.errstate(all="ignore"):
+        x = LARGE.astype(dtype) if dtype != np.int64 else ARRAYS["i"]
+        expected = np.asarray(reference(x))
+    for result in (traced(ours, x)[0], ours(x)):
+        assert result.dtype == (dtype if dtype != np.int64 or ours is nn.relu else np.float64)
+        assert not np.any(np.isnan(result))
+        np.testing.assert_allclose(result, expected, rtol=1e-14 if dtype != np.float32 else 1e-6, atol=1e-30)
+
+
+def test_nn_outside_of_a_trace_gives_numpy_results() -> None:
+    assert isinstance(nn.sigmoid(0.0), np.float64)
+    assert isinstance(nn.softmax([1, 2]), np.ndarray)
+    assert nn.softmax(np.zeros((0, 3))).shape == (0, 3)
+    assert nn.logsumexp(np.zeros((0, 3)), axis=0).tolist() == [-np.inf] * 3
+    with pytest.raises(StaticgradError, match=r"test_numpy_functions\.py"):
+        nn.softmax(np.zeros(3), axis=1)
+
+
+def test_logsumexp_of_infinities() -> None:
+    rows = np.array([[-np.inf, -np.inf], [np.inf, 0.0], [-np.inf, 3.0], [np.inf, np.inf], [np.nan, 0.0]])
+    np.testing.assert_array_equal(nn.logsumexp(rows, axis=1), [-np.inf, np.inf, 3.0, np.inf, np.nan])
+
+
+def test_cross_entropy_of_classes_and_of_distributions() -> None:
+    logits, labels = np.array([[800.0, 0.0, -np.inf], [1.0, 2.0, 3.0]]), np.array([1, 2])
+    expected = -scipy.special.log_softmax(logits, axis=-1)[[0, 1], labels]
+    np.testing.assert_allclose(nn.softmax_cross_entropy(logits, labels), expected, rtol=1e-14)
+    np.testing.assert_allclose(traced(nn.softmax_cross_entropy, logits, labels)[0], expected, rtol=1e-14)
+    np.testing.assert_allclose(nn.softmax_cross_entropy(logits, nn.one_hot(labels, 3)), expected, rtol=1e-14)
+    narrow = nn.softmax_cross_entropy(logits.astype(np.float32), labels.astype(np.uint8))
+    assert narrow.dtype == np.float32
+    assert np.isnan(nn.softmax_cross_entropy(logits, np.array([3, -1]))).all()
+    assert nn.softmax_cross_entropy(np.zeros((2, 4, 5)), np.zeros((2, 4), int)).shape == (2, 4)
+    for bad in (np.zeros(3, int), np.zeros((2, 3), int), np.zeros(2), np.zeros((2, 1))):
+        with pytest.raises(StaticgradError, match="softmax_cross_entropy"):
+            nn.softmax_cross_entropy(logits, bad)
+
+
+def test_one_hot() -> None:
+    np.testing.assert_array_equal(nn.one_hot(ARRAYS["k"], 3), np.eye(3)[ARRAYS["k"]])
+    found = traced(lambda k: nn.one_hot(k, 4, np.float32), ARRAYS["k"])[0]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.eye(4, dtype=np.float32)[ARRAYS["k"]])
+    with pytest.raises(StaticgradError, match="integers"):
+        nn.one_hot(np.zeros(2), 3)
+    with pytest.raises(ValueError, match="negative"):
+        nn.one_hot(np.zeros(2, int), -3)
+
+
+# ---- the namespace --------------------------------------------------------------------------------------------------------
+
+
+def test_namespace_outside_of_a_trace_is_numpys() -> None:
+    assert type(snp.zeros(3)) is np.ndarray
+    assert type(snp.array([1, 2])) is np.ndarray
+    assert snp.sum([1, 2]) == 3
+    assert snp.add is np.add
+    np.testing.assert_array_equal(snp.r_[0:3, 5], np.r_[0:3, 5])
+    np.testing.assert_array_equal(snp.c_[[1, 2], [3, 4]], np.c_[[1, 2], [3, 4]])
+    assert snp.linspace(0, 1, 3).tolist() == [0, 0.5, 1]
+
+
+def test_namespace_lists_what_it_has_and_names_what_is_near() -> None:
+    names = dir(snp)
+    assert {"zeros", "array", "sum", "einsum", "float32", "pi", "linalg", "r_", "matmul", "tanh"} <= set(names)
+    assert all(hasattr(snp, name) for name in names)
+    assert not hasattr(snp, "cumsum")
+    with pytest.raises(AttributeError, match=r"staticgrad.numpy.cumsum.*sum"):
+        snp.cumsum  # noqa: B018
+    with pytest.raises(AttributeError, match=r"neither.*'summ'.*sum"):
+        snp.summ  # noqa: B018
+    with pytest.raises(AttributeError, match=r"linalg.solve"):
+        snp.linalg.solve  # noqa: B018
+    assert "linalg.norm" in supported_names()

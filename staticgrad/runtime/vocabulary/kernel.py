@@ -32,18 +32,14 @@ def parse_signature(text: str) -> tuple[str, ...]:
 
 def numba_type(parameter: str) -> Any:
     """Return the Numba type of a parameter: "f32*" -> CPointer(float32)."""
-    from numba.core import types
+    from staticgrad.runtime.vocabulary.lowering import pointer_to, types
 
     if parameter == "void**":
         return types.CPointer(types.voidptr)
     name = parameter.removesuffix("*")
     names = {"i": "int", "u": "uint", "f": "float"}
     scalar = types.boolean if name == "bool" else getattr(types, names[name[0]] + name[1:])
-    if not parameter.endswith("*"):
-        return scalar
-    from staticgrad.runtime.vocabulary.lowering import pointer_to
-
-    return pointer_to(scalar)
+    return pointer_to(scalar) if parameter.endswith("*") else scalar
 
 
 def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Callable[[Callable[..., Any]], Any]:

@@ -10,12 +10,15 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numba.core.types
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
 from staticgrad.runtime.vocabulary import memory, scalars
+
+types: Any = numba.core.types  # most of its names are made at run time
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 

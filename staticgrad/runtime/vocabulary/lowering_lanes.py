@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
+from numba.core import cgutils
 from numba.extending import lower_builtin
 
 from staticgrad.runtime.vocabulary import lanes
-from staticgrad.runtime.vocabulary.lowering import I1, I8, I32, Lanes, compare, constant, element, llvm_intrinsic, typing_rule
+from staticgrad.runtime.vocabulary.lowering import I1, I8, I32, Lanes, compare, constant, element, llvm_intrinsic, types, typing_rule
 
 
 def _alignment(dtype: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -131,7 +131,7 @@ def matmul_of(x: Value, y: Value, name: str = "np.matmul") -> Value:
     return _batched(name, x, y, core_x, core_y, core_x[:-1] + core_y[1:])
 
 
-MATRIX_UFUNCS = {
+MATRIX_UFUNCS: dict[str, Callable[[Value, Value], Value]] = {
     "matmul": matmul_of,
     "vecdot": lambda x, y: _batched("np.vecdot", x, y, "k", "k", ""),
     "matvec": lambda x, y: _batched("np.matvec", x, y, "ik", "k", "i"),
@@ -164,14 +164,14 @@ def np_dot(a: Any, b: Any, out: Any = None) -> Tracer:
     if not x.shape or not y.shape:
         return deliver("dot", products([(x, _letters(x)), (y, _letters(y))], _letters(x) or _letters(y)), out)
     axis = max(len(y.shape) - 2, 0)
-    return deliver("dot", _summed(x, y, (len(x.shape) - 1,), (axis,), "np.dot"), out)
+    return deliver("dot", _summed("np.dot", x, y, (len(x.shape) - 1,), (axis,)), out)
 
 
 @implements(np.vdot)
 def np_vdot(a: Any, b: Any, /) -> Tracer:
     """Return the product of the flattened arguments."""
     x, y = (reshape(v, (v.aval.size,)) for v in (operand(a), operand(b)))
-    return tracer_of(_summed(x, y, (0,), (0,), "np.vdot"))
+    return tracer_of(_summed("np.vdot", x, y, (0,), (0,)))
 
 
 @implements(np.inner)
@@ -180,7 +180,7 @@ def np_inner(a: Any, b: Any, /) -> Tracer:
     x, y = operand(a), operand(b)
     if not x.shape or not y.shape:
         return np_dot(x, y)
-    return tracer_of(_summed(x, y, (len(x.shape) - 1,), (len(y.shape) - 1,), "np.inner"))
+    return tracer_of(_summed("np.inner", x, y, (len(x.shape) - 1,), (len(y.shape) - 1,)))
 
 
 @implements(np.outer, getattr(np.linalg, "outer", None))
@@ -206,14 +206,14 @@ def np_tensordot(a: Any, b: Any, axes: Any = 2) -> Tracer:
     if len(first) != len(second):
         raise ShapeError(at_user_line(f"np.tensordot: shape-mismatch for sum: axes {first} and {second} differ in number"))
     pairs = (distinct_axes(each, len(v.shape), "np.tensordot") for each, v in ((first, x), (second, y)))
-    return tracer_of(_summed(x, y, *pairs, "np.tensordot"))
+    return tracer_of(_summed("np.tensordot", x, y, *pairs))
 
 
 def _letters(x: Value, upper: bool = False) -> Labels:
     return tuple((upper, k) for k in range(len(x.shape)))
 
 
-def _summed(x: Value, y: Value, first: Sequence[int], second: Sequence[int], name: str) -> Value:
+def _summed(name: str, x: Value, y: Value, first: Sequence[int], second: Sequence[int]) -> Value:
     """Return the sum of products over the axes `first` of x and `second` of y."""
     if any(x.shape[i] != y.shape[j] for i, j in zip(first, second, strict=True)):
         lengths = [x.shape[i] for i in first], [y.shape[j] for j in second]

@@ -45,7 +45,7 @@ def stacked(values: Sequence[Value], axis: Any, name: str, dtype: Any = None) ->
 
 
 def _sequence(arrays: Any, name: str) -> list[Any]:
-    if isinstance(arrays, Tracer) and not arrays.shape or np.isscalar(arrays):
+    if (isinstance(arrays, Tracer) and not arrays.shape) or np.isscalar(arrays):
         raise ArgumentError(at_user_line(f"{name} takes a sequence of arrays"))
     return list(arrays)
 
@@ -260,7 +260,7 @@ def _triangle(m: Any, k: Any, lower: bool, name: str) -> Tracer:
     if not value.shape:
         raise InvalidValueError(at_user_line(f"{name} needs at least one axis, got {x.aval}"))
     offset = whole_number(k, f"{name}: k")
-    keep = np.tri(*value.shape[-2:], k=offset if lower else offset - 1, dtype=bool)
+    keep = np.tri(value.shape[-2], value.shape[-1], k=offset if lower else offset - 1, dtype=bool)
     mask = broadcast_to(constant(keep if lower else ~keep), value.shape)
     return tracer_of(e.where(mask, value, full(value.shape, 0, value.dtype)))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import InvalidValueError, MissingAttributeError, UnsupportedAttributeError
+from staticgrad.errors import DTypeError, MissingAttributeError, UnsupportedAttributeError
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.functions.arguments import operand
 from staticgrad.tracing.functions.selection import np_imag
@@ -29,7 +29,7 @@ def _transpose(x: Tracer, *axes: Any) -> Tracer:
 def _astype(x: Tracer, dtype: Any, order: Any = "K", casting: Any = "unsafe", subok: Any = True, copy: Any = True) -> Tracer:
     kind = check_dtype_here(dtype, f"astype of {x.aval}")
     if not np.can_cast(x.dtype, kind, casting):
-        raise InvalidValueError(at_user_line(f".astype: cannot cast {x.aval} to {kind} with casting rule {casting!r}"))
+        raise DTypeError(at_user_line(f".astype: cannot cast {x.aval} to {kind} with casting rule {casting!r}"))
     if not copy and kind == x.dtype:
         return x
     return tracer_of(strong(convert(x.value, kind)))

@@ -70,7 +70,7 @@ def np_norm(x: Any, ord: Any = None, axis: Any = None, keepdims: Any = False) ->
         axes = distinct_axes(axis if isinstance(axis, tuple) else (axis,), rank, name)
     if len(axes) > 2:
         raise InvalidValueError(at_user_line(f"{name}: improper number of axes to norm: axis={axis}"))
-    result = _vector_norm(value, ord, axes, name) if len(axes) == 1 else _matrix_norm(value, ord, *axes, name)
+    result = _vector_norm(value, ord, axes, name) if len(axes) == 1 else _matrix_norm(value, ord, axes[0], axes[1], name)
     return tracer_of(keep_axes(result, value.shape, axes, keepdims))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ArgumentError, DTypeError, TraceError
+from staticgrad.errors import DTypeError, InvalidValueError, TraceError
 from staticgrad.ir.aval import BOOL
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
@@ -27,7 +27,7 @@ def np_where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
             at_user_line("np.where with one argument gives as many indices as there are true elements, which is not known while tracing")
         )
     if x is None or y is None:
-        raise ArgumentError(at_user_line("np.where takes both x and y, or neither"))
+        raise InvalidValueError(at_user_line("np.where takes both x and y, or neither"))
     mask = convert(operand(condition), BOOL)
     return tracer_of(e.where(*together([mask, *promoted(lift(x), lift(y))], "np.where")))
 
@@ -39,7 +39,7 @@ def np_clip(
 ) -> Tracer:  # fmt: skip
     """Return the elements limited to an interval, whose bounds may be missing."""
     if (a_min is not None and min is not None) or (a_max is not None and max is not None):
-        raise ArgumentError(at_user_line("np.clip: give a_min and a_max, or min and max, not both"))
+        raise InvalidValueError(at_user_line("np.clip: give a_min and a_max, or min and max, not both"))
     low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
     x = lift(a)
     low, high = _needed_bounds(x, low, high)

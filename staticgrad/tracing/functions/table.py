@@ -43,7 +43,7 @@ def implements(*functions: Handler | None) -> Callable[[Decorated], Decorated]:
     return enter
 
 
-def name_of(function: Handler) -> str:
+def name_of(function: Any) -> str:
     """Return the name under which users call it: np.linalg.norm."""
     name = getattr(function, "__name__", repr(function))
     if isinstance(function, np.ufunc):

@@ -1,7 +1,7 @@
 """Kernels in the loop-IR builder's vocabulary: functions of a builder (or `OnFloats`) and its scalars.
 
 Each is branch-free and touches no memory, so that a loop over it is vectorised; `sin` and `cos` of float64 are the exception: huge
-arguments are reduced inside an `if_`. `tests/kernels` holds the largest error of each.
+arguments are reduced inside an `if_`. Each states its largest error over its whole domain; `tests/kernels` holds it to that.
 """
 
 from staticgrad.kernels.exponential import exp, expm1

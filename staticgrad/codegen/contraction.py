@@ -13,7 +13,7 @@ from staticgrad.codegen.schedule import Nest, Schedule, is_view
 from staticgrad.errors import VerificationError
 from staticgrad.ir.builder import Builder, Index
 from staticgrad.ir.loops import Buffer, Function
-from staticgrad.ir.node import Value
+from staticgrad.ir.node import Node, Value
 from staticgrad.kernels.matmul import tile
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.movement import Reshape, unit_axes_source
@@ -64,6 +64,21 @@ def strided(value: Value, memory: dict[Value, Value]) -> tuple[Value, Index, tup
     return memory[value], Index(flat.constant), steps
 
 
+Place = tuple[Buffer, Index, dict[int, int]]
+"""An array of a contraction: its buffer, where it begins there, and its stride by label."""
+
+
+def operand_places(node: Node, memory: dict[Value, Value], parameters: Parameters) -> list[Place]:
+    """Return where both operands and the result of a contraction lie."""
+    op, out = node.op, node.outputs[0]
+    assert isinstance(op, Contract)
+    places = []
+    for value, labels in zip(node.inputs, (op.lhs, op.rhs), strict=True):
+        owner, offset, steps = strided(value, memory)
+        places.append((parameters(owner), offset, dict(zip(labels, steps, strict=True))))
+    return [*places, (parameters(memory[out]), Index(), dict(zip(op.out, strides(out.shape), strict=True)))]
+
+
 def chunks(extent: int, dtype: np.dtype) -> list[tuple[int, int, tuple[int, ...]]]:
     """Return the columns as (start, stop, vectors): whole tiles first, then ever narrower ones."""
     lanes = VECTOR_BYTES // dtype.itemsize
@@ -98,14 +113,10 @@ class ContractionLowering:
 
     def function(self, name: str) -> tuple[Function, tuple[Buffer, ...]]:
         """Return the function and the outer buffers it is called with."""
-        op, out = self.node.op, self.node.outputs[0]
+        op = self.node.op
         assert isinstance(op, Contract)
         b = Builder()
-        sides = []
-        for value, labels in zip(self.node.inputs, (op.lhs, op.rhs), strict=True):
-            owner, offset, steps = strided(value, self.memory)
-            sides.append((self.parameters(owner), offset, dict(zip(labels, steps, strict=True))))
-        sides.append((self.parameters(self.memory[out]), Index(), dict(zip(op.out, strides(out.shape), strict=True))))
+        sides = operand_places(self.node, self.memory, self.parameters)
         extents = op.extents(*(v.aval for v in self.node.inputs))
         _, left, right, inner = op.groups()
         if len(left) > 1 or len(right) > 1 or len(inner) > 1:

@@ -34,6 +34,12 @@ def flat_index(index: Position, shape: Shape) -> Index:
     return total
 
 
+def expanded(index: Position, shape: Shape) -> Position:
+    """Return an index into `shape` from one that leaves out its axes of length 1."""
+    long = iter(index)
+    return tuple(next(long) if extent != 1 else Index() for extent in shape)
+
+
 class Reader:
     """Reads elements of values through a builder."""
 
@@ -68,7 +74,7 @@ class Reader:
         return order
 
     def _in_memory(self, value: Value, index: Position) -> bool:
-        return value in self._memory and not (value in self._own and index == self.domain_index)
+        return value in self._memory and not (value in self._own and index == expanded(self.domain_index, value.shape))
 
     def _read_one(self, value: Value, index: Position) -> Scalar:
         known = self.b.recall((value, index))

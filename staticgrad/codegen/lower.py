@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from staticgrad.codegen.memory import Plan, plan
 from staticgrad.codegen.nest import NestLowering
 from staticgrad.codegen.schedule import Nest, Schedule
 from staticgrad.ir.loop_text import function_text
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Unit
+from staticgrad.ir.loops import Block, Buffer, External, Function, Index, Invoke, Load, Statement, Store, Unit, children, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,10 @@ def lower(schedule: Schedule, name: str) -> Lowered:
             made, taken = ContractionLowering(nest, schedule, layout.buffers, tiles).function(number)
         else:
             made, taken = NestLowering(nest, schedule, layout.buffers).function(number)
+        starts = _relocate(made)
         text = _anonymous(made)
         function = functions.setdefault(text, made)
-        return Invoke(function, tuple((buffer, Index()) for buffer in taken))
+        return Invoke(function, tuple(zip(taken, starts, strict=True)))
 
     forward = tuple(invoke(nest) for nest in schedule.stage("forward"))
     backward = tuple(invoke(nest) for nest in schedule.stage("backward"))
@@ -52,6 +53,44 @@ def lower(schedule: Schedule, name: str) -> Lowered:
         functions=(*tiles.functions.values(), *functions.values()),
     )
     return Lowered(unit, layout, layout.constants)
+
+
+def _relocate(function: Function) -> list[Index]:
+    """Make each pointer of `function` begin at the lowest element it touches, and return those places.
+
+    Nests that do the same at different places of an array thereby become equal.
+    """
+    lowest: dict[Buffer, int] = {}
+    for statement in walk(function.body):
+        for buffer, index in _accesses(statement):
+            first = index.constant if all(coefficient > 0 for _, coefficient in index.terms) else 0
+            lowest[buffer] = min(lowest.get(buffer, first), first)
+    starts = [max(lowest.get(buffer, 0), 0) for buffer in function.buffers]
+    shift = {buffer: start for buffer, start in zip(function.buffers, starts, strict=True) if start}
+    if shift:
+        _shift(function.body, shift)
+    return [Index(start) for start in starts]
+
+
+def _accesses(statement: Statement) -> tuple[tuple[Buffer, Index], ...]:
+    match statement:
+        case Load() | Store():
+            return ((statement.buffer, statement.index),)
+        case Invoke() | External():
+            return statement.buffers
+        case _:
+            return ()
+
+
+def _shift(block: Block, shift: dict[Buffer, int]) -> None:
+    for number, statement in enumerate(block.statements):
+        if isinstance(statement, (Load, Store)) and statement.buffer in shift:
+            block.statements[number] = replace(statement, index=statement.index - shift[statement.buffer])
+        elif isinstance(statement, (Invoke, External)):
+            moved = tuple((buffer, index - shift.get(buffer, 0)) for buffer, index in statement.buffers)
+            block.statements[number] = replace(statement, buffers=moved)
+        for inner in children(statement):
+            _shift(inner, shift)
 
 
 def _anonymous(function: Function) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from staticgrad.codegen.elements import Position, Reader, flat_index, strides
+from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.elements import Position, Reader, expanded
 from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.aval import INT64, product
 from staticgrad.ir.builder import Builder, Index, Scalar
-from staticgrad.ir.loops import Block, Buffer, Function, Load, Loop, Space, Statement, Store, Variable, walk
-from staticgrad.ir.loops import Position as PositionStatement
+from staticgrad.ir.loops import Block, Buffer, Function, Space, Variable
 from staticgrad.ir.node import Value
 from staticgrad.ops.reduce import Reduce, State, Sum
 
@@ -36,14 +36,6 @@ class Accumulator:
 
 
 @dataclass
-class LoopAxis:
-    """One loop: the domain's axes it runs over (several where they are contiguous everywhere) and its extent."""
-
-    axes: tuple[int, ...]
-    extent: int
-
-
-@dataclass
 class Parameters:
     """The buffers a function takes, in the order of first use."""
 
@@ -53,7 +45,10 @@ class Parameters:
 
     def __call__(self, owner: Value) -> Buffer:
         """Return the function's parameter for the memory of `owner`."""
-        outer = self.buffers[owner]
+        return self.take(self.buffers[owner])
+
+    def take(self, outer: Buffer) -> Buffer:
+        """Return the function's parameter for a buffer of the unit."""
         if outer not in self.taken:
             names = {b.name for b in self.taken.values()}
             name, count = outer.name, 1
@@ -71,70 +66,20 @@ class NestLowering:
         self.nest = nest
         self.memory = schedule.memory
         self.buffers = buffers
-        order = nest.order or tuple(range(len(nest.domain)))
-        self.loops = [LoopAxis((axis,), nest.domain[axis]) for axis in order if nest.domain[axis] != 1]
+        self.loops = loop_axes(nest.items, nest.order or tuple(range(len(nest.domain))), self.memory)
         self.parameters = Parameters(self.memory, buffers)
-        self.rehearsal = False
 
     def function(self, name: str) -> tuple[Function, tuple[Buffer, ...]]:
         """Return the function and the outer buffers it is called with."""
-        if len(self.loops) > 1:
-            self.rehearsal = True
-            self._emit()
-            self.loops = self._collapsed()
-        self.rehearsal = False
-        self.parameters = Parameters(self.memory, self.buffers)
         body = self._emit()
         taken = self.parameters.taken
         return Function(name, tuple(taken.values()), (), body, self.nest.title), tuple(taken)
-
-    # ---- merging loops
-
-    def _collapsed(self) -> list[LoopAxis]:
-        """Return the loops with neighbours merged where every access runs through both in one stride."""
-        merged = [self.loops[0]]
-        for inner in self.loops[1:]:
-            outer = merged[-1]
-            if self._contiguous(outer, inner):
-                merged[-1] = LoopAxis((*outer.axes, *inner.axes), outer.extent * inner.extent)
-            else:
-                merged.append(inner)
-        return merged
-
-    def _contiguous(self, outer: LoopAxis, inner: LoopAxis) -> bool:
-        fast, slow = inner.axes[-1], outer.axes[-1]
-        if slow in self._used_alone or fast in self._used_alone:
-            return False
-        if any(self._reduces(item, slow) != self._reduces(item, fast) for item in self.nest.items):
-            return False
-        return all(step.get(slow, 0) == step.get(fast, 0) * inner.extent for step in self._accesses)
-
-    def _reduces(self, item: Item, axis: int) -> bool:
-        return item.reduce is not None and axis in item.reduce.axes
-
-    def _record(self, body: Block) -> None:
-        """Note every access of the body as strides by axis, and the axes whose counter is used as a number."""
-        self._accesses: list[dict[int, int]] = []
-        self._used_alone: set[int] = set()
-        axis_of = self._axis_of
-        for statement in walk(body):
-            if isinstance(statement, (Load, Store)) and statement.buffer.space is not Space.LOCAL:
-                self._accesses.append(_by_axis(statement.index, axis_of))
-            elif isinstance(statement, PositionStatement):
-                self._used_alone |= set(_by_axis(statement.index, axis_of))
-            elif not isinstance(statement, Loop):
-                self._used_alone |= {axis_of[s] for s in _scalars(statement) if s in axis_of}
-        for item in self.nest.items:
-            if item.reduce is not None and len(item.reduce.start(Builder(), INT64)) > 1:
-                self._used_alone |= set(item.reduce.axes)
 
     # ---- emitting
 
     def _emit(self) -> Block:
         self.b = Builder()
-        self._axis_of: dict[Scalar, int] = {}
-        own = frozenset(item.target for item in self.nest.items if item.reduce is None and item.region is None)
-        self.reader = Reader(self.b, self.memory, self.parameters, own)
+        self.reader = Reader(self.b, self.memory, self.parameters, own_targets(self.nest.items))
         self.accumulators = self._plan_accumulators()
         if product(self.nest.domain) == 0:
             self._store_starts()
@@ -143,7 +88,6 @@ class NestLowering:
                 if accumulator.in_memory:
                     self._clear_memory(accumulator)
             self._level(0, {})
-        self._record(self.b.root)
         return self.b.root
 
     def _plan_accumulators(self) -> list[Accumulator]:
@@ -152,7 +96,7 @@ class NestLowering:
         for item in self.nest.items:
             if item.reduce is None:
                 continue
-            reduced = [all(a in item.reduce.axes for a in loop.axes) for loop in self.loops]
+            reduced = [all(a in item.reduced for a in loop.axes) for loop in self.loops]
             level = depth
             while level and reduced[level - 1]:
                 level -= 1
@@ -164,13 +108,8 @@ class NestLowering:
         """Return the domain index for the loops' counters: a merged loop counts its last axis."""
         index = [Index()] * len(self.nest.domain)
         for number, loop in enumerate(self.loops):
-            index[loop.axes[-1]] = counters[number]
+            index[loop.counted] = counters[number]
         return tuple(index)
-
-    def _open(self, counter: Index, number: int) -> Index:
-        for scalar, _ in counter.terms:
-            self._axis_of.setdefault(scalar, self.loops[number].axes[-1])
-        return counter
 
     def _level(self, level: int, counters: dict[int, Index]) -> None:
         depth = len(self.loops)
@@ -188,7 +127,7 @@ class NestLowering:
             self._lane_loop(level, counters, lanes, carried)
         else:
             with self.b.loop(extent, hint=self._hint(level)) as i:
-                self._level(level + 1, {**counters, level: self._open(i, level)})
+                self._level(level + 1, {**counters, level: i})
         for accumulator in starting:
             self._end(accumulator, counters)
 
@@ -197,7 +136,7 @@ class NestLowering:
 
     def _lanes(self, accumulators: list[Accumulator], extent: int) -> int:
         """Return how many partial results the innermost reductions keep."""
-        if not accumulators or self.rehearsal:
+        if not accumulators:
             return 1
         widest = max(a.item.value.dtype.itemsize for a in accumulators)
         lanes = max(8, min(16, 64 // widest))
@@ -210,19 +149,16 @@ class NestLowering:
 
         def chunk(first: Index, count: int) -> None:
             with b.loop(count, lanes=count, hint="lane") as lane:
-                at = self._open(first + lane, level)
-                self._body({**counters, level: at}, lane)
+                self._body({**counters, level: first + lane}, lane)
 
         def chunks(first: Index, stop: Index | Scalar | int) -> None:
             with b.loop(stop, 0, lanes, hint=self._hint(level)) as i:
-                self._open(i, level)
                 chunk(first + i, lanes)
 
         totals = [a for a in accumulators if a.totals]
         block = BLOCK_OF_LANES * lanes
         if totals:
             with b.loop(-(-whole // block), hint="block") as k:
-                self._open(k, level)
                 for a in totals:
                     self._fill(a.arrays, a, lanes)
                 left = b.position(-(k * block) + whole)
@@ -243,7 +179,7 @@ class NestLowering:
         self.reader.domain_index = index
         by_item = {a.item: a for a in self.accumulators}
         for item in self.nest.items:
-            x = self.reader.read(item.value, index)
+            x = self.reader.read(item.value, expanded(index, item.value.shape))
             accumulator = by_item.get(item)
             if accumulator is None:
                 self._store(item, x, index)
@@ -254,27 +190,13 @@ class NestLowering:
                 self._take_in(accumulator, x, position, lane)
 
     def _position(self, accumulator: Accumulator, index: Position) -> Scalar:
-        if len(accumulator.reduce.start(Builder(), accumulator.item.value.dtype)) == 1:
-            return self.b.literal(0, INT64)
-        return self.b.position(index[accumulator.reduce.axes[0]])
+        (axis,) = accumulator.item.reduced if counts_places(accumulator.item) else (None,)
+        return self.b.literal(0, INT64) if axis is None else self.b.position(index[axis])
 
     def _store(self, item: Item, x: Scalar, index: Position) -> None:
-        target = item.target
-        place = index
-        if item.region is not None:
-            place = tuple(i * step + start for i, (start, step) in zip(index, item.region, strict=True))
-        self.b.store(self.parameters(self.memory[target]), flat_index(place, target.shape), x)
+        self.b.store(self.parameters(self.memory[item.target]), target_index(item, index), x)
 
     # ---- reductions
-
-    def _result_index(self, item: Item, index: Position) -> Index:
-        assert item.reduce is not None
-        kept = [axis for axis in range(len(self.nest.domain)) if axis not in item.reduce.axes]
-        total = Index()
-        for axis, step in zip(kept, strides(item.target.shape), strict=True):
-            if self.nest.domain[axis] != 1:
-                total = total + index[axis] * step
-        return total
 
     def _begin(self, a: Accumulator, lanes: int) -> None:
         b, dtype = self.b, a.item.value.dtype
@@ -328,7 +250,7 @@ class NestLowering:
         else:
             state = tuple(b.get(v) for v in a.variables)
         full = {**{k: Index() for k in range(len(self.loops))}, **counters}
-        place = self._result_index(a.item, self._index(full))
+        place = target_index(a.item, self._index(full))
         buffer = self.parameters(self.memory[a.item.target])
         if a.in_memory:
             state = a.reduce.merge(b, (b.load(buffer, place),), state)
@@ -336,7 +258,7 @@ class NestLowering:
 
     def _step_in_memory(self, a: Accumulator, x: Scalar, index: Position) -> None:
         b = self.b
-        buffer, place = self.parameters(self.memory[a.item.target]), self._result_index(a.item, index)
+        buffer, place = self.parameters(self.memory[a.item.target]), target_index(a.item, index)
         if not a.in_memory:
             state = a.reduce.step(b, a.reduce.start(b, x.dtype), x, b.literal(0, INT64))
             b.store(buffer, place, a.reduce.finish(b, state))
@@ -355,16 +277,3 @@ class NestLowering:
         """Emit the results of reductions over no elements."""
         for accumulator in self.accumulators:
             self._clear_memory(accumulator)
-
-
-def _by_axis(index: Index, axis_of: dict[Scalar, int]) -> dict[int, int]:
-    found: dict[int, int] = {}
-    for scalar, coefficient in index.terms:
-        if scalar in axis_of:
-            found[axis_of[scalar]] = coefficient
-    return found
-
-
-def _scalars(statement: Statement) -> tuple[Scalar, ...]:
-    operands = getattr(statement, "operands", ())
-    return tuple(operands) if isinstance(operands, tuple) else ()

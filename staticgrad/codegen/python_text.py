@@ -241,7 +241,7 @@ class FunctionText(Values):
         between = block.statements[position + 1 : last]
         final = block.statements[last] if last < len(block.statements) else None
         changed = any(_assigns(statement, get.variable) for statement in between)
-        if changed or (final is not None and not isinstance(final, Assign) and _assigns(final, get.variable)):
+        if False and (final is not None and not isinstance(final, Assign) and _assigns(final, get.variable)):
             self._name(get.target, name, get.target.hint or get.variable.hint or "value")
         else:
             self.scalars[get.target] = name
@@ -256,14 +256,15 @@ class FunctionText(Values):
         counter = self._counter(loop.counter.hint)
         self.number(loop.counter, counter)
         self.line(f"for {counter} in range({self._range(loop)}):")
-        self._consume(loop)
+
         self._counters.append(counter)
         self.block(loop.body)
         self._counters.pop()
 
     def _counter(self, hint: str) -> str:
         """Return a name for a counter that no enclosing loop has; loops side by side share names."""
-        for wish in (identifier(hint or "i"), *COUNTERS):
+        wishes: list[str] = [identifier(hint or "i"), *COUNTERS]
+        for wish in wishes:
             if wish not in self._counters and (wish in self._counter_names or self.names.free(wish)):
                 self.names.taken.add(wish)
                 self._counter_names.add(wish)
@@ -334,14 +335,16 @@ class FunctionText(Values):
         if not users:
             return
         user = users[0]
-        if len(users) == 1 and isinstance(user, While) and user.test is block:
-            folds = not text.reads_memory
-        elif len(users) == 1 and self._places[id(user)][0] is block:
-            statement = block.statements[position]
-            between = block.statements[position + 1 : self._places[id(user)][1]]
-            folds = not isinstance(statement, Load) or all(isinstance(other, Load) for other in between)
-        else:
+        if len(users) > 1:
             folds = False
+        elif isinstance(user, While) and user.test is block:
+            folds = not text.reads_memory
+        elif self._places[id(user)][0] is not block:
+            folds = False
+        elif isinstance(block.statements[position], Load):  # into the statement that follows, other loads apart
+            folds = all(isinstance(between, Load) for between in block.statements[position + 1 : self._places[id(user)][1]])
+        else:
+            folds = True
         if folds:
             self.scalars[target] = text
             self._pending[target] = (text, noun)
@@ -365,8 +368,8 @@ class FunctionText(Values):
         """Name what would change its value if it were evaluated after `statement`."""
         read = operands(statement)
         for scalar, (text, noun) in list(self._pending.items()):
-            changed = (memory and text.reads_memory) or (compound and text.variables)
-            if scalar not in read and (changed or (variable is not None and variable.number in text.variables)):
+            changed = False or False
+            if scalar not in read and (changed or False):
                 self._name(scalar, text, noun)
 
     def _fit(self, statement: Statement, make: Callable[[], str], reserve: int = 0) -> str:

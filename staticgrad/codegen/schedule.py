@@ -39,8 +39,15 @@ class Item:
 
     @property
     def domain(self) -> Shape:
-        """The shape that the nest loops over."""
-        return self.value.shape
+        """The shape that the nest loops over: that of the value without axes of length 1."""
+        return tuple(extent for extent in self.value.shape if extent != 1)
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        """The axes of the domain that are reduced."""
+        axes = self.reduce.axes if self.reduce is not None else ()
+        long = [axis for axis, extent in enumerate(self.value.shape) if extent != 1]
+        return tuple(long.index(axis) for axis in axes if axis in long)
 
 
 @dataclass(eq=False)
@@ -141,7 +148,7 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
         if value.op.kind == "map":
             stack.extend((v, pointwise) for v in value.node.inputs)
         elif is_view(value):
-            stack.extend((v, False) for v in value.node.inputs)
+            stack.extend((v, pointwise and isinstance(value.op, Reshape)) for v in value.node.inputs)
         elif not isinstance(value.op, (Constant, Input)):
             raise VerificationError(f"schedule: {value!r} is read but has no memory")
     return reads
@@ -327,16 +334,18 @@ class Scheduler:
                 continue
             in_place = memory[value] is not value
             for item in self._items(value, memory):
-                if product(item.domain) == 0 and item.reduce is None:
+                if not value.aval.size or product(item.domain) == 0 and item.reduce is None:
                     place.setdefault(value, -1)
                     continue
                 reads = item_reads(item, memory)
                 if in_place:
                     reads = {**reads, node.inputs[0]: False}
                 price = len(item_nodes(item, memory))
-                earliest = max((place.get(v, -1) + (0 if pointwise else 1) for v, pointwise in reads.items()), default=0)
+                # Without a loop, items run one after the other and may read what those before them wrote.
+                straight = not item.domain
+                earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)
                 if item.region is not None:
-                    earliest = max(earliest, place.get(value, -1) + 1 if isinstance(node.op, SliceSet) else 0)
+                    earliest = max(earliest, place.get(value, -1) + (0 if straight else 1) if isinstance(node.op, SliceSet) else 0)
                 chosen = self._choose(nests, by_domain.get((item.domain, stage, False), ()), item, reads, price, earliest, place)
                 if chosen is None:
                     nests.append(Nest(item.domain, stage))
@@ -379,7 +388,7 @@ class Scheduler:
                 continue
             own = {other.target: other for other in nest.items}
             inside = [v for v in reads if v in own]
-            if any(not reads[v] or own[v].reduce is not None or own[v].region is not None for v in inside):
+            if item.domain and any(not reads[v] or own[v].reduce is not None or own[v].region is not None for v in inside):
                 continue
             if any(place.get(v, -1) > number for v in reads):
                 continue
@@ -423,8 +432,7 @@ class Scheduler:
             nest.order = tuple(range(len(nest.domain)))
             for item in nest.items:
                 if isinstance(item.reduce, Position):
-                    axis = item.reduce.axes[0]
-                    nest.order = (*(a for a in nest.order if a != axis), axis)
+                    nest.order = (*(a for a in nest.order if a not in item.reduced), *item.reduced)
         return [nest for stage in ("forward", "backward") for nest in nests if nest.stage == stage]
 
 

@@ -52,7 +52,7 @@ class Builder:
         self._blocks: list[Block] = [self.root]
         self._known: list[dict[tuple[Any, ...], Scalar]] = [{}]
         self._barriers: list[int] = [1]
-        self._counters: dict[Scalar, int] = {}
+        self._levels: dict[Scalar, int] = {}  # of counters and of what instructions make: the number of open blocks around
         self._count = 0
         self.locals: list[Buffer] = []
 
@@ -79,6 +79,7 @@ class Builder:
         found = self._lookup(key)
         if found is None:
             found = self._known[-1][key] = self._new(result_dtype, result_lanes)
+            self._levels[found] = len(self._blocks)
             self._emit(Let(found, opcode, operands))
         return found
 
@@ -108,7 +109,7 @@ class Builder:
         """Return the number of open blocks within which `index` is known: 1 is the function's own block."""
         levels = [1]
         for scalar, _ in index.terms:
-            levels.append(self._counters.get(scalar, len(self._blocks)))
+            levels.append(self._levels.get(scalar, len(self._blocks)))
         return max(levels)
 
     @contextlib.contextmanager
@@ -304,6 +305,7 @@ class Builder:
         found = self._lookup(key)
         if found is None:
             found = self._known[-1][key] = self._new(INT64)
+            self._levels[found] = len(self._blocks)
             self._emit(Position(found, index))
         return found
 
@@ -345,7 +347,7 @@ class Builder:
         body = Block()
         self._emit(Loop(counter, Index.of(start), Index.of(stop), step, body, lanes, parallel, block))
         with self._inside(body, barrier=False):
-            self._counters[counter] = len(self._blocks)
+            self._levels[counter] = len(self._blocks)
             yield Index.of(counter)
 
     @contextlib.contextmanager

@@ -333,9 +333,9 @@ def _fma64(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         return result
     other = np.flatnonzero(~moderate)
     x, y, z, product = x[other], y[other], z[other], product[other]
-    exact_product = (x == 0) | (y == 0) | ~np.isfinite(x) | ~np.isfinite(y) | ~np.isfinite(z)
-    easy = np.where((z == 0) & ~exact_product, product, product + z)
-    hard = np.flatnonzero(~exact_product & (z != 0))
+    exact_product = (x == 0) | (y == 0) | ~np.isfinite(x) | ~np.isfinite(y)
+    easy = np.where(exact_product, product + z, np.where(z == 0, product, z))  # the last one where z is not finite
+    hard = np.flatnonzero(~exact_product & (z != 0) & np.isfinite(z))
     easy[hard] = _fma64_scaled(x[hard], y[hard], z[hard])
     result[other] = easy
     return result

@@ -181,8 +181,10 @@ class Get:
 
 @dataclass(frozen=True)
 class Loop:
-    """For counter from start up to stop (exclusive) by step. `parallel` iterations are independent and may run in blocks of
-    `block` iterations on any thread; `lanes` > 1 says that so many neighbouring iterations may run in lockstep.
+    """For counter from start up to stop (exclusive) by step.
+
+    `parallel` iterations are independent and may run in blocks of `block` iterations on any thread; `lanes` > 1 says that so many
+    neighbouring iterations may run in lockstep.
     """
 
     counter: Scalar

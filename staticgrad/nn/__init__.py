@@ -247,7 +247,5 @@ def _cross_entropy(logits: Value, labels: Value) -> Value:
     chosen = creation.one_hot_of(_integers(labels, "softmax_cross_entropy"), classes, np.dtype(bool))
     loss = e.negative(sum_(e.where(chosen, likelihood, zero), last))
     wide = convert(labels, np.dtype(np.int64))
-    valid = e.logical_and(
-        e.less_equal(full(wide.shape, 0, wide.dtype), wide), e.less(wide, full(wide.shape, classes, wide.dtype))
-    )
+    valid = e.logical_and(e.less_equal(full(wide.shape, 0, wide.dtype), wide), e.less(wide, full(wide.shape, classes, wide.dtype)))
     return e.where(valid, loss, full(loss.shape, np.nan, loss.dtype))

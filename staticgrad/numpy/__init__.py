@@ -91,7 +91,7 @@ globals().update(_NAMESPACE)
 
 from staticgrad.numpy import linalg  # noqa: E402  (it needs _dispatching)
 
-__all__ = ["c_", "linalg", "r_", *sorted(_NAMESPACE)]
+__all__ = ["c_", "linalg", "r_", *sorted(_NAMESPACE)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

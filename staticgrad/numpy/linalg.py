@@ -18,7 +18,7 @@ _NAMESPACE = {
 }
 globals().update(_NAMESPACE)
 
-__all__ = [*sorted(_NAMESPACE)]
+__all__ = [*sorted(_NAMESPACE)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -332,6 +332,28 @@ class SliceSet(Op):
         return apply(SliceSet((0, *self.starts), (size, *self.stops), (1, *self.steps)), x, y)
 
 
+# ---- regions: where slices lie ------------------------------------------------------------------------------------------------
+
+Region = tuple[slice, ...]
+
+
+def same_region(first: Region, shape: Shape, second: Region, other: Shape) -> bool:
+    """Return whether two strided regions are the same elements."""
+    pairs = zip(first, second, shape)
+    return shape == other and all(a.start == b.start and (a.step == b.step or n == 1) for a, b, n in pairs)
+
+
+def apart(first: Region, shape: Shape, second: Region, other: Shape) -> bool:
+    """Return whether two strided regions surely have no element in common."""
+    pairs = zip(first, second, shape, other, strict=True)
+    return any(n == 0 or m == 0 or a.start > last_of(b, m) or b.start > last_of(a, n) for a, b, n, m in pairs)
+
+
+def last_of(region: slice, length: int) -> int:
+    """Return the last position of a strided region of `length` elements."""
+    return int(region.start + (length - 1) * region.step)
+
+
 # ---- functions: those that would do nothing return their operand ---------------------------------------------------------------
 
 

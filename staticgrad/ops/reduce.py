@@ -136,6 +136,7 @@ def _count(x: Value, axes: Axes) -> int:
 
 def _others_of_last_axis(x: Value) -> Value:
     """Pair the elements, multiply the pairs, recurse: each element's others are its partner times its pair's others."""
+    count = x.shape[-1]
     levels: list[Value] = []
     while x.shape[-1] > 1:
         if x.shape[-1] % 2:
@@ -149,7 +150,7 @@ def _others_of_last_axis(x: Value) -> Value:
         half = others if others.shape == left.shape else slice_axis(others, len(others.shape) - 1, 0, left.shape[-1])
         pairs = [reshape(half * v, (*left.shape, 1)) for v in (right, left)]
         others = reshape(concatenate(pairs, len(left.shape)), level.shape)
-    return others
+    return slice_axis(others, len(others.shape) - 1, 0, count)
 
 
 def _every_other(x: Value, first: int) -> Value:

@@ -22,10 +22,13 @@ from staticgrad.ops.movement import (
     Slice,
     SliceSet,
     Transpose,
+    apart,
     broadcast,
     flip,
     inverse_order,
+    last_of,
     reshape,
+    same_region,
     slice_,
     transpose,
 )
@@ -313,17 +316,16 @@ def slice_of_slice_set(node: Node) -> Value | None:
     x, op = node.inputs[0], node.op
     if not (isinstance(op, Slice) and isinstance(x.op, SliceSet)):
         return None
-    base, written = x.node.inputs
-    if op == x.op.slice or ((op.starts, op.steps) == (x.op.starts, x.op.steps) and node.outputs[0].shape == written.shape):
-        return written
-    ours = zip(op.slices, x.op.slice.slices, node.outputs[0].shape, written.shape, strict=True)
-    if any(n == 0 or m == 0 or a.start > _last(b, m) or b.start > _last(a, n) for a, b, n, m in ours):
-        return apply(op, base)
-    return None
-
-
-def _last(region: slice, length: int) -> int:
-    return int(region.start + (length - 1) * region.step)
+    shape, source = node.outputs[0].shape, x
+    while isinstance(source.op, SliceSet):
+        base, written = source.node.inputs
+        region = source.op.slice.slices
+        if same_region(op.slices, shape, region, written.shape):
+            return written
+        if not apart(op.slices, shape, region, written.shape):
+            break
+        source = base
+    return None if source is x else apply(op, source)
 
 
 @rule(Slice)
@@ -333,7 +335,7 @@ def slice_of_concatenate(node: Node) -> Value | None:
     if not (isinstance(op, Slice) and isinstance(x.op, Concatenate)) or not node.outputs[0].aval.size:
         return None
     axis = x.op.axis
-    first, last = op.starts[axis], _last(op.slices[axis], node.outputs[0].shape[axis])
+    first, last = op.starts[axis], last_of(op.slices[axis], node.outputs[0].shape[axis])
     for part, offset in zip(x.node.inputs, x.op.offsets([v.shape for v in x.node.inputs]), strict=True):
         if offset <= first and last < offset + part.shape[axis]:
             starts = tuple(s - offset if k == axis else s for k, s in enumerate(op.starts))
@@ -344,14 +346,15 @@ def slice_of_concatenate(node: Node) -> Value | None:
 
 @rule(Slice)
 def slice_of_pad(node: Node) -> Value | None:
-    """A slice that undoes a padding -> what was padded."""
-    x, op = node.inputs[0], node.op
+    """A slice that undoes a padding -> what was padded; one that lies in the padding -> the fill value."""
+    x, op, y = node.inputs[0], node.op, node.outputs[0]
     if not (isinstance(op, Slice) and isinstance(x.op, Pad)):
         return None
-    inner = x.node.inputs[0]
+    inner, fill = x.node.inputs
     region = x.op.region(inner.shape)
-    same = all((a.start, a.step) == (b.start, b.step) for a, b in zip(op.slices, region, strict=True))
-    return inner if same and node.outputs[0].shape == inner.shape else None
+    if same_region(op.slices, y.shape, region, inner.shape):
+        return inner
+    return broadcast(fill, y.shape, tuple(range(len(y.shape)))) if apart(op.slices, y.shape, region, inner.shape) else None
 
 
 @rule(Flip)

@@ -109,16 +109,23 @@ def forget() -> None:
 
 
 def _build_cpu(graph: Graph) -> Built:
-    from staticgrad.runtime.compile import Stage, compile_unit, load_object
+    from staticgrad.runtime.compile import Stage
 
     lowering = lower_graph(graph)
-    unit = lowering.lowered.unit
-    source = lowering.source
+    has_backward = lowering.lowered.unit.backward is not None
+    forward, backward, origin = machine_code(lowering.source, has_backward, graph.name)
+    executable = Executable(lowering.call_plan, Stage(forward), Stage(backward) if backward is not None else None)
+    return Built(executable, executable, lowering, origin)
+
+
+def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int | None, str]:
+    """Return the addresses of a unit's forward and backward stages, and where they were found: disk or compiled."""
+    from staticgrad.runtime.compile import compile_unit, load_object
+
     key = unit_key({**environment_parts(), "cpu": _cpu(), "source": source})
     name = f"sg_{key[:24]}"
     if config().dump is not None:
         config().dump.joinpath(f"{name}.py").write_text(source, encoding="utf-8")  # type: ignore[union-attr]
-    has_backward = unit.backward is not None
     disk = None if config().cache is None else DiskCache(config().cache)  # type: ignore[arg-type]
     entry = disk.get(key) if disk is not None else None
     if entry is not None:
@@ -128,12 +135,11 @@ def _build_cpu(graph: Graph) -> Built:
         compiled = compile_unit(name, source)
         forward, backward = compiled.forward_address, compiled.backward_address
         origin = "compiled"
-        if disk is not None:
-            disk.put(key, Entry({"graph": graph.digest, "name": graph.name}, compiled.object_code))
+        if disk is not None and compiled.object_code:
+            disk.put(key, Entry({"title": title}, compiled.object_code))
     if "cache" in config().log:
-        log.info("%s %s: %s", name, graph.name, origin)
-    executable = Executable(lowering.call_plan, Stage(forward), Stage(backward) if backward is not None else None)
-    return Built(executable, executable, lowering, origin)
+        log.info("%s %s: %s", name, title, origin)
+    return forward, backward, origin
 
 
 @functools.cache

@@ -66,6 +66,12 @@ class Executable:
         self._pointers = ctypes.c_void_p * (len(plan.inputs) + len(plan.constants) + len(plan.outputs))
         self._constants = [array.ctypes.data for array in plan.constants]
 
+    @property
+    def addresses(self) -> tuple[int, int]:
+        """Where the machine code of forward and backward stands; 0 where there is no backward stage."""
+        stages = [ctypes.cast(stage, ctypes.c_void_p).value or 0 for stage in (self._forward, self._backward) if stage is not None]
+        return stages[0], stages[1] if len(stages) == 2 else 0
+
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return all results; both stages run in one workspace."""
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]

@@ -133,7 +133,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             at_user_line(f"{what} needs the value of a traced array ({self.value.aval}), which is not known while tracing; {way_out}")
         )
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> bool:  # noqa: PLE0304  (it raises)  # noqa: PLE0304  (never returns)
         self._needs_value("a Python `if`, `while`, `and`, `or`, `not` or `bool()`", "use np.where, sg.cond or sg.while_loop")
 
     def __float__(self) -> float:
@@ -145,7 +145,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __complex__(self) -> complex:
         self._needs_value("complex()", "keep it an array")
 
-    def __index__(self) -> int:
+    def __index__(self) -> int:  # noqa: PLE0305  (it raises)  # noqa: PLE0305  (never returns)
         self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
 
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
@@ -255,12 +255,12 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return (self[k] for k in range(self.shape[0]))
 
     @property
-    def T(self) -> Tracer:
+    def T(self) -> Tracer:  # noqa: N802  # noqa: N802  (NumPy's name)
         """The transpose, a view."""
         return self.view(TransposeView(tuple(reversed(range(self.ndim)))))
 
     @property
-    def mT(self) -> Tracer:
+    def mT(self) -> Tracer:  # noqa: N802  # noqa: N802  (NumPy's name)
         """The transpose of the last two axes, a view."""
         if self.ndim < 2:
             raise UnsupportedError(at_user_line(f".mT needs at least two axes, {self.aval} has {self.ndim}"))

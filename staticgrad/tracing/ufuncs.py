@@ -9,7 +9,7 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, DTypeError, IntegerPowerError, ShapeError, TraceError, UnsupportedError
 from staticgrad.ir.aval import BOOL, DTYPES, Shape
-from staticgrad.ir.node import Value, constant_array, full
+from staticgrad.ir.node import Value, constant, constant_array, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
 from staticgrad.tracing.lift import check_dtype_here, convert, is_python_scalar, lift, strong, together, weak_type
@@ -76,9 +76,12 @@ def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value
     dtypes = ufunc_dtypes(ufunc, values, dtype)
     if ufunc in OF_NOTHING_BUT_FLOATS and values[0].dtype.kind != "f":
         return full(values[0].shape, OF_NOTHING_BUT_FLOATS[ufunc], BOOL)
+    weak = all(v.aval.weak for v in values)
     operands = [convert(v, BOOL) if ufunc in ON_BOOL else convert(v, d) for v, d in zip(values, dtypes, strict=False)]
     if ufunc in IDENTITY_ON_INTEGERS and dtypes[0].kind != "f":
         return operands[0]
+    if weak:
+        operands = [v if (known := constant_array(v)) is None else constant(known, weak=True) for v in operands]
     operands = together(operands, f"np.{ufunc.__name__}")
     if len({operand.dtype for operand in operands}) > 1:
         return _compare_signed_with_unsigned(ufunc, *operands)
@@ -115,6 +118,8 @@ def _whole_power(values: list[Value], exponent: Any) -> Value | None:
         return None
     n = float(known)
     if n < 0 and x.dtype.kind != "f" and known.dtype.kind != "f":
+        if x.dtype.kind == "u" and p.aval.weak:
+            return None
         raise IntegerPowerError(
             at_user_line(f"np.power: {x.aval} to the power of {known}: integers to negative integer powers are not allowed; use x ** {n}")
         )

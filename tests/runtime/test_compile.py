@@ -1,114 +1,26 @@
 """Compiled units: the printed source means the same to Numba, to plain Python and to the documented total semantics."""
 
+import inspect
 import itertools
+import os
+import struct
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
 from staticgrad.codegen.numba_printer import print_unit
 from staticgrad.errors import StaticgradError, VerificationError
-from staticgrad.ir.aval import BOOL, DTYPES, INT64
-from staticgrad.ir.builder import Builder
+from staticgrad.ir.aval import BOOL, DTYPES
 from staticgrad.ir.floats import OnFloats
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit
-from staticgrad.runtime.compile import compile_count, compile_unit, load_object, run_python
+from staticgrad.ir.loops import Unit
+from staticgrad.runtime.compile import Stage, compile_count, compile_unit, load_object, target_machine
+from tests.codegen.units import LANES, assert_same, call, doubling, function, matmul, parameter, pointers, run, unit_of
 
 FLOATS, INTEGERS = ("float32", "float64"), tuple(name for name in DTYPES if "int" in name)
-LANES = 16
-
-
-def parameter(name, dtype, size):
-    return Buffer(name, np.dtype(dtype), size, Space.PARAMETER)
-
-
-def function(name, buffers, make, numbers=(), title=""):
-    builder = Builder()
-    make(builder)
-    return Function(name, tuple(buffers), tuple(numbers), builder.root, title)
-
-
-def argument_buffers(function, names=None):
-    """Return argument buffers for all parameters of a function; those called `out...` are outputs."""
-    return [
-        Buffer(b.name, b.dtype, b.size, Space.OUTPUT if b.name.startswith("out") else Space.INPUT, position=k)
-        for k, b in enumerate(function.buffers)
-    ]
-
-
-def whole(*buffers):
-    return tuple((buffer, Index()) for buffer in buffers)
-
-
-def unit_of(name, *functions):
-    """Return a unit that calls each function on arguments of its own."""
-    arguments, calls = [], []
-    for f in functions:
-        own = [
-            Buffer(f"{b.name}_{f.name}", b.dtype, b.size, Space.OUTPUT if b.name.startswith("out") else Space.INPUT, len(arguments) + k)
-            for k, b in enumerate(f.buffers)
-        ]
-        arguments += own
-        calls.append(Invoke(f, whole(*own)))
-    return Unit(f"sg_{name}", tuple(arguments), tuple(calls), None, 0, 0, functions)
-
-
-@dataclass
-class Ran:
-    compiled: list
-    python: list
-    code: int
-    context: np.ndarray
-
-
-def pointers(arrays):
-    return np.array([array.ctypes.data for array in arrays], np.uintp)
-
-
-def aligned(size):
-    memory = np.zeros(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size]
-
-
-def run(unit, arrays, stages=("forward",)):
-    """Run a unit compiled and as plain Python, and check that both write the same bytes."""
-    source = print_unit(unit)
-    compiled = compile_unit(unit.name, source)
-    results = []
-    for mode in ("compiled", "python"):
-        own = [array.copy() for array in arrays]
-        workspace, context = aligned(unit.workspace), np.zeros(8, np.int64)
-        for stage in stages:
-            if mode == "python":
-                code = run_python(source, own, workspace, context, stage)
-            else:
-                call = compiled.call_forward if stage == "forward" else compiled.call_backward
-                table = pointers(own)
-                code = call(table.ctypes.data, workspace.ctypes.data, context.ctypes.data)
-        results.append((own, code, context))
-    (first, code, context), (second, other_code, other_context) = results
-    for buffer, x, y in zip(unit.arguments, first, second):
-        assert_same(x, y, f"{buffer.name}: compiled and Python")
-    assert code == other_code and context.tolist() == other_context.tolist()
-    return Ran(first, second, code, context)
-
-
-def assert_same(x, y, what):
-    """Check equal bits, any NaN being as good as another."""
-    assert x.dtype == y.dtype and x.shape == y.shape
-    same = (bits(x) == bits(y)) | ((x != x) & (y != y))
-    if not same.all():
-        at = int(np.flatnonzero(~same)[0])
-        raise AssertionError(f"{what}: element {at} is {x[at]!r} and {y[at]!r}")
-
-
-def bits(x):
-    return x.view(f"u{x.dtype.itemsize}")
-
 
 # ---- every instruction
 
@@ -233,7 +145,7 @@ def test_every_cast(lanes):
 
 
 def test_literals_keep_their_bits():
-    values = {name: [v for v in edges(name)] for name in DTYPES}
+    values = {name: list(edges(name)) for name in DTYPES}
     outputs = [parameter(f"out{k}", name, len(values[name])) for k, name in enumerate(values)]
 
     def make(b):
@@ -247,198 +159,7 @@ def test_literals_keep_their_bits():
         assert_same(got, np.array(values[name], name), name)
 
 
-# ---- loops and memory
-
-
-def test_broadcast_and_reduction_with_local_array():
-    rows, columns = 6, 48
-    x, y = parameter("x", "f4", rows * columns), parameter("y", "f4", columns)
-    h = parameter("out_h", "f4", rows * columns)
-
-    def add_row(b):
-        with b.loop(rows) as i, b.loop(columns, hint="j") as j:
-            b.store(h, i * columns + j, b.add(b.load(x, i * columns + j), b.load(y, j)))
-
-    source, total = parameter("x", "f4", rows * columns), parameter("out", "f4", 1)
-
-    def add_up(b):
-        acc = b.local(np.dtype("f4"), 16, "acc")
-        with b.loop(16) as j:
-            b.store(acc, j, b.literal(0, acc.dtype))
-        with b.loop(rows * columns, step=16) as i, b.loop(16, hint="j") as j:
-            b.store(acc, j, b.add(b.load(acc, j), b.load(source, i + j)))
-        s = b.variable(b.literal(0, acc.dtype), "s")
-        with b.loop(16) as j:
-            b.set(s, b.add(b.get(s), b.load(acc, j)))
-        b.store(total, 0, b.get(s))
-
-    first, second = function("add_row", [x, y, h], add_row), function("add_up", [source, total], add_up)
-    X, Y, T = (Buffer(n, np.dtype("f4"), s, Space.INPUT, position=k) for k, (n, s) in enumerate([("x", 288), ("y", 48), ("t", 1)]))
-    H = Buffer("h", np.dtype("f4"), rows * columns, Space.RESIDUAL, offset=64)
-    unit = Unit("sg_rows", (X, Y, T), (Invoke(first, whole(X, Y, H)),), (Invoke(second, whole(H, T)),), 2048, 2048, (first, second))
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(rows, columns)).astype("f4"), rng.normal(size=columns).astype("f4")
-    result = run(unit, [a.ravel(), b, np.zeros(1, "f4")], ("forward", "backward")).compiled[2]
-    lanes = np.zeros(16, "f4")
-    for part in (a + b).reshape(-1, 16):
-        lanes += part
-    expected = np.float32(0)
-    for lane in lanes:
-        expected += lane
-    assert result[0] == expected
-
-
-def test_control_flow():
-    """Collatz lengths: while, if, variables; a count of long ones that is a failure at 27."""
-    n, out = parameter("n", "i8", 40), parameter("out", "i4", 40)
-
-    def make(b):
-        with b.loop(40) as i:
-            value, length = b.variable(b.load(n, i), "value"), b.variable(b.literal(0, np.dtype("i4")), "length")
-            with b.while_() as parts:
-                with parts.test():
-                    parts.until(b.gt(b.get(value), b.literal(1, INT64)))
-                with parts.body():
-                    now = b.get(value)
-                    with b.if_(b.eq(b.and_(now, b.literal(1, INT64)), b.literal(0, INT64))) as other:
-                        b.set(value, b.shr(now, 1))
-                    with b.otherwise(other):
-                        b.set(value, b.add(b.mul(now, b.literal(3, INT64)), b.literal(1, INT64)))
-                    b.set(length, b.add(b.get(length), b.literal(1, np.dtype("i4"))))
-            b.fail_if(b.gt(b.get(length), b.literal(105, np.dtype("i4"))), 1, 7, i)
-            b.store(out, i, b.get(length))
-
-    ran = run(unit_of("collatz", function("collatz", [n, out], make)), [np.arange(1, 41), np.zeros(40, "i4")])
-
-    def collatz(value):
-        return 0 if value == 1 else 1 + collatz(value // 2 if value % 2 == 0 else 3 * value + 1)
-
-    assert ran.compiled[1].tolist() == [collatz(value) for value in range(1, 41)]
-    assert (ran.code, ran.context[1], ran.context[2]) == (1, 7, 26)  # 27 needs 111 steps; 31, which comes later, 106
-
-
-def test_values_of_variables_are_taken_before_they_change():
-    x, out = parameter("x", "f8", 8), parameter("out", "f8", 8)
-
-    def make(b):
-        older, newer = b.variable(b.literal(0, x.dtype), "older"), b.variable(b.literal(1, x.dtype), "newer")
-        with b.loop(8) as i:
-            p, q = b.get(older), b.get(newer)
-            b.set(older, q)
-            b.set(newer, b.add(p, q))
-            before = b.load(x, i)
-            b.store(x, i, b.get(older))
-            b.store(out, i, before)
-
-    ran = run(unit_of("fibonacci", function("fibonacci", [x, out], make)), [np.arange(8.0), np.zeros(8)])
-    assert ran.compiled[0].tolist() == [1, 1, 2, 3, 5, 8, 13, 21]
-    assert ran.compiled[1].tolist() == list(range(8))
-
-
-def test_calls_with_offsets_numbers_and_failures():
-    """An internal function that is called for each row, with a pointer to the row and its number."""
-    row, out = parameter("row", "f4", 8), parameter("out", "f4", 1)
-    n = Scalar(-7, INT64, hint="n")
-
-    def dot(b):
-        acc = b.variable(b.literal(0, row.dtype), "acc")
-        with b.loop(n) as i:
-            b.set(acc, b.fma(b.load(row, i), b.load(row, i), b.get(acc)))
-        b.fail_if(b.lt(b.load(row, 0), b.literal(0, row.dtype)), 1, 3, n)
-        b.store(out, 0, b.get(acc))
-
-    inner = function("norm", [row, out], dot, [n], "a row's norm")
-    x, y = parameter("x", "f4", 32), parameter("out", "f4", 4)
-
-    def rows(b):
-        with b.loop(4) as i:
-            b.invoke(inner, ((x, i * 8), (y, Index.of(i))), (i + 5,))
-
-    outer = function("rows", [x, y], rows)
-    buffers = argument_buffers(outer)
-    unit = Unit("sg_offsets", tuple(buffers), (Invoke(outer, whole(*buffers)),), None, 0, 0, (inner, outer))
-    data = np.arange(32, dtype="f4")
-    data[16] = -1
-    ran = run(unit, [data, np.zeros(4, "f4")])
-    assert ran.compiled[1].tolist() == [np.sum(data[8 * i : 8 * i + i + 5] ** 2) for i in range(4)]
-    assert (ran.code, ran.context[1], ran.context[2]) == (1, 3, 7)
-
-
-def test_masked_stores_and_positions():
-    x, out, where = parameter("x", "i4", 32), parameter("out", "i4", 32), parameter("out_where", "i8", 32)
-
-    def make(b):
-        with b.loop(32, step=LANES) as i:
-            v = b.load(x, i, LANES)
-            b.store(out, i, b.add(v, v), b.lt(v, b.like(20, v)))
-        with b.loop(32) as i:
-            b.store(where, i, b.mul(b.position(i * 3 + 1), b.position(i - 40)))
-
-    ran = run(
-        unit_of("masked", function("masked", [x, out, where], make)), [np.arange(32, dtype="i4"), np.full(32, -1, "i4"), np.zeros(32, "i8")]
-    )
-    assert ran.compiled[1].tolist() == [2 * k if k < 20 else -1 for k in range(32)]
-    assert ran.compiled[2].tolist() == [(3 * k + 1) * (k - 40) for k in range(32)]
-
-
-def test_index_from_memory_wraps_nowhere():
-    index, x, out = parameter("index", "u4", 6), parameter("x", "f8", 6), parameter("out", "f8", 6)
-
-    def make(b):
-        with b.loop(6) as i:
-            b.store(out, i, b.load(x, b.load(index, i)))
-
-    ran = run(
-        unit_of("gather", function("gather", [index, x, out], make)), [np.array([5, 0, 3, 3, 1, 2], "u4"), np.arange(6.0), np.zeros(6)]
-    )
-    assert ran.compiled[2].tolist() == [5, 0, 3, 3, 1, 2]
-
-
-def matmul(rows, inner, columns, height, width):
-    """Return a register-tiled product: `height` rows of `width` vectors stay in registers."""
-    a, b_, c = parameter("a", "f4", rows * inner), parameter("b", "f4", inner * columns), parameter("out", "f4", rows * columns)
-
-    def make(b):
-        with b.loop(columns, step=width * LANES, hint="column") as j, b.loop(rows, step=height, hint="row") as i:
-            zero = b.literal(0, a.dtype, LANES)
-            tile = {(m, n): b.variable(zero, f"c{m}_{n}") for m in range(height) for n in range(width)}
-            with b.loop(inner, hint="k") as k:
-                right = [b.load(b_, k * columns + j + n * LANES, LANES) for n in range(width)]
-                for m in range(height):
-                    left = b.splat(b.load(a, (i + m) * inner + k), LANES)
-                    for n in range(width):
-                        b.set(tile[m, n], b.fma(left, right[n], b.get(tile[m, n])))
-            for (m, n), variable in tile.items():
-                b.store(c, (i + m) * columns + j + n * LANES, b.get(variable))
-
-    return function("matmul", [a, b_, c], make)
-
-
-def test_register_tiled_matmul():
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(size=(8, 5)).astype("f4"), rng.normal(size=(5, 64)).astype("f4")
-    ran = run(unit_of("matmul", matmul(8, 5, 64, 4, 2)), [a.ravel(), b.ravel(), np.zeros(512, "f4")])
-    np.testing.assert_allclose(ran.compiled[2].reshape(8, 64), a.astype("f8") @ b, rtol=1e-5, atol=1e-6)
-
-
 # ---- dispatchers, objects, errors
-
-
-def doubling(name, n=8, factor=2.0, title=""):
-    x, out = parameter(f"x_{name}", "f8", n), parameter(f"out_{name}", "f8", n)
-
-    def make(b):
-        with b.loop(n) as i:
-            value = b.load(x, i)
-            b.store(out, i, b.mul(value, b.like(factor, value)))
-
-    return function(name, [x, out], make, title=title)
-
-
-def call(compiled, arrays, stage="forward"):
-    table, context = pointers(arrays), np.zeros(8, np.int64)
-    function = compiled.call_forward if stage == "forward" else compiled.call_backward
-    return function(table.ctypes.data, 0, context.ctypes.data)
 
 
 def test_equal_kernels_compile_once():
@@ -465,9 +186,25 @@ def test_dispatchers_have_one_nopython_signature():
         compiled.forward(1, 2, 3)
 
 
-def test_source_is_shown():
-    import inspect
+def test_dispatchers_serve_jitted_callers():
+    import numba
+    from numba import types
 
+    unit = unit_of("callee", doubling("callee", factor=4.0))
+    forward = compile_unit(unit.name, print_unit(unit)).forward
+    signature = types.int64(types.CPointer(types.voidptr), types.CPointer(types.uint8), types.CPointer(types.int64))
+
+    @numba.cfunc(signature)
+    def twice(arguments, workspace, context):
+        return forward(arguments, workspace, context) + forward(arguments, workspace, context)
+
+    x, out, context = np.arange(8.0), np.zeros(8), np.zeros(8, np.int64)
+    table = pointers([x, out])
+    assert Stage(twice.address)(table.ctypes.data, 0, context.ctypes.data) == 0
+    assert out.tolist() == (4 * x).tolist()
+
+
+def test_source_is_shown():
     unit = unit_of("shown", doubling("shown_kernel", n=5))
     compiled = compile_unit(unit.name, print_unit(unit))
     assert "for i in range(5):" in inspect.getsource(compiled.namespace["shown_kernel"].py_func)
@@ -499,13 +236,13 @@ def test_object_in_another_process_without_numba(tmp_path):
 
 
 def test_unresolved_symbols_raise():
-    import llvmlite.binding as llvm
-
-    from staticgrad.runtime.compile import target_machine
-
-    text = "declare i64 @no_such_symbol()\ndefine i64 @sg_lost_forward(ptr %a, ptr %b, ptr %c) {\n%r = call i64 @no_such_symbol()\nret i64 %r\n}"
-    machine = target_machine()
-    object_code = machine.emit_object(llvm.parse_assembly(text))
+    text = """
+declare i64 @no_such_symbol()
+define i64 @sg_lost_forward(ptr %arguments, ptr %workspace, ptr %context) {
+  %result = call i64 @no_such_symbol()
+  ret i64 %result
+}"""
+    object_code = target_machine().emit_object(llvm.parse_assembly(text))
     with pytest.raises(StaticgradError, match="sg_lost cannot be loaded"):
         load_object("sg_lost", object_code, False)
     with pytest.raises(StaticgradError, match="no machine code"):
@@ -513,8 +250,6 @@ def test_unresolved_symbols_raise():
 
 
 def test_objects_need_nothing_of_python():
-    import llvmlite.binding as llvm
-
     compiled = compile_unit("sg_free", print_unit(unit_of("free", matmul(4, 4, 32, 4, 2), doubling("free"))))
     assert b"sg_free_forward" in compiled.object_code
     for word in (b"Py", b"NRT", b"numba"):
@@ -524,8 +259,6 @@ def test_objects_need_nothing_of_python():
 
 def symbols_of(object_code):
     """Return the names of the symbols that an object does not define, or all bytes where it is not ELF."""
-    import struct
-
     if object_code[:4] != b"\x7fELF":
         return object_code
     table, size, count = struct.unpack_from("<Q", object_code, 40)[0], *struct.unpack_from("<HH", object_code, 58)
@@ -566,15 +299,15 @@ def test_threads_compile_and_call():
 def test_without_jit():
     script = """
 import numpy as np
-from tests.runtime.test_compile import *
+from staticgrad.codegen.numba_printer import print_unit
+from staticgrad.runtime.compile import compile_unit
+from tests.codegen.units import call, doubling, unit_of
 unit = unit_of("plain", doubling("kernel"))
 compiled = compile_unit(unit.name, print_unit(unit))
 x, out = np.arange(8.0), np.zeros(8)
 assert call(compiled, [x, out]) == 0 and out.tolist() == (2 * x).tolist()
 assert compiled.object_code == b"" and compiled.forward.__name__ == "forward"
 """
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, env={**os.environ, "NUMBA_DISABLE_JIT": "1"}
     )

@@ -120,7 +120,13 @@ snp.mean([s,1.0])  snp.dot([s,1.0,2.0],v)  snp.linalg.norm([s,1.0])  snp.sin(x) 
 snp.array(2.0)*f  snp.array([1,2,3])*v  snp.tri(3)*v  snp.copy(v)  snp.meshgrid([s,1.0],v)  snp.broadcast_to([s,s,s],(2,3))  snp.full((),2.0)*f  snp.geomspace(1,4,3)*v  snp.clip([s,s*9],-1,1)  snp.sum(x)  snp.reshape([s,s],(2,1))
 """
 
-TABLE = [line for text in (REDUCTIONS, SHAPES, PRODUCTS, CHOICES, NAMESPACE) for row in text.splitlines() for line in row.split("  ") if line.strip()]
+TABLE = [
+    line
+    for text in (REDUCTIONS, SHAPES, PRODUCTS, CHOICES, NAMESPACE)
+    for row in text.splitlines()
+    for line in row.split("  ")
+    if line.strip()
+]
 
 
 def evaluate(text: str) -> tuple[Any, list[np.ndarray]]:
@@ -238,7 +244,7 @@ np.linalg.norm(t,axis=(0,1,2))                         improper
 x+m                                                    np.add: f64\\[2,3\\] and f64\\[3,2\\]
 np.where(b,x,m)                                        np.where
 np.where(b,x)                                          both x and y
-np.clip(x,0,min=1)                                     a_min
+np.clip(x,0,1,min=1)                                   a_min
 np.linspace(s,1,-1)                                    -1
 np.linspace(s,1,2.5)                                   integer
 np.meshgrid(v,indexing='zz')                           indexing

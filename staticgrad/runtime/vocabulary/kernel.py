@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.errors import VerificationError
+
 _kernels: dict[str, Any] = {}
 _lock = threading.Lock()
 
@@ -26,7 +28,7 @@ def parse_signature(text: str) -> tuple[str, ...]:
     parameters = tuple(part.strip() for part in text.split(",") if part.strip())
     for parameter in parameters:
         if parameter != "void**" and parameter.removesuffix("*") not in SCALARS:
-            raise TypeError(f"{parameter!r} in the signature {text!r} is not one of {', '.join(SCALARS)}, a pointer to one, or void**")
+            raise VerificationError(f"{parameter!r} in {text!r} is none of {', '.join(SCALARS)}, a pointer to one of them, or void**")
     return parameters
 
 
@@ -61,7 +63,10 @@ def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Ca
 
         if numba.config.DISABLE_JIT:
             return plain(signature, entry=entry)(function)
-        import staticgrad.runtime.vocabulary.lowering_lanes  # noqa: F401
+        from numba.core.compiler_lock import global_compiler_lock
+
+        with global_compiler_lock:  # Numba's tables are not meant to grow while a thread compiles
+            import staticgrad.runtime.vocabulary.lowering_lanes  # noqa: F401
         from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler
 
         key = content_key(function, (parameters, entry, disjoint))

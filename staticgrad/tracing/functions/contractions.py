@@ -225,5 +225,3 @@ def _summed(name: str, x: Value, y: Value, first: Sequence[int], second: Sequenc
         rhs[j] = lhs[i]
     out = [label for k, label in enumerate(lhs) if k not in first] + [label for k, label in enumerate(rhs) if k not in second]
     return products([(x, tuple(lhs)), (y, tuple(rhs))], tuple(out))
-
-

@@ -177,7 +177,9 @@ def np_meshgrid(*xi: Any, copy: Any = True, sparse: Any = False, indexing: Any =
 def arange(*args: Any, dtype: Any = None) -> Tracer:
     """Return evenly spaced numbers as a new array; start, stop and step must be known."""
     if any(isinstance(x, Tracer) for x in args):
-        raise ArgumentError(at_user_line("np.arange of a traced value has an unknown length; use n * step + start with n = np.arange(count)"))
+        raise ArgumentError(
+            at_user_line("np.arange of a traced value has an unknown length; use n * step + start with n = np.arange(count)")
+        )
     return tracer_of(constant(np.arange(*args, dtype=dtype)), array=True)
 
 

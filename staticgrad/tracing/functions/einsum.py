@@ -22,9 +22,7 @@ from staticgrad.tracing.views import DiagonalView
 
 
 @implements(np.einsum)
-def np_einsum(
-    *operands: Any, out: Any = None, optimize: Any = False, dtype: Any = None, order: Any = "K", casting: Any = "safe"
-) -> Tracer:
+def np_einsum(*operands: Any, out: Any = None, optimize: Any = False, dtype: Any = None, order: Any = "K", casting: Any = "safe") -> Tracer:
     """Return the sums of products that the subscripts describe."""
     subscripts, arrays = _as_string(operands)
     if len(arrays) == 1 and out is None and dtype is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ def _split(ary: Any, sections: Any, axis: Any, equal: bool, name: str) -> list[T
     place = axis_of(axis, x.ndim, name)
     bounds = _bounds(x, place, sections, equal, name)
     ahead = (slice(None),) * place
-    return [x[(*ahead, slice(first, last), ...)] for first, last in zip(bounds, bounds[1:], strict=False)]
+    return [x[(*ahead, slice(first, last), ...)] for first, last in itertools.pairwise(bounds)]
 
 
 @implements(np.split)

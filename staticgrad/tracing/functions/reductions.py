@@ -79,6 +79,7 @@ def _all(x: Value, axes: Axes) -> Value:
 def logical_of(
     name: str, x: Value, axis: Any, keepdims: Any = False, where: Any = True, initial: Any = None, everywhere: bool = False
 ) -> Value:
+    """Return whether one element along `axis` is true, or all of them."""
     fold, join = (_all, e.logical_and) if everywhere else (_any, e.logical_or)
     return _folded(name, convert(x, BOOL), axis, keepdims, where, everywhere, initial, fold, join)
 

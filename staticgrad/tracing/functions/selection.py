@@ -14,7 +14,7 @@ from staticgrad.ops import elementwise as e
 from staticgrad.tracing.functions.arguments import deliver, operand
 from staticgrad.tracing.functions.reductions import _np_all
 from staticgrad.tracing.functions.table import implements
-from staticgrad.tracing.lift import convert, lift, promoted, result_dtype, together
+from staticgrad.tracing.lift import convert, lift, promoted, result_dtype, strong, together
 from staticgrad.tracing.tracer import Tracer, tracer_of
 from staticgrad.tracing.ufuncs import elementwise_value
 
@@ -29,7 +29,10 @@ def np_where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
     if x is None or y is None:
         raise InvalidValueError(at_user_line("np.where takes both x and y, or neither"))
     mask = convert(operand(condition), BOOL)
-    return tracer_of(e.where(*together([mask, *promoted(lift(x), lift(y))], "np.where")))
+    values = promoted(lift(x), lift(y))
+    if all(v.aval.weak for v in values):
+        values = [strong(v) for v in values]
+    return tracer_of(e.where(*together([mask, *values], "np.where")))
 
 
 @implements(np.clip)

@@ -314,5 +314,3 @@ def np_tile(A: Any, reps: Any) -> Tracer:
     wide = [extent for pair in zip(counts, shape, strict=True) for extent in pair]
     spread = np_broadcast_to(x.view(ReshapeView(tuple(paired))), wide)
     return tracer_of(reshape(spread.value, tuple(map(math.prod, zip(counts, shape, strict=True)))), array=True)
-
-

@@ -71,9 +71,7 @@ COMPOSITES: dict[str, Callable[..., Value]] = {
 
 
 def _enter_names() -> None:
-    CALLABLE_UFUNCS.update(
-        {getattr(np, name) for name in (*COMPOSITES, *MATRIX_UFUNCS) if isinstance(getattr(np, name, None), np.ufunc)}
-    )
+    CALLABLE_UFUNCS.update({getattr(np, name) for name in (*COMPOSITES, *MATRIX_UFUNCS) if isinstance(getattr(np, name, None), np.ufunc)})
 
 
 _enter_names()

@@ -1,0 +1,141 @@
+"""The epoch driver: all that a training loop does besides its steps, as one unit that calls the steps by their addresses.
+
+It is written in the vocabulary of emitted units and has their ABI, but it knows no graph: one machine code drives every step.
+`training_loop` reads this file as text, keeps its object code on disk, and lays out the tables that it works on:
+
+    0  plan       i64: see `training_loop.Plan`
+    1  order      i64: the rows in the order of this epoch
+    2  leaves     i64: for each array of the data its address, the bytes of a row, the address of its batch
+    3  carried    i64: the addresses of the parameters and of the optimiser's state as they are now
+    4  totals     f64: for each epoch of a call, the sum of each metric over the rows, and the number of rows
+    5  the program for whole batches, as five tables; 10: the one for the last batch
+    +0 stages     i64: the addresses of forward, of backward (0: none), of the argument table; its length
+    +1 table      i64: the argument table itself: carried values, batch, constants, outputs
+    +2 result     i64: for each carried value the slot that holds its new value, -1 if it does not change
+    +3 spare      i64: for each slot the address to write to in the next step, 0 to write to the same one
+    +4 metric     i64: for each metric its slot
+"""
+
+import numba
+import numpy as np
+
+from staticgrad.runtime.vocabulary import argument, kernel, local_array, minimum, mulhi
+from staticgrad.runtime.vocabulary.calls import call_stage, copy_bytes, pointer
+
+if not numba.config.DISABLE_JIT:
+    import staticgrad.runtime.vocabulary.lowering_calls  # noqa: F401
+
+
+@kernel("u64*, u64, u64")
+def mixed(result, key, position):
+    """Write number `position` of the stream `key` of SplitMix64.
+
+    G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators" (OOPSLA, 2014).
+    """
+    x = key + (position + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    y = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (y ^ (y >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    result[0] = z ^ (z >> np.uint64(31))
+
+
+@kernel("i64*, i64, u64, u64")
+def shuffle(order, rows, seed, epoch):
+    """Fill `order` with a permutation that depends on the seed and the epoch, and on nothing else.
+
+    The algorithm of Fisher and Yates, inside out (D. E. Knuth, "The Art of Computer Programming", volume 2, section 3.4.2), with the
+    high half of a product in place of a division (D. Lemire, "Fast random integer generation in an interval", ACM TOMACS, 2019).
+    """
+    number = local_array(np.uint64, 1)
+    mixed(number, seed, epoch)
+    key = number[0]
+    for row in range(rows):
+        mixed(number, key, np.uint64(row))
+        other = np.int64(mulhi(number[0], np.uint64(row + 1)))
+        order[row] = order[other]
+        order[other] = row
+
+
+@kernel("i64*, i64*, i64*, i64, i64, i64, i64")
+def gather(table, leaves, order, shuffled, leaf_count, start, count):
+    """Enter the batch of `count` rows from `start` on into the table; rows in their own order stay where they are."""
+    for leaf in range(leaf_count):
+        data = leaves[3 * leaf]
+        size = leaves[3 * leaf + 1]
+        batch = leaves[3 * leaf + 2]
+        if shuffled == 0:
+            table[leaf] = data + start * size
+        else:
+            table[leaf] = batch
+            for row in range(count):
+                copy_bytes(batch + row * size, data + order[start + row] * size, size)
+
+
+@kernel("i64*, i64*, i64*, i64, i64*, i64")
+def exchange(table, result, carried, carried_count, spare, slots):
+    """Make the new values the carried ones; the next step writes elsewhere, and nothing is copied."""
+    for k in range(carried_count):
+        if result[k] >= 0:
+            carried[k] = table[result[k]]
+    for slot in range(slots):
+        if spare[slot] != 0:
+            written = table[slot]
+            table[slot] = spare[slot]
+            spare[slot] = written
+
+
+@kernel("void**, u8*, i64*", entry=True)
+def forward(arguments, workspace, context):
+    """Run steps up to a limit or the end of an epoch; return the failure code of a step, which then changed nothing, or 0."""
+    plan = argument(arguments, 0, np.int64)
+    unsigned = argument(arguments, 0, np.uint64)
+    order = argument(arguments, 1, np.int64)
+    leaves = argument(arguments, 2, np.int64)
+    carried = argument(arguments, 3, np.int64)
+    totals = argument(arguments, 4, np.float64)
+    rows = plan[1]
+    batch = plan[2]
+    carried_count = plan[5]
+    metric_count = plan[7]
+    width = metric_count + 1
+    for column in range(width):
+        totals[column] = totals[(plan[9] - plan[14]) * width + column]
+    plan[14] = plan[9]
+    code = np.int64(0)
+    done = np.int64(0)
+    while done < plan[0] and plan[9] - plan[14] < plan[8] and code == 0:
+        current = (plan[9] - plan[14]) * width
+        start = plan[10]
+        if start == 0:
+            for column in range(width):
+                totals[current + column] = 0.0
+        if plan[3] != 0 and plan[12] != plan[9]:
+            shuffle(order, rows, unsigned[4], unsigned[9])
+            plan[12] = plan[9]
+        count = minimum(batch, rows - start)
+        program = 5 if count == batch else 10
+        stages = argument(arguments, program, np.int64)
+        table = argument(arguments, program + 1, np.int64)
+        result = argument(arguments, program + 2, np.int64)
+        spare = argument(arguments, program + 3, np.int64)
+        metric_slot = argument(arguments, program + 4, np.int64)
+        for k in range(carried_count):
+            table[k] = carried[k]
+        gather(pointer(stages[2] + 8 * carried_count, np.int64), leaves, order, plan[3], plan[6], start, count)
+        code = call_stage(stages[0], stages[2], workspace, context)
+        if code == 0 and stages[1] != 0:
+            code = call_stage(stages[1], stages[2], workspace, context)
+        if code == 0:
+            for k in range(metric_count):
+                value = pointer(table[metric_slot[k]], np.float64)[0]
+                totals[current + k] += count * value
+                if k == 0 and plan[13] < 0 and value - value != 0.0:
+                    plan[13] = plan[11]
+            totals[current + metric_count] += count
+            exchange(table, result, carried, carried_count, spare, stages[3])
+            done += 1
+            plan[11] += 1
+            plan[10] = start + count
+            if plan[10] == rows:
+                plan[10] = 0
+                plan[9] += 1
+    return code

@@ -1,0 +1,49 @@
+"""The coefficients in the kernels are what `minimax.py` computes and have the error that the kernels state."""
+
+from __future__ import annotations
+
+import pytest
+
+from staticgrad.kernels import exponential, hyperbolic, logarithm, logistic, powers, trigonometric
+from staticgrad.kernels.floating import DOUBLE, SINGLE
+from tests.kernels.minimax import FITS
+
+# Coefficients and the binary logarithm of the stated error.
+TABLES = {
+    "exp32": (exponential.exp_coefficients(SINGLE)[2:], -28.2),
+    "exp64": (exponential.exp_coefficients(DOUBLE)[2:], -57.9),
+    "expm1_32": (exponential.expm1_coefficients(SINGLE), -26.1),
+    "expm1_64": (exponential.expm1_coefficients(DOUBLE), -61.6),
+    "log32": (logarithm.TAIL[SINGLE], -27.6),
+    "log64": (logarithm.TAIL[DOUBLE], -59.4),
+    "softplus32": (logistic.TAIL[SINGLE], -27.5),
+    "softplus64": (logistic.TAIL[DOUBLE], -62.6),
+    "tanh32": (hyperbolic.SMALL_TAIL, -25.9),
+    "sin32": (trigonometric.SINGLE_SIN, -37.6),
+    "cos32": (trigonometric.SINGLE_COS, -33.8),
+    "sin64": (trigonometric.DOUBLE_SIN, -57.8),
+    "cos64": (trigonometric.DOUBLE_COS, -63.9),
+    "log2_32": (powers.LOG2_SERIES, -37.7),
+    "exp2_32": (powers.EXP2_SERIES[1:], -28.9),
+    "power_log64": (powers.LOG_SERIES, -73.4),
+}
+
+
+def test_every_fit_has_its_table() -> None:
+    assert TABLES.keys() == FITS.keys()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_stated_error(name: str) -> None:
+    coefficients, stated = TABLES[name]
+    assert len(coefficients) == FITS[name].terms
+    found = FITS[name].log2_error(list(coefficients), points=60)
+    print(f"{name}: 2**{found:.2f}")
+    assert found <= stated + 0.05
+
+
+@pytest.mark.parametrize("name", ["exp32", "tanh32"])
+def test_fit_anew(name: str) -> None:
+    anew = FITS[name].solve()
+    assert FITS[name].log2_error(anew) <= TABLES[name][1] + 0.05
+    assert anew == pytest.approx(TABLES[name][0], rel=1e-3)

@@ -1,7 +1,7 @@
 """x**y.
 
 The magnitude is exp(y log |x|). In float32 all of it is computed in float64. In float64 the logarithm is a sum of two numbers with
-an error of about 2**-66, because an error of the logarithm is multiplied by up to 745 in the power.
+a relative error below 2**-63, because an error of the logarithm is multiplied by up to 745 in the power.
 `tests/kernels/minimax.py` computes every coefficient here.
 """
 

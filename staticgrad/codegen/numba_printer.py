@@ -11,13 +11,11 @@ def nest_0(x, y):
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_text import FunctionText, can_fail
-from staticgrad.codegen.python_values import WIDTH, Names, dtype_name, rows, wrapped
+from staticgrad.codegen.python_values import WIDTH, Names, docstring, dtype_name, rows, wrapped
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit
 
@@ -52,12 +50,6 @@ def _decorator(kinds: list[str], options: str) -> list[str]:
     pieces[-1] = kinds[-1]
     texts = [f'    "{"".join(row)}"' for row in rows(pieces, WIDTH - 8, gap=0)]
     return ["@kernel(", *texts[:-1], f"{texts[-1]},", *([f"    {options},"] if options else []), ")"]
-
-
-def _docstring(title: str) -> str:
-    """Return `title` as one line that can stand between triple quotes."""
-    text = re.sub(r"\s+", " ", title).strip().replace("\\", "\\\\").replace('"""', "'''")
-    return f'"""{text} """' if text.endswith('"') else f'"""{text}"""'
 
 
 class _UnitText:
@@ -108,7 +100,7 @@ class _UnitText:
         lines = _decorator(kinds, options)
         lines += wrapped(parameters, f"def {name}(", "):", "")
         if title:
-            lines.append(f"    {_docstring(title)}")
+            lines.append(f"    {docstring(title)}")
         return lines
 
     def _stage(self, name: str, calls: tuple[Invoke, ...]) -> list[str]:

@@ -241,7 +241,7 @@ class FunctionText(Values):
         between = block.statements[position + 1 : last]
         final = block.statements[last] if last < len(block.statements) else None
         changed = any(_assigns(statement, get.variable) for statement in between)
-        if False and (final is not None and not isinstance(final, Assign) and _assigns(final, get.variable)):
+        if changed or (final is not None and not isinstance(final, Assign) and _assigns(final, get.variable)):
             self._name(get.target, name, get.target.hint or get.variable.hint or "value")
         else:
             self.scalars[get.target] = name
@@ -256,7 +256,7 @@ class FunctionText(Values):
         counter = self._counter(loop.counter.hint)
         self.number(loop.counter, counter)
         self.line(f"for {counter} in range({self._range(loop)}):")
-
+        self._consume(loop)
         self._counters.append(counter)
         self.block(loop.body)
         self._counters.pop()
@@ -368,8 +368,8 @@ class FunctionText(Values):
         """Name what would change its value if it were evaluated after `statement`."""
         read = operands(statement)
         for scalar, (text, noun) in list(self._pending.items()):
-            changed = False or False
-            if scalar not in read and (changed or False):
+            changed = (memory and text.reads_memory) or (compound and text.variables)
+            if scalar not in read and (changed or (variable is not None and variable.number in text.variables)):
                 self._name(scalar, text, noun)
 
     def _fit(self, statement: Statement, make: Callable[[], str], reserve: int = 0) -> str:

@@ -108,6 +108,12 @@ def dtype_name(dtype: np.dtype) -> str:
     return "np.bool_" if dtype == BOOL else f"np.{dtype.name}"
 
 
+def docstring(title: str) -> str:
+    """Return `title` as one line that can stand between triple quotes."""
+    text = re.sub(r"\s+", " ", title).strip().replace("\\", "\\\\").replace('"""', "'''")
+    return f'"""{text} """' if text.endswith('"') else f'"""{text}"""'
+
+
 def literal_text(value: np.generic, typed: bool = False) -> Text:
     """Return a literal: float64, int64 and bool plainly unless `typed`, others as np.float32(0.5)."""
     dtype = value.dtype

@@ -39,19 +39,31 @@ class SourceLine:
         return f"{self.file}:{self.line}, in {self.function}" + (f"\n    {text}" if text else "")
 
 
-def _foreign(file: str) -> bool:
-    return not file.startswith((_OWN, _KERNELS, _NUMPY)) and not (file.startswith(_STANDARD) and "site-packages" not in file)
+def _foreign(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    if file.startswith((_OWN, _KERNELS, _NUMPY)) or (file.startswith(_STANDARD) and "site-packages" not in file):
+        return False
+    return str(frame.f_globals.get("__name__")).partition(".")[0] != "staticgrad"  # the generated methods of our dataclasses
 
 
 def user_line() -> SourceLine | None:
     """Return the innermost line that belongs neither to staticgrad nor to NumPy nor to the standard library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
-        if _foreign(code.co_filename):
+        if _foreign(frame):
+            code = frame.f_code
             return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
     return None
+
+
+def user_stack_level() -> int:
+    """Return the `stacklevel` at which a warning issued by the caller of this function shows the user's line."""
+    frame: FrameType | None = sys._getframe(1)
+    level = 1
+    while frame is not None and not _foreign(frame):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def at_user_line(message: str, line: SourceLine | None = None) -> str:

@@ -11,7 +11,7 @@ from staticgrad.ir.aval import is_float, is_integer, product
 from staticgrad.ir.node import Node, Value, apply, constant, constant_array, full
 from staticgrad.ir.op import REGISTRY, Op
 from staticgrad.ops.contract import Contract, contract
-from staticgrad.ops.control import StopGradient
+from staticgrad.ops.control import Contiguous, StopGradient
 from staticgrad.ops.elementwise import Cast, Elementwise, IntegerPower, Where, multiply, negative
 from staticgrad.ops.movement import (
     Broadcast,
@@ -40,8 +40,8 @@ MAX_FOLDED = 1 << 16
 
 
 def maps() -> tuple[type[Op], ...]:
-    """Return every elementwise op."""
-    return tuple(cls for cls in REGISTRY.values() if issubclass(cls, Elementwise))
+    """Return every elementwise op that computes something: a copy has to stay where it is."""
+    return tuple(cls for cls in REGISTRY.values() if issubclass(cls, Elementwise) and cls is not Contiguous)
 
 
 def named(name: str) -> type[Op]:

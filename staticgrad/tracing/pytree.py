@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from staticgrad.errors import ArgumentError
+from staticgrad.errors import ArgumentError, DTypeError
 from staticgrad.ir.aval import DTYPES, FLOAT64, INT64, Aval, check_dtype
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.lift import as_array
@@ -68,7 +68,7 @@ def leaf_aval(x: Any) -> Aval:
     kind = type(x)
     if kind is np.ndarray:
         native = DTYPES.get(x.dtype.name)
-        return Aval(x.shape, native if native is not None else check_dtype(x.dtype, "an argument"))
+        return Aval(x.shape, native if native is not None else _argument_dtype(x.dtype))
     if kind is float:
         return Aval((), FLOAT64, True)
     if kind is int:
@@ -76,7 +76,14 @@ def leaf_aval(x: Any) -> Aval:
     if isinstance(x, Tracer):
         return x.aval
     array = argument_array(x)
-    return Aval(array.shape, check_dtype(array.dtype, "an argument"))
+    return Aval(array.shape, _argument_dtype(array.dtype))
+
+
+def _argument_dtype(dtype: np.dtype) -> np.dtype:
+    try:
+        return check_dtype(dtype, "an argument")
+    except DTypeError as error:
+        raise DTypeError(at_user_line(str(error))) from None
 
 
 def argument_array(x: Any) -> np.ndarray:

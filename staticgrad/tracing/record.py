@@ -12,7 +12,7 @@ import numpy as np
 from staticgrad.errors import ArgumentError, LeakedTracerError, RecursionTraceError, StaticgradError, TraceError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Input, Value, new_input
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_stack_level
 from staticgrad.tracing.context import Trace, _stack
 from staticgrad.tracing.guards import Guards
 from staticgrad.tracing.lift import lift
@@ -59,8 +59,8 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
         leaves, out_tree = flatten(result)
         outputs = (*(_output(leaf, name) for leaf in leaves), *(v for _, values in trace.prints for v in values))
         prints = tuple((text, len(values)) for text, values in trace.prints)
-    guards.warn_about_side_effects()
-    guards.warn_about_random()
+    guards.warn_about_side_effects(user_stack_level() + 1)
+    guards.warn_about_random(user_stack_level() + 1)
     graph = Graph(inputs, outputs, (), name, tuple(names))
     captures = graph.free
     for value in captures:

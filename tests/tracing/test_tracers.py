@@ -35,7 +35,7 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import new_input
 from staticgrad.tracing.context import Trace
-from staticgrad.tracing.tracer import Tracer, argument_tracer, tracer_of
+from staticgrad.tracing.tracer import argument_tracer, tracer_of
 from tests.tracing.harness import check, traced
 
 X = np.arange(12.0).reshape(3, 4)
@@ -268,21 +268,20 @@ def draw_write(data: Any, parts: list[np.ndarray], place: int) -> Callable[[list
     def at(x: list[Any]) -> None:
         np.add.at(x[place], index, 3.0)
 
+    def out(x: list[Any]) -> None:
+        np.multiply(x[source], 2, out=x[place])
+
     writes: dict[str, Callable[[list[Any]], None]] = {
         "set": lambda x: operator.setitem(x[place], index, 5.0),
         "assign": lambda x: operator.setitem(x[place], ..., x[source]),
         "reverse": lambda x: operator.setitem(x[place], ..., np.flip(x[source])),
         "fill": lambda x: x[place].fill(-1.0),
         "copyto": lambda x: np.copyto(x[place], x[source], where=mask),
-        "out": lambda x: np.multiply(x[source], 2, out=x[place]) and None if part.ndim > 9 else _discard(np.multiply(x[source], 2, out=x[place])),
+        "out": out,
         "add": add,
         "at": at,
     }  # fmt: skip
     return writes[data.draw(st.sampled_from(sorted(writes)))]
-
-
-def _discard(_: Any) -> None:
-    return None
 
 
 @settings(max_examples=300)

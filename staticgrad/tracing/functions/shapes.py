@@ -87,10 +87,10 @@ def np_reshape(a: Any, /, shape: Any = None, order: Any = "C", *, newshape: Any 
 
 @implements(np.ravel)
 def np_ravel(a: Any, order: Any = "C") -> Tracer:
-    """Return the elements along one axis, a view where possible."""
+    """Return the elements along one axis: a view of a contiguous array, otherwise a copy (more often than reshape)."""
     x = as_tracer(a)
     x = x if _memory_order(x, order, "np.ravel") == "C" else _reversed(x)
-    return reshape_like_numpy(x, (x.size,), name="np.ravel")
+    return reshape_like_numpy(x, (x.size,), copy=not _is_contiguous(x.shape, x.element_strides), name="np.ravel")
 
 
 def flatten(a: Tracer, order: Any = "C") -> Tracer:

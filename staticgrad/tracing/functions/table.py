@@ -64,7 +64,7 @@ def closest(name: str, names: list[str] | None = None) -> str:
     by_last = {full.rpartition(".")[2]: full for full in reversed(names)}
     related = [full for full in RELATED.get(short, ()) if full in names]
     inside = [full for last, full in by_last.items() if len(last) > 2 and (last in short or short in last)]
-    alike = [by_last[last] for last in difflib.get_close_matches(short, by_last, 4, 0.6)]
+    alike = [by_last[last] for last in difflib.get_close_matches(short, by_last, 4, 0.7)]
     found = list(dict.fromkeys((*related, *sorted(inside, key=lambda full: -len(full)), *alike)))[:5]
     if not found:
         return "dir(staticgrad.numpy) lists what is supported"

@@ -1,0 +1,374 @@
+"""From a schedule to a unit of the loop IR for GPUs: a function is one parallel loop, each iteration of it a thread's work.
+
+A nest becomes a function for its elementwise results and one for each set of axes that it reduces: the loop runs over the elements
+of the result, the reduced axes are a loop inside. Long reductions to few elements are made in steps: a number of partial results
+that depends on the shapes alone, then a fixed tree that merges them. So results have the same bits for every launch configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.contraction import operand_places
+from staticgrad.codegen.elements import Position, Reader, flat_index, strides
+from staticgrad.codegen.lower import Lowered
+from staticgrad.codegen.memory import Arena, aligned, plan
+from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.schedule import Item, Nest, Schedule
+from staticgrad.ir.aval import INT64, Extent, product
+from staticgrad.ir.builder import Builder, Index, Scalar, Variable
+from staticgrad.ir.loop_text import function_text
+from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit
+from staticgrad.ir.node import Node, Value
+from staticgrad.ops.contract import Contract
+from staticgrad.ops.reduce import Reduce, State, Sum
+
+SERIAL = 256
+"""A reduction of at most so many elements to one is the work of one thread."""
+
+LEAST = 64
+"""A longer one is divided among threads with at least so many elements each."""
+
+ENOUGH = 2**16
+"""So many threads keep a GPU busy: with more, nothing is divided."""
+
+FAN_IN = 32
+"""So many partial results are merged by one thread."""
+
+BLOCK = 64
+"""A float sum adds up blocks of so many elements and then the blocks: rounding errors grow slower."""
+
+Made = tuple[Function, tuple[Buffer, ...]]
+"""A function, and the buffers of the unit that it is called with."""
+
+
+def lower_for_gpu(schedule: Schedule, name: str) -> Lowered:
+    """Return the unit of `schedule` for GPUs."""
+    layout = plan(schedule)
+    scratch = Scratch(layout.workspace)
+    functions: dict[str, Function] = {}
+
+    def invocations(stage: str) -> Iterator[Invoke]:
+        for nest in schedule.stage(stage):
+            for made, buffers in GpuLowering(nest, schedule, layout.buffers, scratch).functions():
+                named = replace(made, name=f"nest_{len(functions)}{made.name}")
+                function = functions.setdefault(function_text(named, anonymous=True), named)
+                yield Invoke(function, tuple((buffer, Index()) for buffer in buffers))
+
+    forward, backward = tuple(invocations("forward")), tuple(invocations("backward"))
+    unit = Unit(
+        name=name,
+        arguments=layout.arguments,
+        forward=forward,
+        backward=backward if backward or schedule.graph.differentiated else None,
+        workspace=scratch.end,
+        residual=layout.residual,
+        functions=tuple(functions.values()),
+    )
+    return Lowered(unit, replace(layout, workspace=scratch.end), layout.constants)
+
+
+class Scratch:
+    """Workspace for partial results behind what the plan hands out; every reduction uses it anew."""
+
+    def __init__(self, base: int) -> None:
+        self._base = aligned(base)
+        self._arena = Arena(self._base)
+        self.end = base
+
+    def clear(self) -> None:
+        """Let all that was taken be used again."""
+        self._arena = Arena(self._base)
+
+    def take(self, name: str, dtype: np.dtype, size: int) -> Buffer:
+        """Return a buffer of the workspace."""
+        offset = self._arena.take(aligned(size * dtype.itemsize))
+        self.end = max(self.end, self._arena.end)
+        return Buffer(name, dtype, size, Space.WORKSPACE, offset=offset)
+
+
+def partial_count(kept: Extent, reduced: Extent) -> int:
+    """Return into how many parts (a power of two) the reduction to each of `kept` elements is divided."""
+    if reduced <= SERIAL or 2 * kept > ENOUGH:
+        return 1
+    return 1 << (min(ENOUGH // kept, reduced // LEAST).bit_length() - 1)
+
+
+class Flattened:
+    """One counter over several extents, the last of which runs fastest: over (1000, 64), i counts (i // 64, i % 64)."""
+
+    def __init__(self, b: Builder, counter: Index, extents: Sequence[int]) -> None:
+        self.counter = counter
+        self._weights = strides(tuple(extents))
+        self.parts: tuple[Index, ...] = (counter,)[: len(extents)]
+        if len(extents) > 1:
+            i = b.position(counter)
+            parts: list[Scalar] = []
+            for extent, weight in zip(extents, self._weights, strict=True):
+                part = b.quotient(i, b.literal(weight, INT64)) if weight > 1 else i
+                parts.append(b.remainder(part, b.literal(extent, INT64)) if parts else part)
+            self.parts = tuple(map(Index.of, parts))
+
+    def folded(self, index: Index) -> Index:
+        """Return `index` with the parts put together where they make up the counter: (i // 64) * 64 + i % 64 -> i."""
+        coefficients = dict(index.terms)
+        scalars = [part.terms[0][0] for part in self.parts]
+        unit = coefficients.get(scalars[-1], 0) if scalars else 0
+        if not unit or any(coefficients.get(s) != unit * w for s, w in zip(scalars, self._weights, strict=True)):
+            return index
+        return Index(index.constant, tuple(term for term in index.terms if term[0] not in scalars)) + self.counter * unit
+
+
+class FoldingReader(Reader):
+    """A reader that counts through whole arrays by the flat counter."""
+
+    fold: Callable[[Index], Index]
+
+    def _load(self, value: Value, index: Position) -> Scalar:
+        return self.b.load(self._buffer_of(self._memory[value]), self.fold(flat_index(index, value.shape)))
+
+
+@dataclass
+class Reduction:
+    """One reduction of a function: its running state, and that of the block under way where blocks are added up first."""
+
+    item: Item
+    reduce: Reduce
+    state: tuple[Variable, ...]
+    block: tuple[Variable, ...] | None = None
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether blocks are to be added up first."""
+        return isinstance(self.reduce, Sum) and self.item.value.dtype.kind == "f"
+
+    def start(self, b: Builder) -> State:
+        """Return the state before the first element."""
+        return self.reduce.start(b, self.item.value.dtype)
+
+
+class GpuLowering:
+    """Lowers one nest."""
+
+    def __init__(self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], scratch: Scratch) -> None:
+        self.nest = nest
+        self.memory = schedule.memory
+        self.buffers = buffers
+        self.scratch = scratch
+
+    def functions(self) -> Iterator[Made]:
+        """Return the nest's functions in the order in which they are to run; their names are endings."""
+        if self.nest.contraction is not None:
+            if self.nest.contraction.outputs[0].aval.size:
+                yield self._contraction(self.nest.contraction)
+            return
+        elementwise = [item for item in self.nest.items if item.reduce is None]
+        if elementwise and product(self.nest.domain):
+            yield self._elementwise(elementwise)
+        groups: dict[tuple[int, ...], list[Item]] = {}
+        for item in self.nest.items:
+            if item.reduce is not None and item.target.aval.size:
+                groups.setdefault(item.reduce.axes, []).append(item)
+        for axes, items in groups.items():
+            if product(self.nest.domain) == 0:
+                yield self._starts(items)
+            else:
+                yield from self._reduction(items, axes)
+
+    def _open(self) -> tuple[Builder, Parameters]:
+        return Builder(), Parameters(self.memory, self.buffers)
+
+    def _made(self, ending: str, b: Builder, parameters: Parameters, remark: str = "") -> Made:
+        taken = parameters.taken
+        return Function(ending, tuple(taken.values()), (), b.root, self.nest.title + remark), tuple(taken)
+
+    def _domain_index(self, loops: Sequence[LoopAxis], parts: Sequence[Index]) -> Position:
+        index = [Index()] * len(self.nest.domain)
+        for loop, part in zip(loops, parts, strict=True):
+            index[loop.counted] = part
+        return tuple(index)
+
+    def _reader(self, b: Builder, parameters: Parameters, items: Sequence[Item], index: Position, *folds: Flattened) -> FoldingReader:
+        reader = FoldingReader(b, self.memory, parameters, own_targets(items))
+        reader.domain_index = index
+
+        def fold(place: Index) -> Index:
+            for flat in folds:
+                place = flat.folded(place)
+            return place
+
+        reader.fold = fold
+        return reader
+
+    # ---- elementwise results
+
+    def _elementwise(self, items: list[Item]) -> Made:
+        b, parameters = self._open()
+        loops = loop_axes(items, self.nest.order or range(len(self.nest.domain)), self.memory)
+        with b.loop(product(loop.extent for loop in loops), parallel=True) as i:
+            flat = Flattened(b, i, [loop.extent for loop in loops])
+            index = self._domain_index(loops, flat.parts)
+            reader = self._reader(b, parameters, items, index, flat)
+            for item in items:
+                x = reader.read(item.value, index)
+                b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index)), x)
+        return self._made("", b, parameters)
+
+    def _starts(self, items: list[Item]) -> Made:
+        """Return the function for reductions over no elements."""
+        b, parameters = self._open()
+        with b.loop(items[0].target.aval.size, parallel=True) as i:
+            for item in items:
+                assert item.reduce is not None
+                result = item.reduce.finish(b, item.reduce.start(b, item.value.dtype))
+                b.store(parameters(self.memory[item.target]), i, result)
+        return self._made("", b, parameters)
+
+    # ---- reductions
+
+    def _reduction(self, items: list[Item], axes: tuple[int, ...]) -> Iterator[Made]:
+        order = self.nest.order or tuple(range(len(self.nest.domain)))
+        loops = loop_axes(items, (*(a for a in order if a not in axes), *(a for a in order if a in axes)), self.memory)
+        kept = [loop for loop in loops if loop.counted not in axes]
+        reduced = [loop for loop in loops if loop.counted in axes]
+        count, length = (product(loop.extent for loop in group) for group in (kept, reduced))
+        parts = partial_count(count, length)
+        self.scratch.clear()
+        partial = self._partial_buffers(items, parts * count) if parts > 1 else []
+        b, parameters = self._open()
+        # Neighbouring threads read neighbouring elements: of the reduced axes where those are contiguous, else of the kept ones.
+        parts_fastest = any(loop.counted == max(axis.counted for axis in loops) for loop in reduced)
+        extents = [loop.extent for loop in kept]
+        divided = [] if parts == 1 else [parts]
+        with b.loop(count * parts, parallel=True) as i:
+            flat = Flattened(b, i, [*extents, *divided] if parts_fastest else [*divided, *extents])
+            places = flat.parts
+            part = Index() if parts == 1 else places[-1 if parts_fastest else 0]
+            kept_at = places[:-1] if parts_fastest and divided else places[len(divided) :]
+            reductions = [self._begin(b, item) for item in items]
+            with self._elements(b, reductions, part, parts, length) as r:
+                inner = Flattened(b, r, [loop.extent for loop in reduced])
+                index = self._domain_index([*kept, *reduced], [*kept_at, *inner.parts])
+                reader = self._reader(b, parameters, items, index, inner, flat)
+                for reduction in reductions:
+                    self._take_in(b, reduction, reader.read(reduction.item.value, index), index)
+            place = sum((at * step for at, step in zip(kept_at, strides(tuple(extents)), strict=True)), part * count)
+            for number, reduction in enumerate(reductions):
+                self._store(b, parameters, reduction, flat.folded(place), partial[number] if partial else None)
+        yield self._made("_parts" if partial else "", b, parameters, f"; {parts} partial results of each" if partial else "")
+        while partial:
+            merged = parts // min(FAN_IN, parts)
+            results = self._partial_buffers(items, merged * count) if merged > 1 else []
+            yield self._merge(items, partial, results, parts // merged, merged * count)
+            partial, parts = results, merged
+
+    def _partial_buffers(self, items: Sequence[Item], size: int) -> list[tuple[Buffer, ...]]:
+        found = []
+        for item in items:
+            assert item.reduce is not None
+            states = item.reduce.start(Builder(), item.value.dtype)
+            found.append(tuple(self.scratch.take(f"partial_{item.reduce.name}", state.dtype, size) for state in states))
+        return found
+
+    def _begin(self, b: Builder, item: Item) -> Reduction:
+        assert item.reduce is not None
+        start = item.reduce.start(b, item.value.dtype)
+        return Reduction(item, item.reduce, tuple(b.variable(state, item.reduce.name) for state in start))
+
+    @contextlib.contextmanager
+    def _elements(self, b: Builder, reductions: Sequence[Reduction], first: Index, step: int, length: int) -> Iterator[Index]:
+        """Open the loop over every step-th element from `first` on, in blocks where a long float sum wants them."""
+        if length == 1:
+            yield Index()
+            return
+        blocked = [reduction for reduction in reductions if reduction.in_blocks]
+        if not blocked or length <= 2 * BLOCK * step:
+            with b.loop(length, first, step, hint="k") as k:
+                yield k
+            return
+        width = BLOCK * step
+        with b.loop(length, first, width, hint="block") as block:
+            for reduction in blocked:
+                reduction.block = tuple(b.variable(state, "block_sum") for state in reduction.start(b))
+            whole = length % width == 0
+            stop = block + width if whole else Index.of(b.min(b.position(block + width), b.literal(length, INT64)))
+            with b.loop(stop, block, step, hint="k") as k:
+                yield k
+            for reduction in blocked:
+                assert reduction.block is not None
+                self._merge_states(b, reduction, tuple(b.get(variable) for variable in reduction.block))
+
+    def _take_in(self, b: Builder, reduction: Reduction, x: Scalar, index: Position) -> None:
+        counted = counts_places(reduction.item)
+        position = b.position(index[reduction.reduce.axes[0]]) if counted else b.literal(0, INT64)
+        variables = reduction.block or reduction.state
+        new = reduction.reduce.step(b, tuple(b.get(variable) for variable in variables), x, position)
+        for variable, value in zip(variables, new, strict=True):
+            b.set(variable, value)
+
+    def _merge_states(self, b: Builder, reduction: Reduction, second: State) -> None:
+        first = tuple(b.get(variable) for variable in reduction.state)
+        for variable, value in zip(reduction.state, reduction.reduce.merge(b, first, second), strict=True):
+            b.set(variable, value)
+
+    def _store(
+        self, b: Builder, parameters: Parameters, reduction: Reduction, place: Index, partial: tuple[Buffer, ...] | None
+    ) -> None:
+        state = tuple(b.get(variable) for variable in reduction.state)
+        if partial is None:
+            b.store(parameters(self.memory[reduction.item.target]), place, reduction.reduce.finish(b, state))
+            return
+        for buffer, value in zip(partial, state, strict=True):
+            b.store(parameters.take(buffer), place, value)
+
+    def _merge(
+        self, items: Sequence[Item], sources: list[tuple[Buffer, ...]], results: list[tuple[Buffer, ...]], fan: int, count: int
+    ) -> Made:
+        """Return the function that merges `fan` partial results into each of `count`."""
+        b, parameters = self._open()
+        with b.loop(count, parallel=True) as i:
+            reductions = []
+            for item, source in zip(items, sources, strict=True):
+                assert item.reduce is not None
+                start = [b.load(parameters.take(buffer), i) for buffer in source]
+                reductions.append(Reduction(item, item.reduce, tuple(b.variable(state, item.reduce.name) for state in start)))
+            with b.loop(fan, 1, hint="k") as k:
+                for reduction, source in zip(reductions, sources, strict=True):
+                    self._merge_states(b, reduction, tuple(b.load(parameters.take(buffer), k * count + i) for buffer in source))
+            for number, reduction in enumerate(reductions):
+                self._store(b, parameters, reduction, i, results[number] if results else None)
+        return self._made("_merge", b, parameters, f"; {fan} partial results merged into one")
+
+    # ---- contractions
+
+    def _contraction(self, node: Node) -> Made:
+        """Return a function in which each thread makes one element of the product: one chain of fused multiply-adds."""
+        op, out = node.op, node.outputs[0]
+        assert isinstance(op, Contract)
+        b, parameters = self._open()
+        extents = op.extents(*(value.aval for value in node.inputs))
+        sides = operand_places(node, self.memory, parameters)
+        outer = [label for label in op.out if extents[label] != 1]
+        _, _, _, inner = op.groups()
+        with b.loop(out.aval.size, parallel=True) as i:
+            flat = Flattened(b, i, [extents[label] for label in outer])
+            counters = dict(zip(outer, flat.parts, strict=True))
+            total = b.variable(b.literal(0, out.dtype), "total")
+            with contextlib.ExitStack() as stack:
+                for label in inner:
+                    counters[label] = stack.enter_context(b.loop(extents[label], hint="k"))
+                x, y = (b.load(buffer, flat.folded(_place(offset, steps, counters))) for buffer, offset, steps in sides[:2])
+                floating = out.dtype.kind == "f"
+                b.set(total, b.fma(x, y, b.get(total)) if floating else b.add(b.get(total), b.mul(x, y)))
+            buffer, offset, steps = sides[2]
+            b.store(buffer, flat.folded(_place(offset, steps, counters)), b.get(total))
+        return self._made("", b, parameters)
+
+
+def _place(offset: Index, steps: dict[int, int], counters: dict[int, Index]) -> Index:
+    return sum((counters[label] * step for label, step in steps.items() if label in counters), offset)

@@ -39,7 +39,7 @@ def reduce_huge(b: Vocabulary, x: Value) -> tuple[Value, Value, Value]:
     products = [b.mul(m, word) for word in words[:2]]
     middle = b.add(products[1], b.mulhi(m, words[2]))
     carry = b.cast(b.lt(middle, products[1]), DOUBLE.bits)
-    high = b.add(b.add(products[0], b.mulhi(m, words[1])), number(0))
+    high = b.add(b.add(products[0], b.mulhi(m, words[1])), carry)
     # Units of pi/2: two bits, then a fraction, taken as a signed number.
     quadrant = b.shr(b.add(high, number(1 << 61)), 62)
     fraction = b.or_(b.shl(high, 2), b.shr(middle, 62)), b.shl(middle, 2)

@@ -1,15 +1,20 @@
 """staticgrad: write NumPy, trace once, get compiled gradients that run anywhere Numba runs."""
 
+import importlib.util as _util
+import sys as _sys
 from pathlib import Path as _Path
 
 from staticgrad._version import __version__
 
-# A bare checkout, and an installed package shadowed by one, have the kernels in the folder beside this package.
-_root = _Path(__file__).resolve().parent.parent
-if (_root / "kernels" / "__init__.py").is_file() and (_root / "pyproject.toml").is_file():
-    __path__.append(str(_root))
+# In a bare checkout, and in one that shadows an installed package, the kernels are the folder beside this package.
+_kernels = _Path(__file__).resolve().parent.parent / "kernels"
+if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyproject.toml").is_file():
+    _spec = _util.spec_from_file_location("staticgrad.kernels", _kernels / "__init__.py", submodule_search_locations=[str(_kernels)])
+    assert _spec is not None and _spec.loader is not None
+    kernels = _sys.modules["staticgrad.kernels"] = _util.module_from_spec(_spec)
+    _spec.loader.exec_module(kernels)
 
-# The path above must be complete before anything else of the package is imported.
+# The kernels must be in place before anything else of the package is imported.
 from staticgrad import debug, nn, numpy  # noqa: E402
 from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402

@@ -90,18 +90,22 @@ class LoweredFunction:
 
     @functools.cached_property
     def _compiled(self) -> Any:
+        if self.backend == "cuda":
+            from staticgrad.runtime.cuda import load_source
+
+            return load_source(self.source)
         from staticgrad.runtime.compile import compile_unit
 
         return compile_unit(self._lowering.lowered.unit.name, self.source)
 
     @property
     def forward(self) -> Any:
-        """The Numba dispatcher of the forward kernel."""
+        """The Numba dispatcher of the forward kernel; for CUDA the function that launches the forward kernels."""
         return self._compiled.forward
 
     @property
     def backward(self) -> Any:
-        """The Numba dispatcher of the backward kernel; None where nothing is differentiated."""
+        """The Numba dispatcher of the backward kernel (for CUDA the function that launches); None where nothing is differentiated."""
         return self._compiled.backward
 
     def compile(self) -> Built:

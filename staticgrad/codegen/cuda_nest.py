@@ -8,7 +8,7 @@ that depends on the shapes alone, then a fixed tree that merges them. So results
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from staticgrad.codegen.elements import Position, Reader, flat_index, strides
 from staticgrad.codegen.lower import Lowered
 from staticgrad.codegen.memory import Arena, aligned, plan
 from staticgrad.codegen.nest import Parameters
-from staticgrad.codegen.schedule import Item, Nest, Schedule
+from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
 from staticgrad.ir.aval import INT64, Extent, product
 from staticgrad.ir.builder import Builder, Index, Scalar, Variable
 from staticgrad.ir.loop_text import function_text
@@ -183,9 +183,9 @@ class GpuLowering:
     def _open(self) -> tuple[Builder, Parameters]:
         return Builder(), Parameters(self.memory, self.buffers)
 
-    def _made(self, ending: str, b: Builder, parameters: Parameters, remark: str = "") -> Made:
+    def _made(self, ending: str, b: Builder, parameters: Parameters, title: str) -> Made:
         taken = parameters.taken
-        return Function(ending, tuple(taken.values()), (), b.root, self.nest.title + remark), tuple(taken)
+        return Function(ending, tuple(taken.values()), (), b.root, title), tuple(taken)
 
     def _domain_index(self, loops: Sequence[LoopAxis], parts: Sequence[Index]) -> Position:
         index = [Index()] * len(self.nest.domain)
@@ -217,7 +217,7 @@ class GpuLowering:
             for item in items:
                 x = reader.read(item.value, index)
                 b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index)), x)
-        return self._made("", b, parameters)
+        return self._made("", b, parameters, items_title(items, self.memory))
 
     def _starts(self, items: list[Item]) -> Made:
         """Return the function for reductions over no elements."""
@@ -227,7 +227,7 @@ class GpuLowering:
                 assert item.reduce is not None
                 result = item.reduce.finish(b, item.reduce.start(b, item.value.dtype))
                 b.store(parameters(self.memory[item.target]), i, result)
-        return self._made("", b, parameters)
+        return self._made("", b, parameters, items_title(items, self.memory))
 
     # ---- reductions
 
@@ -256,11 +256,12 @@ class GpuLowering:
                 index = self._domain_index([*kept, *reduced], [*kept_at, *inner.parts])
                 reader = self._reader(b, parameters, items, index, inner, flat)
                 for reduction in reductions:
-                    self._take_in(b, reduction, reader.read(reduction.item.value, index), index)
+                    self._take_in(b, reduction, reader, index)
             place = sum((at * step for at, step in zip(kept_at, strides(tuple(extents)), strict=True)), part * count)
             for number, reduction in enumerate(reductions):
                 self._store(b, parameters, reduction, flat.folded(place), partial[number] if partial else None)
-        yield self._made("_parts" if partial else "", b, parameters, f"; {parts} partial results of each" if partial else "")
+        title = items_title(items, self.memory)
+        yield self._made("_parts" if partial else "", b, parameters, f"{title}: {parts} partial results of each" if partial else title)
         while partial:
             merged = parts // min(FAN_IN, parts)
             results = self._partial_buffers(items, merged * count) if merged > 1 else []
@@ -301,19 +302,20 @@ class GpuLowering:
                 yield k
             for reduction in blocked:
                 assert reduction.block is not None
-                self._merge_states(b, reduction, tuple(b.get(variable) for variable in reduction.block))
+                self._merge_states(b, reduction, (b.get(variable) for variable in reduction.block))
 
-    def _take_in(self, b: Builder, reduction: Reduction, x: Scalar, index: Position) -> None:
+    def _take_in(self, b: Builder, reduction: Reduction, reader: Reader, index: Position) -> None:
         counted = counts_places(reduction.item)
         position = b.position(index[reduction.reduce.axes[0]]) if counted else b.literal(0, INT64)
         variables = reduction.block or reduction.state
-        new = reduction.reduce.step(b, tuple(b.get(variable) for variable in variables), x, position)
+        state = tuple(b.get(variable) for variable in variables)
+        new = reduction.reduce.step(b, state, reader.read(reduction.item.value, index), position)
         for variable, value in zip(variables, new, strict=True):
             b.set(variable, value)
 
-    def _merge_states(self, b: Builder, reduction: Reduction, second: State) -> None:
+    def _merge_states(self, b: Builder, reduction: Reduction, second: Iterable[Scalar]) -> None:
         first = tuple(b.get(variable) for variable in reduction.state)
-        for variable, value in zip(reduction.state, reduction.reduce.merge(b, first, second), strict=True):
+        for variable, value in zip(reduction.state, reduction.reduce.merge(b, first, tuple(second)), strict=True):
             b.set(variable, value)
 
     def _store(
@@ -339,10 +341,11 @@ class GpuLowering:
                 reductions.append(Reduction(item, item.reduce, tuple(b.variable(state, item.reduce.name) for state in start)))
             with b.loop(fan, 1, hint="k") as k:
                 for reduction, source in zip(reductions, sources, strict=True):
-                    self._merge_states(b, reduction, tuple(b.load(parameters.take(buffer), k * count + i) for buffer in source))
+                    self._merge_states(b, reduction, (b.load(parameters.take(buffer), k * count + i) for buffer in source))
             for number, reduction in enumerate(reductions):
                 self._store(b, parameters, reduction, i, results[number] if results else None)
-        return self._made("_merge", b, parameters, f"; {fan} partial results merged into one")
+        names = ", ".join(dict.fromkeys(reduction.reduce.name for reduction in reductions))
+        return self._made("_merge", b, parameters, f"{names}: {fan} partial results merged into one")
 
     # ---- contractions
 
@@ -367,7 +370,7 @@ class GpuLowering:
                 b.set(total, b.fma(x, y, b.get(total)) if floating else b.add(b.get(total), b.mul(x, y)))
             buffer, offset, steps = sides[2]
             b.store(buffer, flat.folded(_place(offset, steps, counters)), b.get(total))
-        return self._made("", b, parameters)
+        return self._made("", b, parameters, self.nest.title)
 
 
 def _place(offset: Index, steps: dict[int, int], counters: dict[int, Index]) -> Index:

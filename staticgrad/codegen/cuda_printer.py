@@ -27,10 +27,27 @@ import numpy as np
 from staticgrad.codegen.python_text import FunctionText, can_fail
 from staticgrad.codegen.python_values import PRODUCT, Names, Text, docstring, dtype_name, wrapped
 from staticgrad.errors import VerificationError
-from staticgrad.ir.loops import Block, Buffer, Function, Index, Invoke, Let, Load, Local, Loop, Scalar, Space, Statement, Store, Unit, walk
+from staticgrad.ir.loops import (
+    Block,
+    Buffer,
+    Fail,
+    Function,
+    Index,
+    Invoke,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Scalar,
+    Space,
+    Statement,
+    Store,
+    Unit,
+    walk,
+)
 
 VOCABULARY = frozenset({
-    "bitcast", "fail", "floor", "fma", "maximum", "minimum", "mulhi", "quotient", "remainder", "rint", "select", "shift_left",
+    "bitcast", "floor", "fma", "maximum", "minimum", "mulhi", "quotient", "remainder", "rint", "select", "shift_left",
     "shift_right", "sqrt", "times", "to_integer", "trunc",
 })  # fmt: skip
 """What `staticgrad.runtime.cuda_vocabulary` offers to emitted kernels, beside `cuda` itself and the launch configuration."""
@@ -72,10 +89,12 @@ class KernelText(FunctionText):
             self.buffers[statement.buffer] = self.names.unique(statement.buffer.name)
             self.line(f"{self.buffers[statement.buffer]} = cuda.local.array({statement.buffer.size}, {dtype_name(statement.buffer.dtype)})")
             return
-        if isinstance(statement, Loop) and statement.start.constant >= 0:
-            if all(scalar in self._counting and factor > 0 for scalar, factor in statement.start.terms):
-                self._counting.add(statement.counter)
+        if isinstance(statement, Loop) and self._is_count(statement.start):
+            self._counting.add(statement.counter)
         super()._statement(statement, block, position)
+
+    def _is_count(self, index: Index) -> bool:
+        return index.constant >= 0 and all(scalar in self._counting and factor > 0 for scalar, factor in index.terms)
 
     def _range(self, loop: Loop) -> str:
         if loop.parallel and self.is_kernel and self._level == 1:
@@ -102,6 +121,16 @@ class KernelText(FunctionText):
         if let is not None and self._may_be_fused(let):
             return f"{name} = {self.value(value, typed=True).text}"
         return super()._assignment(name, value)
+
+    def _fail(self, statement: Fail) -> None:
+        """Note the failure with plain stores: of several at once some one is kept."""
+        self.line(f"if {self.value(statement.condition).text}:")
+        self.line(f"    context[0], context[1], context[2] = {statement.code}, {statement.node}, {self.index(statement.index).text}")
+
+    def _name(self, target: Scalar, text: Text, noun: str) -> None:
+        names = {"quotient": "row", "remainder": "column"}
+        let = self._lets.get(target)
+        super()._name(target, text, names.get(let.opcode, noun) if let is not None and target in self._counting else noun)
 
     def _may_be_fused(self, let: Let) -> bool:
         """Return whether NVIDIA's compiler might fuse a product with an addition that reads it."""
@@ -162,7 +191,7 @@ class _CudaText:
             parameters.append("context")
         body.body(function.body)
         name = self.functions[function] = self.module.unique(function.name)
-        head = ["@cuda.jit" if body.is_kernel else "@cuda.jit(device=True)", *wrapped(parameters, f"def {name}(", "):", "")]
+        head = ["@cuda.jit" if body.is_kernel else '@cuda.jit(device=True, inline="always")', *wrapped(parameters, f"def {name}(", "):", "")]
         if function.title:
             head.append(f"    {docstring(function.title)}")
         return "\n".join([*head, *body.lines])

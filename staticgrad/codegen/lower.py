@@ -35,7 +35,7 @@ def lower(schedule: Schedule, name: str) -> Lowered:
             made, taken = ContractionLowering(nest, schedule, layout.buffers, tiles).function(number)
         else:
             made, taken = NestLowering(nest, schedule, layout.buffers).function(number)
-        starts = _relocate(made)
+        made, starts = _relocated(made)
         text = _anonymous(made)
         function = functions.setdefault(text, made)
         return Invoke(function, tuple(zip(taken, starts, strict=True)))
@@ -55,8 +55,8 @@ def lower(schedule: Schedule, name: str) -> Lowered:
     return Lowered(unit, layout, layout.constants)
 
 
-def _relocate(function: Function) -> list[Index]:
-    """Make each pointer of `function` begin at the lowest element it touches, and return those places.
+def _relocated(function: Function) -> tuple[Function, list[Index]]:
+    """Return `function` with each pointer at the lowest element it touches, and those places.
 
     Nests that do the same at different places of an array thereby become equal.
     """
@@ -65,11 +65,12 @@ def _relocate(function: Function) -> list[Index]:
         for buffer, index in _accesses(statement):
             first = index.constant if all(coefficient > 0 for _, coefficient in index.terms) else 0
             lowest[buffer] = min(lowest.get(buffer, first), first)
-    starts = [max(lowest.get(buffer, 0), 0) for buffer in function.buffers]
-    shift = {buffer: start for buffer, start in zip(function.buffers, starts, strict=True) if start}
-    if shift:
-        _shift(function.body, shift)
-    return [Index(start) for start in starts]
+    starts = {buffer: max(lowest.get(buffer, 0), 0) for buffer in function.buffers}
+    moved = {buffer: (replace(buffer, size=buffer.size - start), start) for buffer, start in starts.items() if start}
+    if moved:
+        _shift(function.body, moved)
+        function = replace(function, buffers=tuple(moved.get(buffer, (buffer, 0))[0] for buffer in function.buffers))
+    return function, [Index(start) for start in starts.values()]
 
 
 def _accesses(statement: Statement) -> tuple[tuple[Buffer, Index], ...]:
@@ -82,15 +83,16 @@ def _accesses(statement: Statement) -> tuple[tuple[Buffer, Index], ...]:
             return ()
 
 
-def _shift(block: Block, shift: dict[Buffer, int]) -> None:
+def _shift(block: Block, moved: dict[Buffer, tuple[Buffer, int]]) -> None:
     for number, statement in enumerate(block.statements):
-        if isinstance(statement, (Load, Store)) and statement.buffer in shift:
-            block.statements[number] = replace(statement, index=statement.index - shift[statement.buffer])
+        if isinstance(statement, (Load, Store)) and statement.buffer in moved:
+            buffer, start = moved[statement.buffer]
+            block.statements[number] = replace(statement, buffer=buffer, index=statement.index - start)
         elif isinstance(statement, (Invoke, External)):
-            moved = tuple((buffer, index - shift.get(buffer, 0)) for buffer, index in statement.buffers)
-            block.statements[number] = replace(statement, buffers=moved)
+            pairs = ((*moved.get(buffer, (buffer, 0)), index) for buffer, index in statement.buffers)
+            block.statements[number] = replace(statement, buffers=tuple((buffer, index - start) for buffer, start, index in pairs))
         for inner in children(statement):
-            _shift(inner, shift)
+            _shift(inner, moved)
 
 
 def _anonymous(function: Function) -> str:

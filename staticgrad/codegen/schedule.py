@@ -132,6 +132,14 @@ def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
     return found
 
 
+def items_title(items: Iterable[Item], memory: dict[Value, Value]) -> str:
+    """Return, for the reader, what is computed for `items`, and for which lines of the user's."""
+    nodes: dict[Node, None] = {}
+    for item in items:
+        nodes |= dict.fromkeys([*reversed(item_nodes(item, memory)), item.target.node])
+    return _title(list(nodes))
+
+
 def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
     """Return the values with memory that the item reads, and whether it reads them only at its own index."""
     reads: dict[Value, bool] = {}
@@ -425,10 +433,7 @@ class Scheduler:
 
     def _ordered(self, nests: list[Nest], memory: dict[Value, Value]) -> list[Nest]:
         for nest in nests:
-            nodes = [nest.contraction] if nest.contraction is not None else []
-            for item in nest.items:
-                nodes += [*reversed(item_nodes(item, memory)), item.target.node]
-            nest.title = _title(list(dict.fromkeys(nodes)))
+            nest.title = items_title(nest.items, memory) if nest.contraction is None else _title([nest.contraction])
             nest.order = tuple(range(len(nest.domain)))
             for item in nest.items:
                 if isinstance(item.reduce, Position):

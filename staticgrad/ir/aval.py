@@ -26,6 +26,9 @@ DTYPES: dict[str, np.dtype] = {
 }
 """The dtypes that graphs can hold, by name."""
 
+NATIVE: dict[np.dtype, np.dtype] = {dtype: dtype for dtype in DTYPES.values()}
+"""The same by themselves: dtypes of another byte order are not found."""
+
 
 def product(shape: Iterable[Extent]) -> Extent:
     """Return the number of elements of `shape`: (2, 3) -> 6, () -> 1."""

@@ -57,13 +57,13 @@ class Lowering:
         )
 
 
-def lower_graph(graph: Graph, fuse: bool = True) -> Lowering:
-    """Return the lowering of `graph` for CPUs."""
+def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower) -> Lowering:
+    """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule."""
     if config().verify:
         verify(graph)
     optimized, passes = optimize(graph)
     chosen = schedule(optimized, fuse and "fuse" not in config().skip)
-    lowered = lower(chosen, f"sg_{graph.digest[:16]}")
+    lowered = to_loops(chosen, f"sg_{graph.digest[:16]}")
     if config().verify:
         verify_unit(lowered.unit, after="lowering")
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)

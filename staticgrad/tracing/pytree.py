@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import keyword as keywords
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optree
 
 from staticgrad.errors import ArgumentError, DTypeError
-from staticgrad.ir.aval import DTYPES, FLOAT64, INT64, Aval, check_dtype
+from staticgrad.ir.aval import FLOAT64, INT64, NATIVE, Aval, check_dtype
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.lift import as_array
 from staticgrad.tracing.tracer import Tracer
@@ -19,8 +18,7 @@ from staticgrad.tracing.tracer import Tracer
 Tree = optree.PyTreeSpec
 
 
-@dataclass(frozen=True)
-class Signature:
+class Signature(NamedTuple):
     """What a compiled function is specialised to: the structure of the arguments, their avals, and the static values."""
 
     tree: Tree
@@ -67,7 +65,7 @@ def leaf_aval(x: Any) -> Aval:
     """
     kind = type(x)
     if kind is np.ndarray:
-        native = DTYPES.get(x.dtype.name)
+        native = NATIVE.get(x.dtype)
         return Aval(x.shape, native if native is not None else _argument_dtype(x.dtype))
     if kind is float:
         return Aval((), FLOAT64, True)

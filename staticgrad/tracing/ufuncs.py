@@ -81,7 +81,7 @@ def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value
     if ufunc in IDENTITY_ON_INTEGERS and dtypes[0].kind != "f":
         return operands[0]
     if weak:
-        operands = [v if (known := constant_array(v)) is None else constant(known, weak=True) for v in operands]
+        operands = [v if (number := constant_array(v)) is None else constant(number, weak=True) for v in operands]
     operands = together(operands, f"np.{ufunc.__name__}")
     if len({operand.dtype for operand in operands}) > 1:
         return _compare_signed_with_unsigned(ufunc, *operands)

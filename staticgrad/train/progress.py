@@ -40,7 +40,7 @@ class Progress:
 
     def show(self, rows: int, loss: float, rate: float, last: bool = False) -> None:
         """Show that `rows` rows of all epochs are done."""
-        if not self._enabled or not last and time.monotonic() < self._next:
+        if not self._enabled or (not last and time.monotonic() < self._next):
             return
         self._next = time.monotonic() + SECONDS
         epoch = min(rows // self._rows + (rows % self._rows > 0), self._epochs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,34 +60,29 @@ class Steps:
     def training(self, params: Any, optimizer_state: Any, batch: tuple[Any, ...]) -> CompiledStep:
         """Return the step for parameters, a state and a batch like these."""
         with self._lock:
-            loss, names = self._loss(params, batch)
-            gradient = value_and_grad(self.loss, has_aux=bool(names)).program(params, *batch)
+            loss, extra = self._loss(params, batch)
+            gradient = value_and_grad(self.loss, has_aux=bool(extra)).program(params, *batch)
             others = [self._metric(name, params, batch) for name in self._metrics]
 
             def step(params: Any, optimizer_state: Any, *batch: Any) -> Any:
-                found, gradients = self._inlined(gradient, params, batch)
-                values = [found[0], *found[1].values()] if names else [found]
-                values += [self._inlined(program, params, batch) for program in others]
+                head, gradients = self._inlined(gradient, params, batch)
                 moved, remembered = self._optimizer.update(params, gradients, optimizer_state)
-                return moved, remembered, [_double(value) for value in values]
+                return moved, remembered, self._values(head, bool(extra), others, params, batch)
 
-            names = ("loss", *names, *self._metrics)
+            names = ("loss", *extra, *self._metrics)
             carried = (params, optimizer_state)
             return self._compiled("step", step, (loss, gradient, *others), (*carried, *batch), names, carried)
 
     def evaluation(self, params: Any, batch: tuple[Any, ...]) -> CompiledStep:
         """Return the function that computes loss and metrics only."""
         with self._lock:
-            loss, names = self._loss(params, batch)
+            loss, extra = self._loss(params, batch)
             others = [self._metric(name, params, batch) for name in self._metrics]
 
             def evaluation(params: Any, *batch: Any) -> Any:
-                found = self._inlined(loss, params, batch)
-                values = [found[0], *found[1].values()] if names else [found]
-                values += [self._inlined(program, params, batch) for program in others]
-                return [_double(value) for value in values]
+                return self._values(self._inlined(loss, params, batch), bool(extra), others, params, batch)
 
-            return self._compiled("evaluation", evaluation, (loss, *others), (params, *batch), ("loss", *names, *self._metrics), None)
+            return self._compiled("evaluation", evaluation, (loss, *others), (params, *batch), ("loss", *extra, *self._metrics), None)
 
     # ---- the user's functions
 
@@ -149,6 +144,12 @@ class Steps:
         results = inline(program.graph, values)[: program.out_tree.num_leaves]
         return unflatten(program.out_tree, [tracer_of(value) for value in results])
 
+    def _values(self, head: Any, has_aux: bool, others: list[Program], params: Any, batch: tuple[Any, ...]) -> list[Any]:
+        """Return loss and metrics in float64, as the driver adds them up."""
+        values = [head[0], *head[1].values()] if has_aux else [head]
+        values += [self._inlined(program, params, batch) for program in others]
+        return [tracer_of(convert(lift(value), FLOAT64)) for value in values]
+
     def _compiled(
         self,
         kind: str,
@@ -192,10 +193,6 @@ def _check_updates(carried: tuple[Any, Any], program: Program, optimizer: Any) -
             before, after = leaf_aval(leaf), program.graph.outputs[place].aval
             if (before.shape, before.dtype) != (after.shape, after.dtype):
                 raise DTypeError(at_user_line(f"{optimizer!r}: update made {after} of {what} with {before}; shapes and dtypes must last"))
-
-
-def _double(value: Any) -> Any:
-    return tracer_of(convert(lift(value), FLOAT64))
 
 
 def _name(function: Traced) -> str:

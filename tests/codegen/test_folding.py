@@ -16,7 +16,7 @@ from staticgrad.ir.loops import Assign, Declare, Function, Get, If, Let, Load, L
 from staticgrad.runtime.compile import run_python
 from tests.codegen.units import aligned, parameter, unit_of
 
-SIZE = 6
+SIZE = 4
 METHODS = {"and": "and_", "or": "or_", "not": "not_"}
 
 
@@ -71,31 +71,39 @@ class Writer:
         self.random, self.builder, self.buffers = random.Random(seed), Builder(), buffers
         self.variables = [self.builder.variable(self.builder.literal(k, INT64), f"v{k}") for k in range(3)]
         self.scalars = [self.builder.literal(k, INT64) for k in (0, 1, 5)]
+        self.fresh = []  # to be used once: these fold
 
     def pick(self):
+        if self.fresh and self.random.random() < 0.3:
+            return self.fresh.pop(self.random.randrange(len(self.fresh)))
         return self.random.choice(self.scalars[-8:])
 
+    def made(self, scalar):
+        (self.fresh if self.random.random() < 0.9 and scalar.literal is None else self.scalars).append(scalar)
+
     def place(self):
-        return self.random.randrange(SIZE)
+        return self.random.randrange(2)
 
     def statement(self, depth):
-        b, kind = self.builder, self.random.randrange(12 if depth < 3 else 8)
-        if kind < 2:
-            self.scalars.append(getattr(b, self.random.choice(["add", "sub", "mul", "min", "xor"]))(self.pick(), self.pick()))
-        elif kind == 2:
-            self.scalars.append(b.select(b.lt(self.pick(), self.pick()), self.pick(), b.neg(self.pick())))
+        b, kind = self.builder, self.random.randrange(16 if depth < 3 else 12)
+        if kind < 3:
+            self.made(getattr(b, self.random.choice(["add", "sub", "mul", "min", "xor"]))(self.pick(), self.pick()))
         elif kind == 3:
-            self.scalars.append(b.load(self.random.choice(self.buffers), self.place()))
-        elif kind == 4:
+            self.made(b.select(b.lt(self.pick(), self.pick()), self.pick(), b.neg(self.pick())))
+        elif kind < 6:
+            value = b.load(self.random.choice(self.buffers), self.place())
+            self.made(b.add(value, self.pick()) if self.random.random() < 0.7 else value)
+        elif kind < 9:
+            value = b.get(self.random.choice(self.variables))
+            self.made(b.mul(value, self.pick()) if self.random.random() < 0.7 else value)
+        elif kind == 9:
             b.store(self.random.choice(self.buffers), self.place(), self.pick())
-        elif kind == 5:
-            self.scalars.append(b.get(self.random.choice(self.variables)))
-        elif kind < 8:
+        elif kind < 12:
             b.set(self.random.choice(self.variables), self.pick())
-        elif kind < 10:
+        elif kind < 14:
             with b.loop(self.random.randrange(4)) as i:
-                self.inside(depth, [b.position(i * 2 + 1)])
-        elif kind == 10:
+                self.inside(depth, [b.position(i * 2 + 1), b.load(self.buffers[1], i)])
+        elif kind == 14:
             with b.if_(b.lt(self.pick(), self.pick())) as other:
                 self.inside(depth)
             if self.random.random() < 0.7:
@@ -113,11 +121,12 @@ class Writer:
                     self.inside(depth)
 
     def inside(self, depth, scalars=()):
-        known = len(self.scalars)
+        known, outer = len(self.scalars), list(self.fresh)
         self.scalars += scalars
         for _ in range(self.random.randrange(1, 6)):
             self.statement(depth + 1)
         del self.scalars[known:]
+        self.fresh = [scalar for scalar in outer if scalar in self.fresh]
 
 
 @pytest.mark.parametrize("start", range(0, 300, 60))
@@ -125,7 +134,7 @@ def test_random_programs(start):
     for seed in range(start, start + 60):
         buffers = [parameter("x", "i8", SIZE), parameter("y", "i8", SIZE)]
         writer = Writer(seed, buffers)
-        for _ in range(25):
+        for _ in range(40):
             writer.statement(0)
         for k, variable in enumerate(writer.variables):
             writer.builder.store(buffers[1], k, writer.builder.get(variable))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ ARRAYS: dict[str, np.ndarray] = {
     "x": rng.normal(size=(2, 3)), "y": rng.normal(size=(2, 3)), "f": rng.normal(size=(2, 3)).astype(np.float32),
     "m": rng.normal(size=(3, 2)), "q": rng.normal(size=(3, 3)), "v": rng.normal(size=3), "w": rng.normal(size=3),
     "t": rng.normal(size=(2, 3, 4)), "r": rng.normal(size=(4, 1, 3, 2)), "s": np.array(rng.normal()), "o": rng.normal(size=(2, 1)),
-    "i": np.array([[3, -1, 2], [0, 5, -7]]), "h": np.array([[100, -100, 2], [0, 5, -7]], np.int8), "u": np.array([[3, 1, 2], [0, 5, 250]], np.uint8),
+    "i": np.array([[3, -1, 2], [0, 5, -7]]), "h": np.array([[100, -100, 2], [0, 5, -7]], np.int8),
+    "u": np.array([[3, 1, 2], [0, 5, 250]], np.uint8),
     "b": np.array([[True, False, True], [False, False, True]]), "c": np.array([True, True, True]), "z": np.zeros((0, 3)),
     "n": np.array([[1.0, np.nan, -np.inf], [np.inf, -0.0, 0.0]]), "p": np.array([[0.5, 2.0, 1.0], [0.1, 4.0, 3.0]]),
     "k": np.array([2, 0, 1]), "one": np.ones((1, 3, 1)),
@@ -175,9 +175,7 @@ IN_PLACE = ["copyto", "fill_diagonal"]
 """Functions that write: they have tests of their own."""
 
 # Misuse, and what the message must say: NumPy raises the same built-in exception.
-ERRORS = [
-    row.strip()
-    for row in """
+ERRORS = r"""
 np.sum(x,axis=2)                                       axis 2 .* dimension 2
 np.sum(x,axis=(0,0))                                   duplicate
 np.sum(x,axis=1.0)                                     integer
@@ -185,23 +183,23 @@ np.sum(x,axis=[0])                                     integer
 np.sum(s,axis=1)                                       axis 1 .* dimension 0
 np.sum(s,axis=(0,))                                    axis 0 .* dimension 0
 np.mean(s,axis=0)                                      axis 0 .* dimension 0
-np.max(z)                                              zero-size array .* maximum .*f64\\[0,3\\]
+np.max(z)                                              zero-size array .* maximum .*f64\[0,3\]
 np.min(z,axis=0)                                       zero-size array .* minimum
 np.max(np.zeros_like(x,shape=(0,0)),axis=0)            zero-size
 np.max(x,where=b)                                      initial
 np.argmax(z)                                           empty sequence
 np.argmin(z,axis=0)                                    empty sequence
 np.argmax(x,axis=(0,1))                                integer
-np.sum(x,where=b[:,:2])                                \\(2, 2\\) .* \\(2, 3\\)
+np.sum(x,where=b[:,:2])                                \(2, 2\) .* \(2, 3\)
 np.var(x,ddof=1,correction=1)                          together
-np.average(x,weights=v)                                f64\\[3\\].*f64\\[2,3\\]
-np.average(x,axis=0,weights=v)                         f64\\[3\\].*f64\\[2,3\\]
-np.reshape(x,(4,2))                                    size 6 into shape \\(4, 2\\)
-np.reshape(x,(4,-1))                                   size 6 into shape \\(4, -1\\)
+np.average(x,weights=v)                                f64\[3\].*f64\[2,3\]
+np.average(x,axis=0,weights=v)                         f64\[3\].*f64\[2,3\]
+np.reshape(x,(4,2))                                    size 6 into shape \(4, 2\)
+np.reshape(x,(4,-1))                                   size 6 into shape \(4, -1\)
 np.reshape(x,(-1,-1))                                  one unknown
 np.reshape(z,(0,-1))                                   size 0
 np.reshape(x,(3.0,2))                                  integer
-x.reshape(5)                                           \\.reshape.*|np.reshape.*size 6
+x.reshape(5)                                           np.reshape: .*size 6
 np.transpose(x,(0,1,2))                                don't match
 np.transpose(x,(0,0))                                  duplicate
 np.transpose(x,(0,2))                                  axis 2
@@ -210,10 +208,10 @@ np.moveaxis(t,(0,1),(0,))                              same
 np.squeeze(x,0)                                        not 1
 np.expand_dims(x,(0,0))                                duplicate
 np.expand_dims(x,5)                                    axis 5
-np.broadcast_to(x,(3,3))                               f64\\[2,3\\].*\\(3, 3\\)
-np.broadcast_to(x,3)                                   f64\\[2,3\\].*\\(3,\\)
-np.broadcast_arrays(x,m)                               f64\\[2,3\\], f64\\[3,2\\]
-np.concatenate([x,m])                                  f64\\[2,3\\], f64\\[3,2\\]
+np.broadcast_to(x,(3,3))                               f64\[2,3\].*\(3, 3\)
+np.broadcast_to(x,3)                                   f64\[2,3\].*\(3,\)
+np.broadcast_arrays(x,m)                               f64\[2,3\], f64\[3,2\]
+np.concatenate([x,m])                                  f64\[2,3\], f64\[3,2\]
 np.concatenate([x,v])                                  same number of axes
 np.concatenate([s,s])                                  zero-dimensional
 np.concatenate([x,y],axis=2)                           axis 2
@@ -227,23 +225,23 @@ np.pad(x,1,mode='constant',stat_length=2)              stat_length
 np.roll(x,1,axis=2)                                    axis 2
 np.diff(x,n=-1)                                        non-negative
 np.diff(s)                                             at least one
-np.diagonal(v)                                         f64\\[3\\]
-np.trace(v)                                            f64\\[3\\]
-np.diag(t)                                             f64\\[2,3,4\\]
+np.diagonal(v)                                         f64\[3\]
+np.trace(v)                                            f64\[3\]
+np.diag(t)                                             f64\[2,3,4\]
 np.repeat(x,-1)                                        negative
-x@y                                                    matmul: f64\\[2,3\\] and f64\\[2,3\\]
-x@s                                                    f64\\[2,3\\] and f64\\[\\]
+x@y                                                    matmul: f64\[2,3\] and f64\[2,3\]
+x@s                                                    f64\[2,3\] and f64\[\]
 np.matmul(x,2.0)                                       scalar
-t@q                                                    f64\\[2,3,4\\] and f64\\[3,3\\]
-t@r                                                    f64\\[2,3,4\\] and f64\\[4,1,3,2\\]
+t@q                                                    f64\[2,3,4\] and f64\[3,3\]
+t@r                                                    f64\[2,3,4\] and f64\[4,1,3,2\]
 r@np.ones((3,2,2))@t                                   f64
-np.dot(x,y)                                            f64\\[2,3\\] and f64\\[2,3\\]
-np.dot(v,x)                                            f64\\[3\\] and f64\\[2,3\\]
-np.inner(x,m)                                          f64\\[2,3\\] and f64\\[3,2\\]
-np.vdot(x,v)                                           f64\\[6\\] and f64\\[3\\]
+np.dot(x,y)                                            f64\[2,3\] and f64\[2,3\]
+np.dot(v,x)                                            f64\[3\] and f64\[2,3\]
+np.inner(x,m)                                          f64\[2,3\] and f64\[3,2\]
+np.vdot(x,v)                                           f64\[6\] and f64\[3\]
 np.tensordot(x,m,2)                                    not aligned
 np.tensordot(x,y,1)                                    not aligned
-np.einsum('ij,jk',x,x)                                 'ij,jk'.*f64\\[2,3\\], f64\\[2,3\\].*'j' has length 3
+np.einsum('ij,jk',x,x)                                 'ij,jk'.*f64\[2,3\], f64\[2,3\].*'j' has length 3
 np.einsum('ij,jk',x)                                   2 groups
 np.einsum('ijk',x)                                     'ijk' names 3 axes
 np.einsum('i',x)                                       'i' names 1 axes
@@ -252,15 +250,15 @@ np.einsum('ij->ii',x)                                  multiple
 np.einsum('i1',x)                                      '1'
 np.einsum('i-j',x)                                     '-'
 np.einsum('ii',x)                                      'i'
-np.einsum('...i->i',x)                                 \\.\\.\\.
-np.einsum('..i',x)                                     '\\.'
-np.einsum('i...j...',x)                                '\\.'
+np.einsum('...i->i',x)                                 \.\.\.
+np.einsum('..i',x)                                     '\.'
+np.einsum('i...j...',x)                                '\.'
 np.linalg.norm(t,2)                                    improper
 np.linalg.norm(x,3)                                    3
 np.linalg.norm(x,'bad')                                bad
 np.linalg.norm(x,axis=(0,0))                           duplicate
 np.linalg.norm(t,axis=(0,1,2))                         improper
-x+m                                                    np.add: f64\\[2,3\\] and f64\\[3,2\\]
+x+m                                                    np.add: f64\[2,3\] and f64\[3,2\]
 np.where(b,x,m)                                        np.where
 np.where(b,x)                                          both x and y
 np.clip(x,0,1,min=1)                                   a_min
@@ -276,19 +274,17 @@ h+1000                                                 1000 .* int8
 h&0.5                                                  bitwise_and .*i8
 -b                                                     negative .*bool
 b-b                                                    subtract .*bool
-i**-1                                                  i64\\[2,3\\] .* -1
+i**-1                                                  i64\[2,3\] .* -1
 x.nonsense                                             nonsense
-snp.nonsense                                           nonsense|$x
-x.view(np.int8)(1)                                     view|$x
 """.strip().splitlines()
-    if "|$x" not in row
-]
 
 # What is missing, and what the message must say.
 UNSUPPORTED = {
-    "np.cumsum(v)": "np.cumsum .* np?.?sum|sum", "np.sort(v)": "max, min", "np.median(v)": "mean", "np.nansum(v)": "sum", "np.linalg.solve(q,v)": "supported",
-    "np.pad(v,1,mode='edge')": "edge", "np.arctan(v)": "tanh", "np.floor_divide(i,2)": "floor", "np.nanmean(x)": "mean", "np.add.accumulate(v)": "accumulate",
-    "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular", "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf",
-    "x.sort()": "sort", "x.cumsum()": "sum", "x.flags": "flags", "np.fft.fft(v)": "np.fft.fft", "np.percentile(v,3)": "percentile", "v[k]": "index",
-    "np.round(v)": "floor", "special.jv(1,v)": "special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order|K", "x.view(np.int64)": "view",
+    "np.cumsum(v)": "sum", "np.sort(v)": "max, min", "np.median(v)": "mean", "np.nansum(v)": "sum",
+    "np.linalg.solve(q,v)": "np.linalg.solve",
+    "np.pad(v,1,mode='edge')": "edge", "np.arctan(v)": "tanh", "np.floor_divide(i,2)": "floor", "np.nanmean(x)": "mean",
+    "np.add.accumulate(v)": "accumulate", "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
+    "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf", "x.sort()": "sort", "x.cumsum()": "sum", "x.flags": "flags",
+    "np.fft.fft(v)": "np.fft.fft", "np.percentile(v,3)": "percentile", "v[k]": "index", "np.round(v)": "floor",
+    "special.jv(1,v)": "scipy.special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order", "x.view(np.int64)": "view",
 }  # fmt: skip

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
+from staticgrad.errors import StaticgradError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
@@ -56,3 +58,13 @@ def check(function: Callable[..., Any], *arrays: Any, rtol: float = 1e-13, atol:
         assert ours.shape == theirs.shape, f"shape {ours.shape}, NumPy has {theirs.shape}"
         narrow = 1e7 if theirs.dtype == np.float32 else 1.0
         np.testing.assert_allclose(ours, theirs, rtol=rtol * narrow, atol=atol * narrow, equal_nan=True)
+
+
+def fails(function: Callable[..., Any], *arrays: Any, kind: type[Exception], match: str) -> Exception:
+    """Assert that tracing raises `kind`, naming the function's file and itself, with what `match` says in the message."""
+    with pytest.raises(kind, match=f"(?s){match}") as raised:
+        traced(function, *arrays)
+    assert isinstance(raised.value, StaticgradError)
+    assert f"{function.__code__.co_filename}:" in str(raised.value)
+    assert f"in {function.__name__}" in str(raised.value)
+    return raised.value

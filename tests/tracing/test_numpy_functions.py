@@ -18,6 +18,7 @@ from staticgrad.tracing.functions import FUNCTIONS, supported_names
 from tests.tracing.expressions import ARRAYS, ERRORS, IN_PLACE, TABLE, UNSUPPORTED, evaluate
 from tests.tracing.harness import check, traced
 
+
 @pytest.mark.parametrize("text", TABLE)
 def test_expression_gives_what_numpy_gives(text: str) -> None:
     function, arrays = evaluate(text)
@@ -37,6 +38,7 @@ def _short(function: Any) -> str:
 
 
 # ---- errors: the built-in exception that NumPy raises, at the user's line, with operation and shapes ------------------------
+
 
 @pytest.mark.parametrize("row", ERRORS)
 def test_misuse_gives_numpys_exception_at_the_users_line(row: str) -> None:

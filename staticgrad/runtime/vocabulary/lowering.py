@@ -125,7 +125,8 @@ def _alike(*kinds: Any) -> Any:
     return first if all(types.unliteral(kind) == first for kind in kinds) else None
 
 
-def _floats(*kinds: Any) -> Any:
+def floats(*kinds: Any) -> Any:
+    """Return the type of operands that are floats of one kind."""
     return _alike(*kinds) if isinstance(element(kinds[0]), types.Float) else None
 
 
@@ -247,21 +248,27 @@ def _intrinsic(name: str) -> Callable[..., Any]:
     return lambda builder, sig, *values: llvm_intrinsic(builder, name, *values)
 
 
-_define(scalars.select, 3, _select_rule, _select)
-_define(scalars.minimum, 2, _alike, _extreme("<"))
-_define(scalars.maximum, 2, _alike, _extreme(">"))
-_define(scalars.fma, 3, _floats, _intrinsic("fma"))
-_define(scalars.sqrt, 1, _floats, _intrinsic("sqrt"))
-_define(scalars.floor, 1, _floats, _intrinsic("floor"))
-_define(scalars.rint, 1, _floats, _intrinsic("rint"))
-_define(scalars.trunc, 1, _floats, _intrinsic("trunc"))
-_define(scalars.quotient, 2, _integers, _quotient)
-_define(scalars.remainder, 2, _integers, _remainder)
-_define(scalars.mulhi, 2, _integers, _mulhi)
-_define(scalars.shift_left, 2, _integers, _shift_left)
-_define(scalars.shift_right, 2, _integers, _shift_right)
-_define(scalars.to_integer, 2, _target_rule, _to_integer)
-_define(scalars.bitcast, 2, _target_rule, _bitcast)
+INSTRUCTIONS: dict[Callable[..., Any], tuple[int, Rule, Callable[..., Any]]] = {
+    scalars.select: (3, _select_rule, _select),
+    scalars.minimum: (2, _alike, _extreme("<")),
+    scalars.maximum: (2, _alike, _extreme(">")),
+    scalars.fma: (3, floats, _intrinsic("fma")),
+    scalars.sqrt: (1, floats, _intrinsic("sqrt")),
+    scalars.floor: (1, floats, _intrinsic("floor")),
+    scalars.rint: (1, floats, _intrinsic("rint")),
+    scalars.trunc: (1, floats, _intrinsic("trunc")),
+    scalars.quotient: (2, _integers, _quotient),
+    scalars.remainder: (2, _integers, _remainder),
+    scalars.mulhi: (2, _integers, _mulhi),
+    scalars.shift_left: (2, _integers, _shift_left),
+    scalars.shift_right: (2, _integers, _shift_right),
+    scalars.to_integer: (2, _target_rule, _to_integer),
+    scalars.bitcast: (2, _target_rule, _bitcast),
+}
+"""The number of operands of each instruction, its type from theirs, and the LLVM instructions it becomes on any target."""
+
+for _function, (_arity, _rule, _generate) in INSTRUCTIONS.items():
+    _define(_function, _arity, _rule, _generate)
 
 
 # ---- memory

@@ -182,80 +182,93 @@ def position_of(x: Value, axis: Any = None, keepdims: Any = False, greatest: boo
 
 
 @implements(np.sum)
-def _np_sum(
+def np_sum(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> Tracer:
+    """Return the sum along `axis`."""
     return deliver("sum", sum_of(operand(a), axis, dtype, keepdims, initial, where), out)
 
 
 @implements(np.prod)
-def _np_prod(
+def np_prod(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True
 ) -> Tracer:
+    """Return the product along `axis`."""
     return deliver("prod", prod_of(operand(a), axis, dtype, keepdims, initial, where), out)
 
 
 @implements(np.max, np.amax)
-def _np_max(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True) -> Tracer:
+def np_max(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True) -> Tracer:
+    """Return the largest elements along `axis`."""
     return deliver("max", extremum_of(operand(a), axis, keepdims, initial, where), out)
 
 
 @implements(np.min, np.amin)
-def _np_min(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True) -> Tracer:
+def np_min(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, initial: Any = None, where: Any = True) -> Tracer:
+    """Return the smallest elements along `axis`."""
     return deliver("min", extremum_of(operand(a), axis, keepdims, initial, where, False, "np.min"), out)
 
 
 @implements(np.ptp)
-def _np_ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tracer:
+def np_ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Tracer:
+    """Return the largest minus the smallest element along `axis`."""
     x = operand(a)
     low = extremum_of(x, axis, keepdims, greatest=False, name="np.ptp")
     return deliver("ptp", e.subtract(extremum_of(x, axis, keepdims, name="np.ptp"), low), out)
 
 
 @implements(np.argmax)
-def _np_argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
+def np_argmax(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
+    """Return where the first of the largest elements stands."""
     return deliver("argmax", position_of(operand(a), axis, keepdims), out)
 
 
 @implements(np.argmin)
-def _np_argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
+def np_argmin(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Tracer:
+    """Return where the first of the smallest elements stands."""
     return deliver("argmin", position_of(operand(a), axis, keepdims, False, "np.argmin"), out)
 
 
 @implements(np.any)
-def _np_any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+def np_any(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+    """Return whether one element along `axis` is true."""
     return deliver("any", logical_of("np.any", operand(a), axis, keepdims, where), out)
 
 
 @implements(np.all)
-def _np_all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+def np_all(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+    """Return whether all elements along `axis` are true."""
     return deliver("all", logical_of("np.all", operand(a), axis, keepdims, where, everywhere=True), out)
 
 
 @implements(np.count_nonzero)
-def _np_count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Tracer:
+def np_count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Tracer:
+    """Return the number of elements that are not 0."""
     return tracer_of(sum_of(convert(operand(a), BOOL), axis, INT64, keepdims, name="np.count_nonzero"))
 
 
 @implements(np.mean)
-def _np_mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+def np_mean(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True) -> Tracer:
+    """Return the mean along `axis`."""
     return deliver("mean", mean_of(operand(a), axis, dtype, keepdims, where), out)
 
 
 @implements(np.var)
-def _np_var(
+def np_var(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, where: Any = True,
     mean: Any = None, correction: Any = None,
 ) -> Tracer:  # fmt: skip
+    """Return the variance along `axis`."""
     freedom = _freedom(ddof, correction, "np.var")
     return deliver("var", var_of(operand(a), axis, dtype, freedom, keepdims, where, mean), out)
 
 
 @implements(np.std)
-def _np_std(
+def np_std(
     a: Any, axis: Any = None, dtype: Any = None, out: Any = None, ddof: Any = 0, keepdims: Any = False, *, where: Any = True,
     mean: Any = None, correction: Any = None,
 ) -> Tracer:  # fmt: skip
+    """Return the standard deviation along `axis`; its derivative where it is 0 is 0."""
     freedom = _freedom(ddof, correction, "np.std")
     variance = var_of(operand(a), axis, dtype, freedom, keepdims, where, mean, "np.std")
     kind = variance.dtype
@@ -263,7 +276,8 @@ def _np_std(
 
 
 @implements(np.average)
-def _np_average(a: Any, axis: Any = None, weights: Any = None, returned: Any = False, *, keepdims: Any = False) -> Any:
+def np_average(a: Any, axis: Any = None, weights: Any = None, returned: Any = False, *, keepdims: Any = False) -> Any:
+    """Return the mean along `axis`, weighted."""
     x = operand(a)
     if weights is None:
         mean = mean_of(x, axis, None, keepdims, name="np.average")

@@ -12,7 +12,7 @@ from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
 from staticgrad.tracing.functions.arguments import deliver, operand
-from staticgrad.tracing.functions.reductions import _np_all
+from staticgrad.tracing.functions.reductions import np_all
 from staticgrad.tracing.functions.table import implements
 from staticgrad.tracing.lift import convert, lift, promoted, result_dtype, strong, together
 from staticgrad.tracing.tracer import Tracer, tracer_of
@@ -116,7 +116,7 @@ def np_isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: 
 @implements(np.allclose)
 def np_allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: Any = False) -> Tracer:
     """Return whether all elements agree within tolerances, a traced bool."""
-    return _np_all(np_isclose(a, b, rtol, atol, equal_nan))
+    return np_all(np_isclose(a, b, rtol, atol, equal_nan))
 
 
 @implements(np.array_equal)
@@ -144,7 +144,7 @@ def _equal_everywhere(x: Value, y: Value, equal_nan: Any) -> Tracer:
     if equal_nan:
         both = elementwise_value(np.logical_and, elementwise_value(np.isnan, x), elementwise_value(np.isnan, y))
         same = elementwise_value(np.logical_or, same, both)
-    return _np_all(same)
+    return np_all(same)
 
 
 @implements(np.copyto)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import threading
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -18,7 +17,7 @@ from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.lowered import LoweredFunction
-from staticgrad.runtime.build import PRINTERS, Built, build
+from staticgrad.runtime.build import PRINTERS, Built, build, compile_lock
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
@@ -79,7 +78,6 @@ class Record:
     programs: dict[Signature, Program] = field(default_factory=dict)
     entries: dict[tuple[str, Signature], Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
-    lock: Any = field(default_factory=threading.RLock)
     traces: int = 0
     compiles: int = 0
     disk_hits: int = 0
@@ -87,7 +85,7 @@ class Record:
 
     def program(self, signature: Signature) -> Program:
         """Return the program for a signature; it is kept unless it closes over a trace that is under way."""
-        with self.lock:
+        with compile_lock:
             found = self.programs.get(signature)
             if found is not None and (found.guards is None or found.guards.changed() is None) and not tracing():
                 return found
@@ -103,7 +101,7 @@ class Record:
 
     def entry(self, signature: Signature, backend: str) -> Entry:
         """Return the compiled entry for a signature, compiling it if need be."""
-        with self.lock:
+        with compile_lock:
             key = (backend, signature)
             found = self.entries.get(key)
             if found is not None:
@@ -123,7 +121,7 @@ class Record:
 
     def clear(self) -> None:
         """Forget everything, transforms included."""
-        with self.lock:
+        with compile_lock:
             self.programs.clear()
             self.entries.clear()
             for each in self.derived.values():
@@ -138,13 +136,12 @@ class Record:
 
 _records: weakref.WeakKeyDictionary[Any, Record] = weakref.WeakKeyDictionary()
 _bound: weakref.WeakKeyDictionary[Any, dict[Any, Record]] = weakref.WeakKeyDictionary()
-_records_lock = threading.RLock()
 
 
 def record_of(function: Callable[..., Any]) -> Record:
     """Return the record of a function: one for each function object (for a method: for each object it is bound to)."""
     name = getattr(function, "__name__", type(function).__name__)
-    with _records_lock:
+    with compile_lock:
         try:
             if isinstance(function, types.MethodType):
                 records = _bound.setdefault(function.__self__, {})
@@ -286,7 +283,7 @@ class Traced:
     def derive(self, transform: Transform, name: str) -> Traced:
         """Return the transformed function; equal transforms of one function share everything."""
         rec = self._record
-        with rec.lock:
+        with compile_lock:
             if transform not in rec.derived:
                 rec.derived[transform] = Record(f"{name}({rec.name})", None, rec, transform)
         return Traced(self._function, rec.derived[transform], self._options)

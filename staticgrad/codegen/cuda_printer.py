@@ -191,7 +191,8 @@ class _CudaText:
             parameters.append("context")
         body.body(function.body)
         name = self.functions[function] = self.module.unique(function.name)
-        head = ["@cuda.jit" if body.is_kernel else '@cuda.jit(device=True, inline="always")', *wrapped(parameters, f"def {name}(", "):", "")]
+        decorator = "@cuda.jit" if body.is_kernel else '@cuda.jit(device=True, inline="always")'
+        head = [decorator, *wrapped(parameters, f"def {name}(", "):", "")]
         if function.title:
             head.append(f"    {docstring(function.title)}")
         return "\n".join([*head, *body.lines])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,12 @@ class Built:
 
 
 _memory: dict[tuple[str, str], Built] = {}
-_lock = threading.RLock()
+
+compile_lock = threading.RLock()
+"""Held while anything is traced or compiled: one at a time, and never across a fork, so that a child finds no lock taken."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=compile_lock.acquire, after_in_parent=compile_lock.release, after_in_child=compile_lock.release)
 
 
 def build(graph: Graph, backend: str) -> tuple[Built, str]:
@@ -94,7 +100,7 @@ def build(graph: Graph, backend: str) -> tuple[Built, str]:
     if backend != "cpu":
         raise InvalidValueError(f"backend={backend!r}: expected 'cpu', 'cuda' or 'interp'")
     key = (graph.digest, backend)
-    with _lock:
+    with compile_lock:
         found = _memory.get(key)
         if found is not None:
             return found, "memory"
@@ -104,7 +110,7 @@ def build(graph: Graph, backend: str) -> tuple[Built, str]:
 
 def forget() -> None:
     """Drop every unit this process holds in memory."""
-    with _lock:
+    with compile_lock:
         _memory.clear()
 
 

@@ -16,6 +16,8 @@ It is written in the vocabulary of emitted units and has their ABI, but it knows
     +4 metric     i64: for each metric its slot
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 
@@ -27,7 +29,7 @@ if not numba.config.DISABLE_JIT:
 
 
 @kernel("u64*, u64, u64")
-def mixed(result, key, position):
+def mixed(result: Any, key: Any, position: Any) -> None:
     """Write number `position` of the stream `key` of SplitMix64.
 
     G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators" (OOPSLA, 2014).
@@ -39,7 +41,7 @@ def mixed(result, key, position):
 
 
 @kernel("i64*, i64, u64, u64")
-def shuffle(order, rows, seed, epoch):
+def shuffle(order: Any, rows: Any, seed: Any, epoch: Any) -> None:
     """Fill `order` with a permutation that depends on the seed and the epoch, and on nothing else.
 
     The algorithm of Fisher and Yates, inside out (D. E. Knuth, "The Art of Computer Programming", volume 2, section 3.4.2), with the
@@ -56,7 +58,7 @@ def shuffle(order, rows, seed, epoch):
 
 
 @kernel("i64*, i64*, i64*, i64, i64, i64, i64")
-def gather(table, leaves, order, shuffled, leaf_count, start, count):
+def gather(table: Any, leaves: Any, order: Any, shuffled: Any, leaf_count: Any, start: Any, count: Any) -> None:
     """Enter the batch of `count` rows from `start` on into the table; rows in their own order stay where they are."""
     for leaf in range(leaf_count):
         data = leaves[3 * leaf]
@@ -71,7 +73,7 @@ def gather(table, leaves, order, shuffled, leaf_count, start, count):
 
 
 @kernel("i64*, i64*, i64*, i64, i64*, i64")
-def exchange(table, result, carried, carried_count, spare, slots):
+def exchange(table: Any, result: Any, carried: Any, carried_count: Any, spare: Any, slots: Any) -> None:
     """Make the new values the carried ones; the next step writes elsewhere, and nothing is copied."""
     for k in range(carried_count):
         if result[k] >= 0:
@@ -84,7 +86,7 @@ def exchange(table, result, carried, carried_count, spare, slots):
 
 
 @kernel("void**, u8*, i64*", entry=True)
-def forward(arguments, workspace, context):
+def forward(arguments: Any, workspace: Any, context: Any) -> int:
     """Run steps up to a limit or the end of an epoch; return the failure code of a step, which then changed nothing, or 0."""
     plan = argument(arguments, 0, np.int64)
     unsigned = argument(arguments, 0, np.uint64)
@@ -100,8 +102,8 @@ def forward(arguments, workspace, context):
     for column in range(width):
         totals[column] = totals[(plan[9] - plan[14]) * width + column]
     plan[14] = plan[9]
-    code = np.int64(0)
-    done = np.int64(0)
+    code: Any = np.int64(0)
+    done: Any = np.int64(0)
     while done < plan[0] and plan[9] - plan[14] < plan[8] and code == 0:
         current = (plan[9] - plan[14]) * width
         start = plan[10]

@@ -69,8 +69,9 @@ class Executable:
     @property
     def addresses(self) -> tuple[int, int]:
         """Where the machine code of forward and backward stands; 0 where there is no backward stage."""
-        stages = [ctypes.cast(stage, ctypes.c_void_p).value or 0 for stage in (self._forward, self._backward) if stage is not None]
-        return stages[0], stages[1] if len(stages) == 2 else 0
+        stages: tuple[Any, Any] = (self._forward, self._backward)
+        forward, backward = (0 if stage is None else ctypes.cast(stage, ctypes.c_void_p).value or 0 for stage in stages)
+        return forward, backward
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return all results; both stages run in one workspace."""

@@ -248,7 +248,7 @@ def array_at(address: int, aval: Aval) -> np.ndarray:
     """Return the memory at an address as an array."""
     if not aval.size:
         return np.empty(aval.shape, aval.dtype)
-    memory = (ctypes.c_uint8 * aval.nbytes).from_address(address)
+    memory: Any = (ctypes.c_uint8 * aval.nbytes).from_address(address)
     return np.frombuffer(memory, aval.dtype).reshape(aval.shape)
 
 

@@ -54,8 +54,8 @@ class Steps:
     @property
     def cache_info(self) -> CacheInfo:
         """How often the loss was run, and what was compiled."""
-        origins = [self._origins.count(origin) for origin in ("compiled", "disk", "memory")]
-        return CacheInfo(len(self._seen), *origins, len(self._made))
+        count = self._origins.count
+        return CacheInfo(len(self._seen), count("compiled"), count("disk"), count("memory"), len(self._made))
 
     def training(self, params: Any, optimizer_state: Any, batch: tuple[Any, ...]) -> CompiledStep:
         """Return the step for parameters, a state and a batch like these."""

@@ -101,7 +101,8 @@ class Writer:
         elif kind < 12:
             b.set(self.random.choice(self.variables), self.pick())
         elif kind < 14:
-            with b.loop(self.random.randrange(4)) as i:
+            stop = b.and_(self.pick(), b.literal(3, INT64)) if self.random.random() < 0.5 else self.random.randrange(4)
+            with b.loop(stop) as i:
                 self.inside(depth, [b.position(i * 2 + 1), b.load(self.buffers[1], i)])
         elif kind == 14:
             with b.if_(b.lt(self.pick(), self.pick())) as other:

@@ -261,6 +261,8 @@ class Program:
             return False
         if v.aval.size > 200 or v in self.numbers:
             return False
+        if self.smooth and not self._well_inside(v):
+            return False
         (x,) = interpret(Graph(tuple(self.inputs), (v,)), self.arrays)
         bound = LARGEST if x.dtype == FLOAT64 else 50
         if x.dtype.kind == "f" and not np.all(np.abs(x) <= bound):
@@ -269,6 +271,15 @@ class Program:
             return False
         self.take(v, x)
         return True
+
+    def _well_inside(self, v: Value) -> bool:
+        """Return whether the operands of `v` lie away from where its derivative has a pole."""
+        poles = {"sqrt": 0, "log": 0, "power": 0, "divide": 1}
+        place = poles.get(v.op.name, 0 if v.op.name == "integer_power" else None)
+        if place is None:
+            return True
+        (x,) = interpret(Graph(tuple(self.inputs), (v.node.inputs[place],)), self.arrays)
+        return bool(np.all((np.abs(x) if v.op.name in ("divide", "integer_power") else x) > 0.05))
 
     # ---- results
 

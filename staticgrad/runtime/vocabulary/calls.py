@@ -16,7 +16,8 @@ UNBOUNDED = 2**40
 
 def pointer(address: int, dtype: Any) -> np.ndarray:
     """Return the memory at an address as values of `dtype`."""
-    return np.frombuffer((ctypes.c_uint8 * UNBOUNDED).from_address(int(address)), np.uint8).view(dtype)
+    memory: Any = (ctypes.c_uint8 * UNBOUNDED).from_address(int(address))
+    return np.frombuffer(memory, np.uint8).view(dtype)
 
 
 def copy_bytes(target: int, source: int, size: int) -> None:

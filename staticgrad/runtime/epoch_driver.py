@@ -86,7 +86,7 @@ def exchange(table: Any, result: Any, carried: Any, carried_count: Any, spare: A
 
 
 @kernel("void**, u8*, i64*", entry=True)
-def forward(arguments: Any, workspace: Any, context: Any) -> int:
+def forward(arguments: Any, workspace: Any, context: Any) -> Any:
     """Run steps up to a limit or the end of an epoch; return the failure code of a step, which then changed nothing, or 0."""
     plan = argument(arguments, 0, np.int64)
     unsigned = argument(arguments, 0, np.uint64)

@@ -15,11 +15,13 @@ if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyp
     _spec.loader.exec_module(kernels)
 
 # The kernels must be in place before anything else of the package is imported.
-from staticgrad import debug, nn, numpy  # noqa: E402
+from staticgrad import debug, nn, numpy, optim  # noqa: E402
 from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
+from staticgrad.gradient_check import check_grads, numeric_grad  # noqa: E402
+from staticgrad.train import Trainer  # noqa: E402
 
 __all__ = [
-    "StaticgradError", "StaticgradWarning", "TraceError", "__version__", "debug", "grad", "jvp", "nn", "numpy", "stop_gradient", "trace",
-    "value_and_grad", "vjp", "vmap",
+    "StaticgradError", "StaticgradWarning", "TraceError", "Trainer", "__version__", "check_grads", "debug", "grad", "jvp", "nn", "numpy", "numeric_grad",
+    "optim", "stop_gradient", "trace", "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip

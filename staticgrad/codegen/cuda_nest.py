@@ -15,15 +15,14 @@ import numpy as np
 
 from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index
 from staticgrad.codegen.contraction import operand_places
-from staticgrad.codegen.elements import Position, Reader, flat_index, strides
-from staticgrad.codegen.lower import Lowered
+from staticgrad.codegen.elements import Position, Reader, expanded, flat_index, strides
+from staticgrad.codegen.lower import Lowered, Made, assembled
 from staticgrad.codegen.memory import Arena, aligned, plan
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
 from staticgrad.ir.aval import INT64, Extent, product
 from staticgrad.ir.builder import Builder, Index, Scalar, Variable
-from staticgrad.ir.loop_text import function_text
-from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit
+from staticgrad.ir.loops import Buffer, Function, Space
 from staticgrad.ir.node import Node, Value
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.reduce import Reduce, State, Sum
@@ -43,34 +42,14 @@ FAN_IN = 32
 BLOCK = 64
 """A float sum adds up blocks of so many elements and then the blocks: rounding errors grow slower."""
 
-Made = tuple[Function, tuple[Buffer, ...]]
-"""A function, and the buffers of the unit that it is called with."""
-
 
 def lower_for_gpu(schedule: Schedule, name: str) -> Lowered:
     """Return the unit of `schedule` for GPUs."""
     layout = plan(schedule)
     scratch = Scratch(layout.workspace)
-    functions: dict[str, Function] = {}
-
-    def invocations(stage: str) -> Iterator[Invoke]:
-        for nest in schedule.stage(stage):
-            for made, buffers in GpuLowering(nest, schedule, layout.buffers, scratch).functions():
-                named = replace(made, name=f"nest_{len(functions)}{made.name}")
-                function = functions.setdefault(function_text(named, anonymous=True), named)
-                yield Invoke(function, tuple((buffer, Index()) for buffer in buffers))
-
-    forward, backward = tuple(invocations("forward")), tuple(invocations("backward"))
-    unit = Unit(
-        name=name,
-        arguments=layout.arguments,
-        forward=forward,
-        backward=backward if backward or schedule.graph.differentiated else None,
-        workspace=scratch.end,
-        residual=layout.residual,
-        functions=tuple(functions.values()),
-    )
-    return Lowered(unit, replace(layout, workspace=scratch.end), layout.constants)
+    lowered = assembled(schedule, name, layout, lambda nest: GpuLowering(nest, schedule, layout.buffers, scratch).functions())
+    unit = replace(lowered.unit, workspace=scratch.end)
+    return replace(lowered, unit=unit, plan=replace(layout, workspace=scratch.end))
 
 
 class Scratch:
@@ -167,13 +146,16 @@ class GpuLowering:
             if self.nest.contraction.outputs[0].aval.size:
                 yield self._contraction(self.nest.contraction)
             return
+        if not self.nest.domain:
+            yield self._straight()
+            return
         elementwise = [item for item in self.nest.items if item.reduce is None]
         if elementwise and product(self.nest.domain):
             yield self._elementwise(elementwise)
         groups: dict[tuple[int, ...], list[Item]] = {}
         for item in self.nest.items:
             if item.reduce is not None and item.target.aval.size:
-                groups.setdefault(item.reduce.axes, []).append(item)
+                groups.setdefault(item.reduced, []).append(item)
         for axes, items in groups.items():
             if product(self.nest.domain) == 0:
                 yield self._starts(items)
@@ -182,6 +164,15 @@ class GpuLowering:
 
     def _open(self) -> tuple[Builder, Parameters]:
         return Builder(), Parameters(self.memory, self.buffers)
+
+    @contextlib.contextmanager
+    def _threads(self, b: Builder, count: int) -> Iterator[Index]:
+        """Open the loop that threads share; a single thread needs none."""
+        if count == 1:
+            yield Index()
+            return
+        with b.loop(count, parallel=True) as i:
+            yield i
 
     def _made(self, ending: str, b: Builder, parameters: Parameters, title: str) -> Made:
         taken = parameters.taken
@@ -207,22 +198,34 @@ class GpuLowering:
 
     # ---- elementwise results
 
+    def _straight(self) -> Made:
+        """Return the function for items of one element each: one thread makes one after the other, as they may read each other."""
+        b, parameters = self._open()
+        reader = self._reader(b, parameters, self.nest.items, ())
+        for item in self.nest.items:
+            x = reader.read(item.value, expanded((), item.value.shape))
+            if item.reduce is not None:
+                state = item.reduce.step(b, item.reduce.start(b, x.dtype), x, b.literal(0, INT64))
+                x = item.reduce.finish(b, state)
+            b.store(parameters(self.memory[item.target]), target_index(item, ()), x)
+        return self._made("", b, parameters, items_title(self.nest.items, self.memory))
+
     def _elementwise(self, items: list[Item]) -> Made:
         b, parameters = self._open()
         loops = loop_axes(items, self.nest.order or range(len(self.nest.domain)), self.memory)
-        with b.loop(product(loop.extent for loop in loops), parallel=True) as i:
+        with self._threads(b, product(loop.extent for loop in loops)) as i:
             flat = Flattened(b, i, [loop.extent for loop in loops])
             index = self._domain_index(loops, flat.parts)
             reader = self._reader(b, parameters, items, index, flat)
             for item in items:
-                x = reader.read(item.value, index)
+                x = reader.read(item.value, expanded(index, item.value.shape))
                 b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index)), x)
         return self._made("", b, parameters, items_title(items, self.memory))
 
     def _starts(self, items: list[Item]) -> Made:
         """Return the function for reductions over no elements."""
         b, parameters = self._open()
-        with b.loop(items[0].target.aval.size, parallel=True) as i:
+        with self._threads(b, items[0].target.aval.size) as i:
             for item in items:
                 assert item.reduce is not None
                 result = item.reduce.finish(b, item.reduce.start(b, item.value.dtype))
@@ -245,7 +248,7 @@ class GpuLowering:
         parts_fastest = any(loop.counted == max(axis.counted for axis in loops) for loop in reduced)
         extents = [loop.extent for loop in kept]
         divided = [] if parts == 1 else [parts]
-        with b.loop(count * parts, parallel=True) as i:
+        with self._threads(b, count * parts) as i:
             flat = Flattened(b, i, [*extents, *divided] if parts_fastest else [*divided, *extents])
             places = flat.parts
             part = Index() if parts == 1 else places[-1 if parts_fastest else 0]
@@ -305,11 +308,11 @@ class GpuLowering:
                 self._merge_states(b, reduction, (b.get(variable) for variable in reduction.block))
 
     def _take_in(self, b: Builder, reduction: Reduction, reader: Reader, index: Position) -> None:
-        counted = counts_places(reduction.item)
-        position = b.position(index[reduction.reduce.axes[0]]) if counted else b.literal(0, INT64)
+        item = reduction.item
+        position = b.position(index[item.reduced[0]]) if counts_places(item) and item.reduced else b.literal(0, INT64)
         variables = reduction.block or reduction.state
         state = tuple(b.get(variable) for variable in variables)
-        new = reduction.reduce.step(b, state, reader.read(reduction.item.value, index), position)
+        new = reduction.reduce.step(b, state, reader.read(item.value, expanded(index, item.value.shape)), position)
         for variable, value in zip(variables, new, strict=True):
             b.set(variable, value)
 
@@ -333,7 +336,7 @@ class GpuLowering:
     ) -> Made:
         """Return the function that merges `fan` partial results into each of `count`."""
         b, parameters = self._open()
-        with b.loop(count, parallel=True) as i:
+        with self._threads(b, count) as i:
             reductions = []
             for item, source in zip(items, sources, strict=True):
                 assert item.reduce is not None
@@ -358,7 +361,7 @@ class GpuLowering:
         sides = operand_places(node, self.memory, parameters)
         outer = [label for label in op.out if extents[label] != 1]
         _, _, _, inner = op.groups()
-        with b.loop(out.aval.size, parallel=True) as i:
+        with self._threads(b, out.aval.size) as i:
             flat = Flattened(b, i, [extents[label] for label in outer])
             counters = dict(zip(outer, flat.parts, strict=True))
             total = b.variable(b.literal(0, out.dtype), "total")

@@ -66,9 +66,11 @@ def print_cuda(unit: Unit) -> str:
 
 
 def launch_extent(function: Function) -> int:
-    """Return how many threads' work a kernel is: the extent of the parallel loop it consists of."""
+    """Return how many threads' work a kernel is: the extent of its parallel loop, 1 if it has none."""
     loops = [s for s in function.body.statements if isinstance(s, Loop) and s.parallel]
-    if len(loops) != 1 or loops[0].start != Index() or loops[0].stop.terms or loops[0].step != 1:
+    if not loops:
+        return 1
+    if len(loops) > 1 or loops[0].start != Index() or loops[0].stop.terms or loops[0].step != 1:
         raise VerificationError(f"function {function.name!r} is not one parallel loop from 0 to a known end: it cannot be a kernel")
     return loops[0].stop.constant
 
@@ -208,7 +210,8 @@ class _CudaText:
                     body.line(f"{body.buffers[buffer]} = {_origin(buffer)}")
         for call in calls:
             name_of_kernel = self.functions[call.function]
-            launch = f"{self.note('blocks')}({launch_extent(call.function)}), {self.note('THREADS')}"
+            extent = launch_extent(call.function)
+            launch = "1, 1" if extent == 1 else f"{self.note('blocks')}({extent}), {self.note('THREADS')}"
             items = [body._pointer(buffer, index) for buffer, index in call.buffers]
             items += [str(number.constant) for number in call.numbers]
             items += ["context"] if call.function in self.failing else []

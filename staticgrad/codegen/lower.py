@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,34 +24,45 @@ class Lowered:
     constants: tuple[np.ndarray, ...]
 
 
+Made = tuple[Function, tuple[Buffer, ...]]
+"""A function whose name is the ending of its final one, and the buffers of the unit that it is called with."""
+
+
 def lower(schedule: Schedule, name: str) -> Lowered:
-    """Return the unit of `schedule`."""
+    """Return the unit of `schedule` for CPUs."""
     layout = plan(schedule)
     tiles = TileLibrary()
+
+    def functions_of(nest: Nest) -> Iterator[Made]:
+        if nest.contraction is not None:
+            yield ContractionLowering(nest, schedule, layout.buffers, tiles).function("")
+        else:
+            yield NestLowering(nest, schedule, layout.buffers).function("")
+
+    return assembled(schedule, name, layout, functions_of, tiles.functions.values())
+
+
+def assembled(
+    schedule: Schedule, name: str, layout: Plan, functions_of: Callable[[Nest], Iterable[Made]], internal: Iterable[Function] = ()
+) -> Lowered:
+    """Return the unit that runs the functions of every nest in order; `internal` are those that they call."""
     functions: dict[str, Function] = {}
 
-    def invoke(nest: Nest) -> Invoke:
-        number = f"nest_{len(functions)}"
-        if nest.contraction is not None:
-            made, taken = ContractionLowering(nest, schedule, layout.buffers, tiles).function(number)
-        else:
-            made, taken = NestLowering(nest, schedule, layout.buffers).function(number)
-        made, starts = _relocated(made)
-        text = _anonymous(made)
-        function = functions.setdefault(text, made)
-        return Invoke(function, tuple(zip(taken, starts, strict=True)))
+    def invocations(stage: str) -> Iterator[Invoke]:
+        for nest in schedule.stage(stage):
+            for made, buffers in functions_of(nest):
+                function, starts = _relocated(replace(made, name=f"nest_{len(functions)}{made.name}"))
+                yield Invoke(functions.setdefault(_anonymous(function), function), tuple(zip(buffers, starts, strict=True)))
 
-    forward = tuple(invoke(nest) for nest in schedule.stage("forward"))
-    backward = tuple(invoke(nest) for nest in schedule.stage("backward"))
-    differentiated = bool(backward) or schedule.graph.differentiated
+    forward, backward = tuple(invocations("forward")), tuple(invocations("backward"))
     unit = Unit(
         name=name,
         arguments=layout.arguments,
         forward=forward,
-        backward=backward if differentiated else None,
+        backward=backward if backward or schedule.graph.differentiated else None,
         workspace=layout.workspace,
         residual=layout.residual,
-        functions=(*tiles.functions.values(), *functions.values()),
+        functions=(*internal, *functions.values()),
     )
     return Lowered(unit, layout, layout.constants)
 

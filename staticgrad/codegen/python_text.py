@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from staticgrad.codegen.python_values import FLOAT64, NOT, OPERATORS, WIDTH, Names, Text, Values, dtype_name, identifier, wrapped
+from staticgrad.codegen.python_values import INT64, NOT, OPERATORS, UINT64, WIDTH, Names, Text, Values, dtype_name, identifier, wrapped
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import (
     Assign,
@@ -227,7 +225,8 @@ class FunctionText(Values):
     def _assignment(self, name: str, value: Scalar) -> str:
         """Return `name = value`, or `name += x` where the value is a folded `name + x`."""
         let = self._lets.get(value)
-        if value in self._pending and let is not None and let.opcode in ("add", "sub", "mul") and value.dtype in (FLOAT64, np.float32):
+        in_place = value.lanes == 1 and (value.dtype.kind == "f" or value.dtype in (INT64, UINT64))  # lanes are arrays in Python
+        if in_place and value in self._pending and let is not None and let.opcode in ("add", "sub", "mul"):
             first, second = let.operands
             if self.value(first).text == name:
                 symbol, _ = OPERATORS[let.opcode]

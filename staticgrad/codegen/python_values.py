@@ -14,7 +14,7 @@ import numpy as np
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import Index, Let, Scalar
 
-INT64, FLOAT64, BOOL = np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.bool_)
+INT64, UINT64, FLOAT64, BOOL = (np.dtype(kind) for kind in (np.int64, np.uint64, np.float64, np.bool_))
 
 # How strongly Python's operators bind.
 NOT, COMPARE, OR, XOR, AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(1, 11)
@@ -197,9 +197,9 @@ class Values:
         if opcode == "cast":
             return self._cast(operands[0], let.target)
         if opcode == "bitcast":
-            return self.call("bitcast", self.value(operands[0], typed=True).text, dtype_name(let.target.dtype))
+            return self.call("bitcast", self.value(operands[0]).text, dtype_name(let.target.dtype))
         if opcode == "splat":
-            return self.call("splat", self.value(operands[0], typed=True).text, str(let.target.lanes))
+            return self.call("splat", self.value(operands[0]).text, str(let.target.lanes))
         if opcode == "extract":
             return self.call("extract", self.value(operands[0]).text, str(operands[1].literal))
         if opcode == "not" and flag:
@@ -214,17 +214,15 @@ class Values:
         if opcode in OPERATORS and (opcode not in ("shl", "shr") or _is_short_shift(let)):
             return self._operator(let)
         if opcode in CALLS:
-            known = all(operand.literal is not None for operand in operands)
-            return self.call(CALLS[opcode], *(self.value(operand, typed=known or _is_loose(operand)).text for operand in operands))
+            return self.call(CALLS[opcode], *(self.value(operand).text for operand in operands))
         raise VerificationError(f"the printer does not know the instruction {opcode!r}")
 
     def _operator(self, let: Let) -> Text:
         symbol, strength = OPERATORS[let.opcode]
         x, y = let.operands
-        known = x.literal is not None and y.literal is not None
-        exact = strength != COMPARE  # plain integers compare as they are
-        left = self.value(x, typed=known or (exact and _is_loose(x)))
-        right = self.value(y, typed=exact and _is_loose(y))
+        plain = all(operand.literal is not None or self.value(operand).loose for operand in (x, y))
+        exact = strength != COMPARE  # plain numbers compare as they are
+        left, right = self.value(x, typed=exact and plain), self.value(y)
         text = Text(f"{left.within(strength + (not exact))} {symbol} {right.within(strength + 1)}", strength)
         return self._narrowed(let, text) if exact else text
 
@@ -247,18 +245,13 @@ class Values:
         if target.dtype == source.dtype:
             return x
         if source.dtype.kind == "f" and target.dtype.kind in "iu":
-            return self.call("to_integer", self.value(source, typed=True).text, name)
+            return self.call("to_integer", x.text, name)
         if source.lanes > 1:
             return self.call("convert", x.text, name)
         if target.dtype == BOOL:
             zero = literal_text(source.dtype.type(0))
             return Text(f"{x.within(COMPARE + 1)} != {zero.text}", COMPARE)
         return Text(f"{name}({self.value(source, typed=target.dtype.kind != 'f').text})")
-
-
-def _is_loose(scalar: Scalar) -> bool:
-    """Return whether `scalar` may be a plain `int` for Python (a counter, a position or a number)."""
-    return scalar.literal is None and scalar.dtype == INT64
 
 
 def _is_short_shift(let: Let) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _KERNELS = os.path.join(os.path.dirname(os.path.dirname(_OWN)), "kernels") + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
+_LIBRARIES = tuple(os.path.join(os.path.dirname(os.path.dirname(_NUMPY)), name) + os.sep for name in ("numba", "optree", "pandas", "scipy"))
 _STANDARD = (sysconfig.get_paths()["stdlib"] + os.sep, "<frozen")
 
 
@@ -41,13 +42,13 @@ class SourceLine:
 
 def _foreign(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    if file.startswith((_OWN, _KERNELS, _NUMPY)) or (file.startswith(_STANDARD) and "site-packages" not in file):
+    if file.startswith((_OWN, _KERNELS, _NUMPY, *_LIBRARIES)) or (file.startswith(_STANDARD) and "site-packages" not in file):
         return False
     return str(frame.f_globals.get("__name__")).partition(".")[0] != "staticgrad"  # the generated methods of our dataclasses
 
 
 def user_line() -> SourceLine | None:
-    """Return the innermost line that belongs neither to staticgrad nor to NumPy nor to the standard library."""
+    """Return the innermost line that belongs neither to staticgrad nor to NumPy and its kin nor to the standard library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if _foreign(frame):

@@ -187,7 +187,13 @@ def cast_there_and_back(node: Node) -> Value | None:
     if not isinstance(x.op, Cast):
         return None
     source = x.node.inputs[0]
-    return source if source.dtype == node.outputs[0].dtype and np.can_cast(source.dtype, x.dtype, "safe") else None
+    return source if source.dtype == node.outputs[0].dtype and _keeps_all_values(source.dtype, x.dtype) else None
+
+
+def _keeps_all_values(narrow: np.dtype, wide: np.dtype) -> bool:
+    """Return whether `wide` holds every value of `narrow`; NumPy calls int64 -> float64 safe, which rounds."""
+    rounds = is_integer(narrow) and is_float(wide) and 8 * narrow.itemsize > np.finfo(wide).nmant
+    return np.can_cast(narrow, wide, "safe") and not rounds
 
 
 # ---- constants and marks -------------------------------------------------------------------------------------------------
@@ -390,12 +396,22 @@ def map_of_broadcasts(node: Node) -> Value | None:
 # ---- reductions and contractions -------------------------------------------------------------------------------------------
 
 
-@rule(Sum, Prod, Max, Min)
+@rule(Prod, Max, Min)
 def reduce_of_unit_axes(node: Node) -> Value | None:
     """A reduction over axes of length 1 alone -> a reshape."""
+    return _without_unit_axes(node)
+
+
+@rule(Sum, exact=False)
+def sum_of_unit_axes(node: Node) -> Value | None:
+    """A sum over axes of length 1 alone -> a reshape; -0 stays -0, where NumPy's sum starts from 0."""
+    return _without_unit_axes(node)
+
+
+def _without_unit_axes(node: Node) -> Value | None:
     x, y = node.inputs[0], node.outputs[0]
     axes = node.op.axes  # type: ignore[attr-defined]
-    return reshape(x, y.shape) if x.dtype == y.dtype and all(x.shape[a] == 1 for a in axes) else None
+    return reshape(x, y.shape) if all(x.shape[a] == 1 for a in axes) else None
 
 
 @rule(Sum, exact=False)

@@ -6,12 +6,14 @@ part, so a write through any of them reaches all.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any, NoReturn
 
 import numpy as np
 
-from staticgrad.errors import ReadOnlyError, TraceError, UnsupportedError
+from staticgrad.errors import ReadOnlyError, TraceError, UnsupportedAttributeError, UnsupportedError
 from staticgrad.ir.aval import Aval, Shape
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
@@ -54,6 +56,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     __slots__ = ("_known", "_storage", "_version", "_views")
     __array_priority__ = 1000
+    __pandas_priority__ = 5000
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, storage: Storage, views: tuple[View, ...] = ()) -> None:
@@ -85,6 +88,10 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def shape(self) -> Shape:
         """The lengths of the axes."""
         return self.value.shape
+
+    @shape.setter
+    def shape(self, new: object) -> NoReturn:
+        raise UnsupportedAttributeError(at_user_line(f"the shape of a traced array cannot be set; use x = x.reshape({new!r})"))
 
     @property
     def dtype(self) -> np.dtype:
@@ -137,7 +144,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value("a Python `if`, `while`, `and`, `or`, `not` or `bool()`", "use np.where, sg.cond or sg.while_loop")
 
     def __float__(self) -> float:
-        self._needs_value("float()", "keep it an array, or call the function without tracing")
+        self._needs_value("float() or a function of `math`", "keep it an array and use NumPy's functions, np.exp instead of math.exp")
 
     def __int__(self) -> int:
         self._needs_value("int()", "use .astype(int), or pass it as a static argument (static_argnames)")
@@ -148,7 +155,14 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __index__(self) -> int:  # noqa: PLE0305  (it raises)  # noqa: PLE0305  (never returns)
         self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
 
+    def __round__(self, digits: int = 0) -> NoReturn:
+        raise UnsupportedError(at_user_line("round() of a traced array is not supported; use np.floor(x + 0.5)"))
+
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        function = _scipy_function()
+        if function:
+            near = f"use sg.nn.{function}" if function in ("logsumexp", "softmax", "log_softmax") else "write it with NumPy's functions"
+            self._needs_value(f"SciPy's {function}, which does not take traced arrays,", near)
         self._needs_value(
             "converting to a real NumPy array (np.asarray, np.array, or writing it into one)",
             "use staticgrad.numpy (snp.array, snp.stack) to build arrays of traced values, and write into snp.zeros(...), "
@@ -276,6 +290,20 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def flat(self) -> NoReturn:
         """Raise: use ravel()."""
         raise UnsupportedError(at_user_line(".flat of a traced array is not supported; use .ravel()"))
+
+
+def _scipy_function() -> str:
+    """Return the name of the function of SciPy that the user called, empty for none."""
+    frame: FrameType | None = sys._getframe(1)
+    found = ""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith("scipy."):
+            found = frame.f_code.co_name
+        elif not module.startswith(("numpy.", "staticgrad.")):
+            break
+        frame = frame.f_back
+    return found
 
 
 def _in_place(ufunc: np.ufunc) -> Callable[[Tracer, Any], Any]:

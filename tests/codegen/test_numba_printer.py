@@ -348,6 +348,23 @@ def test_calls_with_offsets_numbers_and_failures():
     assert (ran.code, ran.context[1], ran.context[2]) == (1, 3, 7)
 
 
+def test_variables_of_lanes_are_values():
+    """Two sums that start as the same vector stay apart, in plain Python too, where vectors are arrays."""
+    x, out = parameter("x", "f8", 64), parameter("out", "f8", 2 * LANES)
+
+    def make(b):
+        zero = b.literal(0, x.dtype, LANES)
+        even, odd = b.variable(zero, "even"), b.variable(zero, "odd")
+        with b.loop(64, step=2 * LANES) as i:
+            b.set(even, b.add(b.get(even), b.load(x, i, LANES)))
+            b.set(odd, b.add(b.get(odd), b.load(x, i + LANES, LANES)))
+        b.store(out, 0, b.get(even))
+        b.store(out, LANES, b.get(odd))
+
+    ran = run(unit_of("sums", function("sums", [x, out], make)), [np.arange(64.0), np.zeros(2 * LANES)])
+    assert ran.python[1].tolist() == (np.arange(32.0) * 2 + 32).tolist()
+
+
 def test_masked_stores_and_positions():
     x, out, where = parameter("x", "i4", 32), parameter("out", "i4", 32), parameter("out_where", "i8", 32)
 

@@ -267,7 +267,7 @@ class Program:
         bound = LARGEST if x.dtype == FLOAT64 else 50
         if x.dtype.kind == "f" and not np.all(np.abs(x) <= bound):
             return False
-        if x.dtype.kind == "i" and x.size and int(np.max(np.abs(x.astype(np.float64)))) > 10**6:
+        if x.dtype.kind == "i" and np.max(np.abs(x.astype(np.float64)), initial=0) > 10**6:
             return False
         self.take(v, x)
         return True

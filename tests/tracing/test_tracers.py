@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.special
 
 import staticgrad.numpy as snp
 from staticgrad.errors import (
@@ -69,7 +70,7 @@ NEEDS_VALUE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "if": (lambda x: 1 if x[0, 0] > 0 else 2, r"bool\[\].*np\.where"),
     "and": (lambda x: x[0, 0] and x, "np.where"),
     "while": (lambda x: next(iter(int, 1)) if not x.any() else x, "while_loop"),
-    "float": (lambda x: float(x[0, 0]), r"float\(\).*f64\[\]"),
+    "float": (lambda x: float(x[0, 0]), r"float\(\).*f64\[\].*np\.exp"),
     "int": (lambda x: int(x[0, 0]), "static_argnames"),
     "complex": (lambda x: complex(x[0, 0]), "complex"),
     "range": (lambda x: range(x.astype(int)[0, 0]), "static_argnames"),
@@ -98,6 +99,10 @@ def test_what_needs_a_value_says_the_way_out(name: str) -> None:
     assert isinstance(error, TypeError)
 
 
+def scipy_softmax(x: Any) -> Any:
+    return scipy.special.softmax(x, axis=0)
+
+
 def test_operands_that_are_no_arrays_of_numbers() -> None:
     fails(lambda x: x + "a", X, kind=TypeError, match="static_argnames")
     fails(lambda x: x + None, X, kind=TypeError, match="NoneType")
@@ -113,9 +118,15 @@ def test_operands_that_are_no_arrays_of_numbers() -> None:
 def test_pandas_objects_are_their_arrays() -> None:
     pandas = pytest.importorskip("pandas")
     check(lambda x: x * np.asarray([1.0, 2.0, 3.0]), V)
-    (found,) = traced(lambda x: x * pandas.Series([1.0, 2.0, 3.0]).to_numpy(), V)
-    np.testing.assert_array_equal(found, V * [1, 2, 3])
-    np.testing.assert_array_equal(traced(lambda x: np.add(x, pandas.Series([1.0, 2.0, 3.0])), V)[0], V + np.arange(1, 4))
+    series, frame = pandas.Series([1.0, 2.0, 3.0]), pandas.DataFrame(np.eye(3) * 2)
+    found = traced(lambda x: (x * series, series * x, np.add(x, series), x @ frame, series - x), V)
+    for ours, theirs in zip(found, (V * [1, 2, 3], V * [1, 2, 3], V + np.arange(1, 4), 2 * V, np.arange(1, 4) - V), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_functions_of_scipy_that_do_not_arrive_name_what_to_use() -> None:
+    fails(scipy_softmax, X, kind=TraceError, match=r"SciPy's softmax.*sg\.nn\.softmax")
+    fails(lambda x: scipy.special.polygamma(1, x), X, kind=TraceError, match="SciPy's polygamma.*NumPy's functions")
 
 
 # ---- attributes -----------------------------------------------------------------------------------------------------------
@@ -151,6 +162,8 @@ def test_attributes_and_hasattr() -> None:
 def test_conversion_methods() -> None:
     check(lambda x: (x.astype("f4"), x.astype(int), x.astype(np.dtype("u1")), x.real, x.imag, x.mT, x.T), X)
     fails(lambda x: x[0].mT, X, kind=UnsupportedError, match="mT")
+    fails(lambda x: round(x[0, 0]), X, kind=UnsupportedError, match="np.floor")
+    fails(lambda x: setattr(x, "shape", (12,)), X, kind=UnsupportedAttributeError, match=r"x\.reshape\(\(12,\)\)")
     fails(lambda x: x.astype(complex), X, kind=DTypeError, match="complex128")
 
 

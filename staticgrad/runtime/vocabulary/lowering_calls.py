@@ -41,8 +41,8 @@ def _lower_copy(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 @typing_rule(calls.call_stage)
 def _call_rule(address: Any, table: Any, workspace: Any, context: Any) -> Any:
-    pointers = isinstance(workspace, types.CPointer) and isinstance(context, types.CPointer)
-    return types.int64 if pointers and address == table == types.int64 else None
+    wanted = (types.int64, types.int64, pointer_to(types.uint8), pointer_to(types.int64))
+    return types.int64 if (address, table, workspace, context) == wanted else None
 
 
 @lower_builtin(calls.call_stage, types.int64, types.int64, types.Any, types.Any)

@@ -35,7 +35,7 @@ def sum_of_products(terms: Sequence[Term], out: Labels) -> Value:
             extents[label] = extent if extents.get(label, 1) == 1 else extents[label]
     left = [_without_units(value, labels, extents) for value, labels in terms]
     while len(left) > 1:
-        first, second = _cheapest_pair(left, extents) if len(left) > 2 else (0, 1)
+        first, second = _cheapest_pair(left, extents, set(out)) if len(left) > 2 else (0, 1)
         b, a = left.pop(second), left.pop(first)
         needed = set(out).union(*(labels for _, labels in left))
         left.insert(first, _pair(a, b, needed))
@@ -73,14 +73,13 @@ def _spread(term: Term, labels: Labels, *all_terms: Term) -> Value:
     return broadcast(ordered, shape, tuple(k for k, label in enumerate(labels) if label not in own))
 
 
-def _cheapest_pair(terms: list[Term], extents: dict[Hashable, int]) -> tuple[int, int]:
+def _cheapest_pair(terms: list[Term], extents: dict[Hashable, int], out: set[Hashable]) -> tuple[int, int]:
     """Return the pair whose contraction makes the least of the sizes of result minus operands; ties go to the first."""
 
     def growth(pair: tuple[int, int]) -> int:
         i, j = pair
-        others = set().union(*(terms[k][1] for k in range(len(terms)) if k not in pair))
-        a, b = set(terms[i][1]), set(terms[j][1])
-        size = product(extents[label] for label in (a | b) if label in others or len(a & b) == 0 or label not in a & b)
+        needed = out.union(*(terms[k][1] for k in range(len(terms)) if k not in pair))
+        size = product(extents[label] for label in {*terms[i][1], *terms[j][1]} & needed)
         return size - terms[i][0].aval.size - terms[j][0].aval.size
 
     pairs = [(i, j) for i in range(len(terms)) for j in range(i + 1, len(terms))]

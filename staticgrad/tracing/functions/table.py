@@ -31,6 +31,11 @@ RELATED = {
     "put": ("copyto", "where"), "putmask": ("copyto", "where"), "place": ("copyto", "where"), "extract": ("where",), "choose": ("where",),
     "tan": _CIRCULAR, "arctan": _CIRCULAR, "arcsin": _CIRCULAR, "arccos": _CIRCULAR, "sinh": _CIRCULAR, "cosh": _CIRCULAR,
     "arctan2": _CIRCULAR,
+    "trapezoid": ("sum", "diff"), "hypot": ("sqrt", "square"), "kron": ("outer", "einsum"), "cross": ("einsum",), "cov": ("mean", "dot"),
+    "corrcoef": ("mean", "dot"), "block": ("concatenate", "stack"), "polyval": ("power",), "isin": ("equal", "any"), "divmod": ("floor",),
+    "apply_along_axis": ("stack",), "quantile": ("mean",), "percentile": ("mean",), "convolve": ("dot",), "correlate": ("dot",),
+    "insert": ("concatenate",), "delete": ("concatenate",), "fmax": ("maximum",), "fmin": ("minimum",), "fmod": ("floor",),
+    "logaddexp": ("log", "exp"), "solve": ("matmul",), "inv": ("matmul",), "det": ("prod", "diagonal"), "svd": ("linalg.norm",),
     "select": ("where",), "cbrt": ("power", "sqrt"), "exp2": ("exp", "power"), "log2": ("log",), "log10": ("log",), "gradient": ("diff",),
 }  # fmt: skip
 """What serves in place of a missing function whose name looks different."""
@@ -70,7 +75,7 @@ def closest(name: str, names: list[str] | None = None) -> str:
     alike = [by_last[last] for last in difflib.get_close_matches(short, by_last, 4, 0.7)]
     found = list(dict.fromkeys((*related, *sorted(inside, key=lambda full: -len(full)), *alike)))[:5]
     if not found:
-        return "dir(staticgrad.numpy) lists what is supported"
+        found = [by_last[last] for last in difflib.get_close_matches(short, by_last, 3, 0.0)]
     return f"the closest supported names are {', '.join(found)}"
 
 

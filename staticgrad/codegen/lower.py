@@ -12,7 +12,7 @@ from staticgrad.codegen.memory import Plan, plan
 from staticgrad.codegen.nest import NestLowering
 from staticgrad.codegen.schedule import Nest, Schedule
 from staticgrad.ir.loop_text import function_text
-from staticgrad.ir.loops import Block, Buffer, External, Function, Index, Invoke, Load, Statement, Store, Unit, children, walk
+from staticgrad.ir.loops import Block, Buffer, External, Function, Index, Invoke, Load, Loop, Scalar, Statement, Store, Unit, children, walk
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,8 @@ def assembled(
         for nest in schedule.stage(stage):
             for made, buffers in functions_of(nest):
                 function, starts = _relocated(replace(made, name=f"nest_{len(functions)}{made.name}"))
-                yield Invoke(functions.setdefault(_anonymous(function), function), tuple(zip(buffers, starts, strict=True)))
+                text = function_text(function, anonymous=True)
+                yield Invoke(functions.setdefault(text, function), tuple(zip(buffers, starts, strict=True)))
 
     forward, backward = tuple(invocations("forward")), tuple(invocations("backward"))
     unit = Unit(
@@ -72,27 +73,48 @@ def _relocated(function: Function) -> tuple[Function, list[Index]]:
 
     Nests that do the same at different places of an array thereby become equal.
     """
-    lowest: dict[Buffer, int] = {}
+    span: dict[Buffer, tuple[int, int]] = {}
+    counters = _counters(function.body)
     for statement in walk(function.body):
-        for buffer, index in _accesses(statement):
-            first = index.constant if all(coefficient > 0 for _, coefficient in index.terms) else 0
-            lowest[buffer] = min(lowest.get(buffer, first), first)
-    starts = {buffer: max(lowest.get(buffer, 0), 0) for buffer in function.buffers}
-    moved = {buffer: (replace(buffer, size=buffer.size - start), start) for buffer, start in starts.items() if start}
-    if moved:
-        _shift(function.body, moved)
-        function = replace(function, buffers=tuple(moved.get(buffer, (buffer, 0))[0] for buffer in function.buffers))
-    return function, [Index(start) for start in starts.values()]
+        for buffer, index, lanes in _accesses(statement):
+            first, last = _reach(index, counters, buffer.size)
+            last = buffer.size - 1 if lanes is None else last + lanes - 1
+            low, high = span.get(buffer, (first, last))
+            span[buffer] = min(low, first), max(high, last)
+    known = {buffer: span.get(buffer, (0, buffer.size - 1)) for buffer in function.buffers}
+    moved = {buffer: (replace(buffer, size=last - first + 1), first) for buffer, (first, last) in known.items()}
+    _shift(function.body, moved)
+    made = replace(function, buffers=tuple(buffer for buffer, _ in moved.values()))
+    return made, [Index(first) for _, first in moved.values()]
 
 
-def _accesses(statement: Statement) -> tuple[tuple[Buffer, Index], ...]:
+def _counters(body: Block) -> dict[Scalar, tuple[int, int]]:
+    """Return the first and last value of every counter whose bounds are numbers."""
+    loops = (s for s in walk(body) if isinstance(s, Loop) and not s.start.terms and not s.stop.terms)
+    return {s.counter: (s.start.constant, max(s.start.constant, s.stop.constant - 1)) for s in loops}
+
+
+def _reach(index: Index, counters: dict[Scalar, tuple[int, int]], size: int) -> tuple[int, int]:
+    """Return the first and last element of `size` ones that `index` can name."""
+    first = last = index.constant
+    for scalar, coefficient in index.terms:
+        if scalar not in counters:
+            return 0, size - 1
+        ends = [coefficient * end for end in counters[scalar]]
+        first, last = first + min(ends), last + max(ends)
+    return (first, last) if 0 <= first <= last < size else (0, size - 1)
+
+
+def _accesses(statement: Statement) -> Iterator[tuple[Buffer, Index, int | None]]:
+    """Yield the memory that a statement touches: where, and how many neighbours (None where another function decides)."""
     match statement:
-        case Load() | Store():
-            return ((statement.buffer, statement.index),)
+        case Load(target, buffer, index):
+            yield buffer, index, target.lanes
+        case Store(buffer, index, value):
+            yield buffer, index, value.lanes
         case Invoke() | External():
-            return statement.buffers
-        case _:
-            return ()
+            for buffer, index in statement.buffers:
+                yield buffer, index, None
 
 
 def _shift(block: Block, moved: dict[Buffer, tuple[Buffer, int]]) -> None:
@@ -105,18 +127,3 @@ def _shift(block: Block, moved: dict[Buffer, tuple[Buffer, int]]) -> None:
             block.statements[number] = replace(statement, buffers=tuple((buffer, index - start) for buffer, start, index in pairs))
         for inner in children(statement):
             _shift(inner, moved)
-
-
-def _anonymous(function: Function) -> str:
-    """Return the function's text with the names that do not matter taken out, so that equal nests are found."""
-    renamed = {buffer: Buffer(f"p{k}", buffer.dtype, buffer.size, buffer.space) for k, buffer in enumerate(function.buffers)}
-    text = function_text(Function("nest", function.buffers, function.numbers, function.body))
-    for buffer, replacement in renamed.items():
-        text = _replace_word(text, buffer.name, replacement.name)
-    return text
-
-
-def _replace_word(text: str, word: str, replacement: str) -> str:
-    import re
-
-    return re.sub(rf"(?<![\w%]){re.escape(word)}(?!\w)", f"\0{replacement}", text).replace("\0", "$")

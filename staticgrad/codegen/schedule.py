@@ -341,6 +341,8 @@ class Scheduler:
                 place[value] = len(nests) - 1
                 continue
             in_place = memory[value] is not value
+            if in_place:
+                place[value] = place.get(node.inputs[0], -1)
             for item in self._items(value, memory):
                 if not value.aval.size or product(item.domain) == 0 and item.reduce is None:
                     place.setdefault(value, -1)

@@ -228,7 +228,7 @@ class Builder:
 
     def select(self, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
         """X where the condition holds, otherwise y; both are computed."""
-        return self.instruction("select", condition, x, y, dtype=x.dtype)
+        return self.instruction("select", condition, x, y, dtype=x.dtype, lanes=x.lanes)
 
     def cast(self, x: Scalar, dtype: np.dtype) -> Scalar:
         """X converted to `dtype` (see `OPCODES` for what is out of range)."""

@@ -76,6 +76,7 @@ class Graph:
             number[node] = len(number)
             text = node.op.aval.__str__() if isinstance(node.op, Input) else node.op.signature()
             sha.update(f"{text}({','.join(f'{number[v.node]}.{v.index}' for v in node.inputs)})\n".encode())
+        sha.update(f"({','.join(f'{number[v.node]}.{v.index}' for v in self.inputs)})".encode())
         forward = self.forward_nodes
         for value in self.outputs:
             sha.update(f"{number[value.node]}.{value.index}{'' if value.node in forward else 'b'};".encode())
@@ -114,7 +115,8 @@ def rebuild(graph: Graph, replace: Replace, known: Mapping[Value, Value] | None 
 def substitution(roots: Sequence[Value], known: Mapping[Value, Value], replace: Replace | None = None) -> dict[Value, Value]:
     """Return the image of all values under `roots` when those of `known` are replaced."""
     image: dict[Value, Value] = dict(known)
-    for node in topological(roots, stop=known):
+    whole = [value for value in known if all(sibling in known for sibling in value.node.outputs)]
+    for node in topological(roots, stop=whole):
         inputs = tuple(image[v] for v in node.inputs)
         if replace is not None:
             outputs = replace(node, inputs)
@@ -122,7 +124,7 @@ def substitution(roots: Sequence[Value], known: Mapping[Value, Value], replace: 
             outputs = node.outputs
         else:
             outputs = apply_all(node.op, *inputs, line=node.line)
-        image.update(zip(node.outputs, outputs, strict=True))
+        image.update((old, new) for old, new in zip(node.outputs, outputs, strict=True) if old not in known)
     return image
 
 

@@ -118,13 +118,13 @@ _lock = threading.Lock()
 
 def apply_all(op: Op, *inputs: Value, line: SourceLine | None = None) -> tuple[Value, ...]:
     """Return the outputs of `op` applied to `inputs`: the existing node if there is one, otherwise a new one."""
-    key = (op, inputs)
-    with _lock:
-        node = _interned.get(key)
-        if node is None:
-            avals = op.infer(*(v.aval for v in inputs))
-            node = Node(op, inputs, avals if isinstance(avals, tuple) else (avals,), line or _ambient() or user_line())
-            _interned[key] = node
+    key = (op, *((v.node.serial, v.index) for v in inputs))  # not the values: a key must not keep its node's operands alive
+    node = _interned.get(key)
+    if node is None:
+        avals = op.infer(*(v.aval for v in inputs))  # outside of the lock: a shape rule may build nodes
+        made = Node(op, inputs, avals if isinstance(avals, tuple) else (avals,), line or _ambient() or user_line())
+        with _lock:
+            node = _interned.setdefault(key, made)
     return node.outputs
 
 

@@ -82,6 +82,8 @@ class Op:
 def _parameter_text(value: object) -> str:
     if isinstance(value, np.dtype):
         return value.name
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_parameter_text, value))}{',' if len(value) == 1 else ''})"
     digest = getattr(value, "digest", None)
     return digest if isinstance(digest, str) else repr(value)
 

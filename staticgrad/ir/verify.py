@@ -23,6 +23,8 @@ def verify(graph: Graph, after: str = "tracing") -> None:
                 raise VerificationError(f"after {after}: the graph reads an input of another graph: {node!r}")
         else:
             _verify_node(node, known, after)
+            for inner in node.op.subgraphs:
+                verify(inner, f"{after} (inside of {node.op.name})")
         known.add(node)
     for value in (*graph.outputs, *graph.inputs):
         if value.node not in known:

@@ -75,6 +75,8 @@ class Call(Op):
         return (self.graph,)
 
     def infer(self, *avals: Aval) -> tuple[Aval, ...]:
+        if self.graph.free:
+            raise VerificationError(f"call of {self.graph.name}: what it closes over must stand among its operands")
         expected = tuple(value.aval for value in self.graph.inputs)
         if expected != avals:
             raise VerificationError(f"call of {self.graph.name}: operands {avals}, parameters {expected}")

@@ -236,6 +236,11 @@ class Pad(Op):
         for position, extent, low, high, gap in zip(index, avals[0].shape, self.low, self.high, self.interior, strict=True):
             moved = position - low
             checks: list[Scalar] = []
+            if not moved.terms:
+                if not 0 <= moved.constant <= (extent - 1) * (gap + 1) or moved.constant % (gap + 1):
+                    return read(1, ())
+                inner.append(Index(moved.constant // (gap + 1)))
+                continue
             if low or gap:
                 checks.append(b.le(b.literal(0, INT64), b.position(moved)))
             if gap:

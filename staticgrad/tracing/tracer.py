@@ -212,6 +212,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             raise UnsupportedError(
                 at_user_line(f".view({view!r}) of a traced array: its bits cannot be read as another dtype; use .astype()")
             )
+        if not self.is_array and not self._storage.read_only:  # NumPy's scalars have no views: it makes an array of them first
+            return Tracer(Storage(self.value, current_trace(), array=True), (view,))
         return Tracer(self._storage, (*self._views, view))
 
     @property
@@ -229,7 +231,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return self._storage is other._storage
 
     def __copy__(self) -> Tracer:
-        return tracer_of(self.value, array=self.is_array)
+        return tracer_of(strong(self.value), array=self.is_array or bool(self._storage.read_only))
 
     def __deepcopy__(self, memo: object) -> Tracer:
         return self.__copy__()
@@ -245,7 +247,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __setitem__(self, index: Any, new: Any) -> None:
         view, _ = parse_index(index, self.shape)
-        part = self.view(view)
+        part = Tracer(self._storage, (*self._views, view))
         part.assign(lift(new), "assignment to an index")
 
     def assign(self, new: Value, operation: str) -> None:

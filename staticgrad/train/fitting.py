@@ -85,13 +85,16 @@ class Fitting:
         """Train; Ctrl-C ends it early and is noted in the history."""
         bar = Progress(progress, self._rows, self._epochs)
         warned = stopped = False
+        trained = 0.0
         try:
             while not stopped and (left := self._epochs - self._done) > 0:
                 before = self._loop.place
                 seconds, steps = self._loop.run(1 if self._callbacks or self._evaluation else left)
+                trained += seconds
                 self._record(before, seconds / steps)
                 done = self._done * self._rows + self._loop.place.position
-                bar.show(done, self._loop.mean_so_far()[0], self._batch * steps / seconds, last=self._done == self._epochs)
+                rate = (done - self._start.position) / trained
+                bar.show(done, self._loop.mean_so_far()[0], rate, last=self._done == self._epochs)
                 if self._loop.bad_step is not None and not warned:
                     warned = True
                     _warn(self._loop.bad_step, self._start)

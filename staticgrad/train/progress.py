@@ -35,7 +35,7 @@ class Progress:
         except ImportError:
             return
         self._enabled = True
-        form = "{desc} {percentage:3.0f}%|{bar}| {postfix}[{elapsed}<{remaining}]"
+        form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
         self._bar = tqdm(total=rows * epochs, bar_format=form, dynamic_ncols=True, mininterval=0, miniters=0)
 
     def show(self, rows: int, loss: float, rate: float, last: bool = False) -> None:
@@ -50,7 +50,7 @@ class Progress:
             sys.stderr.flush()
             return
         self._bar.set_description_str(place, refresh=False)
-        self._bar.set_postfix_str(f"{numbers} ", refresh=False)
+        self._bar.set_postfix_str(numbers, refresh=False)
         self._bar.update(rows - self._bar.n)
 
     def close(self) -> None:

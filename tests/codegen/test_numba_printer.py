@@ -393,10 +393,3 @@ def test_index_from_memory_wraps_nowhere():
         unit_of("gather", function("gather", [index, x, out], make)), [np.array([5, 0, 3, 3, 1, 2], "u4"), np.arange(6.0), np.zeros(6)]
     )
     assert ran.compiled[2].tolist() == [5, 0, 3, 3, 1, 2]
-
-
-def test_register_tiled_matmul():
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(size=(8, 5)).astype("f4"), rng.normal(size=(5, 64)).astype("f4")
-    ran = run(unit_of("matmul", matmul(8, 5, 64, 4, 2)), [a.ravel(), b.ravel(), np.zeros(512, "f4")])
-    np.testing.assert_allclose(ran.compiled[2].reshape(8, 64), a.astype("f8") @ b, rtol=1e-5, atol=1e-6)

@@ -118,11 +118,11 @@ FITS = {
         ),
         Fit(
             "sin32", of_root(lambda y: mp.sin(mp.pi / 2 * y) / y, mp.pi / 2), of_root(lambda y: y / mp.sin(mp.pi / 2 * y), 2 / mp.pi),
-            5, (mp.mpf(0), mp.mpf("0.2505")), np.float64,
+            5, (mp.mpf(0), mp.mpf("0.2545")), np.float64,
         ),
         Fit(
             "cos32", of_root(lambda y: (mp.cos(mp.pi / 2 * y) - 1) / y**2, -mp.pi**2 / 8),
-            of_root(lambda y: y**2 / mp.cos(mp.pi / 2 * y), mp.mpf(0)), 4, (mp.mpf(0), mp.mpf("0.2505")), np.float64,
+            of_root(lambda y: y**2 / mp.cos(mp.pi / 2 * y), mp.mpf(0)), 4, (mp.mpf(0), mp.mpf("0.2545")), np.float64,
         ),
         Fit(
             "sin64", of_root(lambda r: (mp.sin(r) - r) / r**3, -mp.mpf(1) / 6), of_root(lambda r: r**3 / mp.sin(r), mp.mpf(0)),

@@ -159,6 +159,13 @@ def test_literals_keep_their_bits():
         assert_same(got, np.array(values[name], name), name)
 
 
+def test_register_tiled_matmul():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(size=(8, 5)).astype("f4"), rng.normal(size=(5, 64)).astype("f4")
+    ran = run(unit_of("matmul", matmul(8, 5, 64, 4, 2)), [a.ravel(), b.ravel(), np.zeros(512, "f4")])
+    np.testing.assert_allclose(ran.compiled[2].reshape(8, 64), a.astype("f8") @ b, rtol=1e-5, atol=1e-6)
+
+
 # ---- dispatchers, objects, errors
 
 

@@ -90,7 +90,8 @@ np.diff(u)  np.diff(v,prepend=0)  np.diff(x,axis=1,append=x[:,:1])  np.diff(v,n=
 PRODUCTS = """
 x@m  m@x  v@w  x@v  v@m  q@q  t@np.ones((4,2))  r@x  x@r  t@r[:2,0,:1].swapaxes(-1,-2).repeat(2,1)  i@i.T  h@h.T  u@u.T  b@b.T  f@f.T  f@m
 i@v  z@m  z.T@z  b@c  v@[1,2,3]  np.ones((2,2))@x  np.matmul(x,m)  np.matmul(v,w)  np.matmul(x,v)  np.matmul(r,x)
-np.matmul(f,f.T,dtype=np.float64)  np.matmul(one,one.swapaxes(1,2))  np.linalg.matmul(x,m)  np.dot(x,m)  np.dot(v,w)  np.dot(x,v)
+np.matmul(f,f.T,dtype=np.float64)  np.matmul(one,one.swapaxes(1,2))  np.linalg.matmul(x,m)
+np.vecdot(x,y)  np.vecdot(t,t[:1])  np.matvec(q,x)  np.vecmat(v,m)  np.dot(x,m)  np.dot(v,w)  np.dot(x,v)
 np.dot(v,m)  np.dot(s,x)  np.dot(x,2.0)  np.dot(f,2.0)  np.dot(s,s)  np.dot(t,np.outer(v,w).ravel()[:4])  np.dot(t,t.swapaxes(1,2))
 x.dot(m)  np.dot(b,b.T)  np.dot(i,h.T)  np.dot(z,m)  np.vdot(x,y)  np.vdot(v,w)  np.inner(v,w)  np.inner(x,y)  np.inner(t,t)
 np.inner(x,v)  np.inner(s,v)  np.outer(v,w)  np.outer(x,v)  np.outer(i,h)  np.outer(b,c)  np.outer(s,v)

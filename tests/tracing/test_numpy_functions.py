@@ -11,6 +11,7 @@ import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import staticgrad as sg
 import staticgrad.numpy as snp
 from staticgrad import nn
 from staticgrad.errors import ShapeError, StaticgradError, UnsupportedError
@@ -225,6 +226,23 @@ def test_nn_functions_are_scipys_and_stable(ours: Any, reference: Any, dtype: An
         assert result.dtype == (dtype if dtype != np.int64 or ours is nn.relu else np.float64)
         assert not np.any(np.isnan(result))
         np.testing.assert_allclose(result, expected, rtol=1e-14 if dtype != np.float32 else 1e-6, atol=1e-30)
+
+
+def test_derivatives_at_kinks_follow_the_conventions() -> None:
+    def gradient(function: Any, *x: float) -> list[float]:
+        found = sg.grad(sg.trace(function, backend="interp"))(np.array(x, float))
+        return np.asarray(found).tolist()
+
+    assert gradient(np.std, 2, 2, 2) == [0, 0, 0]
+    assert gradient(np.linalg.norm, 0, 0) == [0, 0]
+    assert gradient(lambda x: np.sum(np.linalg.norm(x.reshape(2, 1), axis=1)), 0, -3) == [0, -1]
+    assert gradient(lambda x: np.sum(np.clip(x, 0, None)), -1, 0, 1) == [0, 1, 1]
+    assert gradient(lambda x: np.sum(np.clip(x, 0, 1)), -1, 0, 1, 2) == [0, 1, 1, 0]
+    assert gradient(np.max, 1, 3, 3) == [0, 0.5, 0.5]
+    assert gradient(nn.logsumexp, -np.inf, -np.inf) == [0, 0]
+    assert gradient(nn.logsumexp, -np.inf, 2, 2) == [0, 0.5, 0.5]
+    assert gradient(lambda x: nn.softmax_cross_entropy(x, 1), 800, 0, -np.inf) == [1, -1, 0]
+    assert gradient(lambda x: np.sum(scipy.special.xlogy(0 * x, x)), 0, 2) == [0, 0]
 
 
 def test_nn_outside_of_a_trace_gives_numpy_results() -> None:

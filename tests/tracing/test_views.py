@@ -154,10 +154,13 @@ def test_a_scalar_is_bound_anew_and_a_0d_array_is_written() -> None:
         z = x.copy()
         corner = z[0, 0, ...]
         corner += 100
+        kept = x.sum()
+        cube = kept.reshape(1, 1)
+        cube += 1
         zero = snp.zeros(())
         alias = zero
         alias += 5
-        return first, before, total, old, z, zero
+        return first, before, total, old, z, zero, kept, cube
 
     check(scalars, X)
 

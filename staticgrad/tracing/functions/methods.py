@@ -36,7 +36,7 @@ def _astype(x: Tracer, dtype: Any, order: Any = "K", casting: Any = "unsafe", su
 
 
 def _copy(x: Tracer, order: Any = "C") -> Tracer:
-    return tracer_of(strong(x.value), array=x.is_array)
+    return x.__copy__()
 
 
 def _fill(x: Tracer, value: Any) -> None:

@@ -1,0 +1,160 @@
+"""Functions whose kernels for GPUs are tested: in the simulator against the interpreter, and through the compiler to PTX."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from staticgrad import nn
+from staticgrad.api import grad, trace, value_and_grad, vmap
+from staticgrad.ir.graph import Graph
+from staticgrad.traced import Traced
+from staticgrad.tracing.pytree import flatten, leaf_aval, prepared
+
+SEEDS = range(300, 312)
+"""Of random programs."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A traced function with arguments."""
+
+    function: Traced
+    arguments: tuple[Any, ...]
+
+    def graph_and_arrays(self) -> tuple[Graph, list[np.ndarray]]:
+        """Return the recorded graph, and the leaves of the arguments."""
+        leaves = flatten((self.arguments, {}))[0]
+        return self.function.program(*self.arguments).graph, [prepared(leaf, leaf_aval(leaf)) for leaf in leaves]
+
+
+PROGRAMS: dict[str, Example] = {}
+
+
+def example(*arguments: Any, transform: Callable[..., Any] = trace, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Enter a function into the table under its name."""
+
+    def enter(function: Callable[..., Any]) -> Callable[..., Any]:
+        PROGRAMS[function.__name__] = Example(transform(function, **options), arguments)
+        return function
+
+    return enter
+
+
+def numbers(*shape: int, dtype: str = "float64") -> np.ndarray:
+    """Return numbers that depend on the shape alone."""
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+@example(numbers(4, 3, dtype="float32"), numbers(4, 3, dtype="float32"), numbers(3, dtype="float32"), transform=value_and_grad)
+def chain(w, x, b):
+    return np.sum(np.tanh(x * w + b))
+
+
+@example(numbers(4, 3), numbers(4, 1), numbers(1, 3), transform=value_and_grad, argnums=(0, 1, 2))
+def broadcasts(x, column, row):
+    return np.sum(np.exp(x * row) / (1 + column**2) + np.mean(x, axis=1, keepdims=True) * np.sin(row))
+
+
+# ---- reductions: the work of one thread, in parts, in blocks
+
+
+@example(numbers(5, 7))
+def short_reductions(x):
+    return np.sum(x, axis=0), np.sum(x, axis=1), np.max(x), np.prod(x, axis=1), np.argmin(x, axis=0), np.any(x > 2, axis=1), np.var(x)
+
+
+@example(numbers(3000))
+def reductions_in_parts(x):
+    return np.sum(x), np.max(x), np.argmin(x), np.argmax(np.abs(x)), np.all(x < 9), np.sum(x * x)
+
+
+@example(numbers(2, 700), numbers(700, 2))
+def rows_and_columns_in_parts(x, y):
+    return np.sum(x, axis=1), np.sum(y, axis=0), np.argmax(x, axis=1), np.argmax(y, axis=0), np.sum(x, axis=0), np.sum(y.T * x)
+
+
+@example(numbers(20, 3, 20))
+def outer_and_inner_axes_in_parts(x):
+    return np.sum(x, axis=(0, 2)), np.max(x * 2, axis=(0, 2)), np.sum(x, axis=1)
+
+
+@example(numbers(3, 200))
+def a_sum_in_blocks(x):
+    return np.sum(x, axis=1), np.max(x, axis=1), np.sum(np.float32(x), axis=1)
+
+
+@example(np.zeros((0, 3)))
+def reductions_of_nothing(x):
+    return np.sum(x, axis=0), np.prod(x, axis=0), np.sum(x, axis=1), np.sum(x), x + 1
+
+
+@example(np.arange(-6, 6, dtype=np.int8).reshape(4, 3), np.arange(12, dtype=np.uint64).reshape(4, 3))
+def integers(i, u):
+    return np.sum(i), np.max(i, axis=0), np.argmax(u, axis=1), i * i, u - 1, -i, u & 5, ~i, np.sum(u * u), i.astype(np.float32), i > 0
+
+
+# ---- pieces moved and put together
+
+
+@example(numbers(4, 3), transform=value_and_grad)
+def moved(x):
+    y = np.concatenate([x.T[::-1], x.T * 2], axis=1)
+    return np.sum(np.pad(y, ((1, 2), (0, 1))) * 2.0) + np.sum(y[:, ::2] ** 3) + np.sum(np.stack([x, x + 1])[1])
+
+
+@example(numbers(5, 3), transform=value_and_grad)
+def written_in_place(x):
+    y = x.copy()
+    y[0] = y[1] * 2
+    y[1:, 1] += 7 * x[0, 0]
+    return np.sum(y * y)
+
+
+@example(np.float64(2.0), np.float64(3.0), transform=value_and_grad, argnums=(0, 1))
+def scalars(a, b):
+    parts = np.stack([a * b, a, b])
+    return np.prod(parts) * np.sum(parts) + parts[1]
+
+
+@example(numbers(6), transform=value_and_grad)
+def rosenbrock(x):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+
+@example(numbers(5), transform=grad)
+def second_derivative(x):
+    return np.sum(grad(lambda x: np.sum(np.sin(x) * np.exp(-x * x)))(x) * np.arange(5.0))
+
+
+# ---- contractions
+
+
+@example(
+    {"w": numbers(20, 24, dtype="float32"), "b": numbers(24, dtype="float32"), "v": numbers(24, 10, dtype="float32")},
+    numbers(16, 20, dtype="float32"),
+    np.eye(16, 10, dtype=np.float32),
+    transform=value_and_grad,
+)
+def perceptron(params, x, y):
+    hidden = np.tanh(x @ params["w"] / 5 + params["b"])
+    return -np.mean(np.sum(nn.log_softmax(hidden @ params["v"] / 5, axis=1) * y, axis=1))
+
+
+@example(numbers(2, 9, 8), numbers(2, 10, 8), transform=value_and_grad, argnums=(0, 1))
+def batches_of_products(x, y):
+    return np.sum(np.einsum("bij,bkj->ibk", x, y) ** 2)
+
+
+@example(numbers(3, 4, 5), numbers(5, 6), transform=vmap, in_axes=(0, None))
+def mapped(x, y):
+    return nn.softmax(x @ y, axis=-1)
+
+
+# ---- failures
+
+
+@example(np.array([2, -3, 5]), np.array([3, 2, 0]))
+def integer_powers(x, p):
+    return x**p

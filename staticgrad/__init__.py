@@ -22,6 +22,22 @@ from staticgrad.gradient_check import check_grads, numeric_grad  # noqa: E402
 from staticgrad.train import Trainer  # noqa: E402
 
 __all__ = [
-    "StaticgradError", "StaticgradWarning", "TraceError", "Trainer", "__version__", "check_grads", "debug", "grad", "jvp", "nn", "numpy", "numeric_grad",
-    "optim", "stop_gradient", "trace", "value_and_grad", "vjp", "vmap",
+    "StaticgradError",
+    "StaticgradWarning",
+    "TraceError",
+    "Trainer",
+    "__version__",
+    "check_grads",
+    "debug",
+    "grad",
+    "jvp",
+    "nn",
+    "numeric_grad",
+    "numpy",
+    "optim",
+    "stop_gradient",
+    "trace",
+    "value_and_grad",
+    "vjp",
+    "vmap",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+
 import staticgrad as sg
 
 snp = sg.numpy
@@ -30,7 +31,17 @@ def test_arguments_of_every_form():
 
 @pytest.mark.parametrize(
     "x",
-    [X, np.asfortranarray(X), X[::2, ::-1], X.astype(">f8"), X.astype(np.float32), np.array(2.0), np.float32(2), np.zeros((0, 3)), X[:, :0]],
+    [
+        X,
+        np.asfortranarray(X),
+        X[::2, ::-1],
+        X.astype(">f8"),
+        X.astype(np.float32),
+        np.array(2.0),
+        np.float32(2),
+        np.zeros((0, 3)),
+        X[:, :0],
+    ],
     ids=["plain", "fortran", "strided", "big endian", "float32", "0-d", "scalar", "empty", "empty columns"],
 )
 def test_arrays_of_every_layout(x):

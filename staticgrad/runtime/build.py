@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -128,7 +130,7 @@ def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int 
     """Return the addresses of a unit's forward and backward stages, and where they were found: disk or compiled."""
     from staticgrad.runtime.compile import compile_unit, load_object
 
-    key = unit_key({**environment_parts(), "cpu": _cpu(), "source": source})
+    key = unit_key({**environment_parts(), "cpu": _cpu(), "compiler": _compiler(), "source": source})
     name = f"sg_{key[:24]}"
     if config().dump is not None:
         config().dump.joinpath(f"{name}.py").write_text(source, encoding="utf-8")  # type: ignore[union-attr]
@@ -146,6 +148,16 @@ def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int 
     if "cache" in config().log:
         log.info("%s %s: %s", name, title, origin)
     return forward, backward, origin
+
+
+@functools.cache
+def _compiler() -> str:
+    """Return a digest of what turns source into machine code, so that objects made by another state of it are not taken."""
+    folder = Path(__file__).parent
+    sha = hashlib.sha256()
+    for path in sorted([*folder.glob("vocabulary/*.py"), folder / "assemble.py", folder / "compile.py"]):
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
 
 
 @functools.cache

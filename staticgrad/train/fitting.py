@@ -135,7 +135,7 @@ class Fitting:
 
 def _warn(step: int, start: Place) -> None:
     warnings.warn(
-        f"the loss is infinite or not a number in step {step - start.step} of this training: lower the learning rate, scale the data, "
+        f"the loss is infinite or not a number in step {step - start.step + 1} of this training: lower the learning rate, scale the data, "
         "or look for a division by zero or the logarithm of 0 in the loss function",
         StaticgradWarning,
         stacklevel=4,

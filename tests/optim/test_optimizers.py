@@ -96,6 +96,7 @@ def test_formula(name, dtype):
 def test_traced_update_is_the_same(name, dtype):
     optimizer, _ = CASES[name]
     update = api.trace(optimizer.update)
+    before = update.cache_info().traces  # equal optimizers share a record
     params, state = parameters(dtype), optimizer.init(parameters(dtype))
     compiled, compiled_state = params, state
     for grads in gradients(dtype):
@@ -106,7 +107,7 @@ def test_traced_update_is_the_same(name, dtype):
             np.testing.assert_allclose(
                 found, expected, rtol=2e-6 if dtype == np.float32 else 1e-14, atol=1e-6 if dtype == np.float32 else 0
             )
-    assert update.cache_info().traces == 1
+    assert update.cache_info().traces == before + 1
     assert type(compiled_state) is type(state)
 
 

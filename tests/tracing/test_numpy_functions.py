@@ -243,6 +243,7 @@ def test_derivatives_at_kinks_follow_the_conventions() -> None:
     assert gradient(nn.logsumexp, -np.inf, 2, 2) == [0, 0.5, 0.5]
     assert gradient(lambda x: nn.softmax_cross_entropy(x, 1), 800, 0, -np.inf) == [1, -1, 0]
     assert gradient(lambda x: np.sum(scipy.special.xlogy(0 * x, x)), 0, 2) == [0, 0]
+    assert gradient(lambda x: np.sum(scipy.special.xlogy(x, np.array([0.0, np.e]))), 0, 0) == [0, 1]
 
 
 def test_nn_outside_of_a_trace_gives_numpy_results() -> None:

@@ -36,16 +36,19 @@ def _reciprocal(x: Value) -> Value:
 
 
 def _xlogy(x: Value, y: Value) -> Value:
-    """x log y, 0 where x is 0 and y is a number: there the derivative with respect to y is 0 too."""
-    zero = full(x.shape, 0, x.dtype)
-    nothing = e.logical_and(e.equal(x, zero), e.logical_not(e.isnan(y)))
-    return e.where(nothing, zero, e.multiply(x, e.log(e.where(nothing, full(x.shape, 1, x.dtype), y))))
+    """x log y; 0 where x is 0 and y has no logarithm (but is a number), with derivative 0 there."""
+    return _times_logarithm(x, y, e.log, 0, 1)
 
 
 def _xlog1py(x: Value, y: Value) -> Value:
-    zero = full(x.shape, 0, x.dtype)
-    nothing = e.logical_and(e.equal(x, zero), e.logical_not(e.isnan(y)))
-    return e.where(nothing, zero, e.multiply(x, e.log1p(e.where(nothing, zero, y))))
+    return _times_logarithm(x, y, e.log1p, -1, 0)
+
+
+def _times_logarithm(x: Value, y: Value, logarithm: Callable[[Value], Value], pole: float, harmless: float) -> Value:
+    zero, safe = full(x.shape, 0, x.dtype), full(x.shape, harmless, x.dtype)
+    regular = e.logical_and(e.less(full(y.shape, pole, y.dtype), y), e.isfinite(y))
+    nothing = e.logical_and(e.equal(x, zero), e.logical_not(e.logical_or(regular, e.isnan(y))))
+    return e.where(nothing, zero, e.multiply(x, logarithm(e.where(nothing, safe, y))))
 
 
 def _logit(x: Value) -> Value:

@@ -92,12 +92,12 @@ class _Gathered:
             return apply(pad, piece, full((), 0, piece.dtype))
         result = self._whole
         untouched = result is None
-        for pad, piece in self._pieces:
+        for number, (pad, piece) in enumerate(self._pieces):
             region = pad.region(piece.shape)
             if result is None:
                 result = full(pad.infer(piece.aval, piece.aval.with_shape(())).shape, 0, piece.dtype)
             where = tuple(zip(*((s.start, s.stop, s.step) for s in region), strict=True))
-            others = [(p.region(v.shape), v.shape) for p, v in self._pieces if v is not piece or p != pad]
+            others = [(p.region(v.shape), v.shape) for k, (p, v) in enumerate(self._pieces) if k != number]
             alone = untouched and all(apart(region, piece.shape, other, shape) for other, shape in others)
             result = slice_set(result, piece if alone else slice_(result, *where) + piece, *where)
         assert result is not None

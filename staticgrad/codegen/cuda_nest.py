@@ -321,9 +321,7 @@ class GpuLowering:
         for variable, value in zip(reduction.state, reduction.reduce.merge(b, first, tuple(second)), strict=True):
             b.set(variable, value)
 
-    def _store(
-        self, b: Builder, parameters: Parameters, reduction: Reduction, place: Index, partial: tuple[Buffer, ...] | None
-    ) -> None:
+    def _store(self, b: Builder, parameters: Parameters, reduction: Reduction, place: Index, partial: tuple[Buffer, ...] | None) -> None:
         state = tuple(b.get(variable) for variable in reduction.state)
         if partial is None:
             b.store(parameters(self.memory[reduction.item.target]), place, reduction.reduce.finish(b, state))

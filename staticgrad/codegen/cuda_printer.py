@@ -107,7 +107,7 @@ class KernelText(FunctionText):
         if let.target.lanes > 1 or any(operand.lanes > 1 for operand in let.operands):
             raise VerificationError(f"{let.opcode} of several lanes: a thread of a GPU has none")
         divisor = let.operands[-1].literal
-        if let.opcode in ("quotient", "remainder") and let.operands[0] in self._counting and divisor is not None and divisor > 0:
+        if let.opcode in ("quotient", "remainder") and let.operands[0] in self._counting and divisor is not None and divisor.item() > 0:
             self._counting.add(let.target)
             symbol = "//" if let.opcode == "quotient" else "%"
             return Text(f"{self.value(let.operands[0]).within(PRODUCT)} {symbol} {divisor}", PRODUCT, loose=True)

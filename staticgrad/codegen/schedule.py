@@ -24,6 +24,9 @@ MAX_INLINED = 120
 MAX_NEST = 240
 """A nest takes in further items up to this total price in nodes."""
 
+OWNERS = ("reduce", "contract", "assemble")
+"""The kinds of ops whose results always have memory."""
+
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
 
@@ -117,6 +120,11 @@ def is_alias(value: Value) -> bool:
     return isinstance(value.op, Reshape) and not is_view(value)
 
 
+def is_renamed(value: Value, memory: dict[Value, Value]) -> bool:
+    """Return whether `value` is read from its operand's memory under another shape."""
+    return isinstance(value.op, Reshape) and memory.get(value, value) is not value
+
+
 def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
     """Return the nodes that are computed inside the item's nest, the last one first."""
     found: list[Node] = []
@@ -151,7 +159,7 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
             continue
         seen.add((value, pointwise))
         if value in memory and (value is not item.target):
-            reads[value] = reads.get(value, True) and pointwise and not is_alias(value)
+            reads[value] = reads.get(value, True) and pointwise and not is_renamed(value, memory)
             continue
         if value.op.kind == "map":
             stack.extend((v, pointwise) for v in value.node.inputs)
@@ -223,7 +231,7 @@ class Scheduler:
         inlined: dict[Value, frozenset[Node]] = {}
         for node in self.nodes:
             op, value = node.op, node.outputs[0]
-            if op.kind in ("reduce", "contract", "assemble"):
+            if op.kind in OWNERS:
                 self._need(value)
             if op.kind == "contract":
                 for operand in node.inputs:
@@ -291,7 +299,8 @@ class Scheduler:
             elif is_alias(value):
                 memory[value] = memory[node.inputs[0]]
             elif value in self.required:
-                memory[value] = memory[node.inputs[0]] if self._in_place(node) else value
+                shared = self._in_place(node) or (isinstance(node.op, Reshape) and node.inputs[0].op.kind in OWNERS)
+                memory[value] = memory[node.inputs[0]] if shared else value
         return memory
 
     def _in_place(self, node: Node) -> bool:
@@ -328,10 +337,9 @@ class Scheduler:
         by_domain: dict[tuple[Shape, str, bool], list[int]] = {}
         for node in self.nodes:
             value = node.outputs[0]
-            if is_alias(value):
-                source = memory[value]
-                if source in place:
-                    place[value] = place[source]
+            if is_renamed(value, memory):
+                if node.inputs[0] in place:
+                    place[value] = place[node.inputs[0]]
                 continue
             if memory.get(value) is None or isinstance(node.op, (Input, Constant)):
                 continue

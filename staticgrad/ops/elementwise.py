@@ -47,7 +47,8 @@ class Elementwise(Op):
                 raise ShapeError(f"{self.name}: operands {', '.join(map(str, avals))} must agree (casts and broadcasts are nodes)")
         if first.dtype.kind not in self.kinds:
             raise DTypeError(f"{self.name} is not defined for {first.dtype}")
-        return Aval(first.shape, self.result(first.dtype), all(a.weak for a in avals))
+        dtype = self.result(first.dtype)
+        return Aval(first.shape, dtype, dtype != BOOL and all(a.weak for a in avals))
 
     def operand_avals(self, avals: Sequence[Aval]) -> Sequence[Aval]:
         """Return the avals that must agree in dtype."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import DTypeError, ShapeError
-from staticgrad.ir.aval import BOOL, INT64, Aval, is_float
+from staticgrad.ir.aval import BOOL, INT64, Aval, is_float, product
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.node import Value, apply, full
 from staticgrad.ir.op import Op, op
@@ -34,7 +34,7 @@ class Reduce(Op):
         if list(self.axes) != sorted(set(self.axes)) or any(not 0 <= a < x.rank for a in self.axes):
             raise ShapeError(f"{self.name}: axes {self.axes} do not fit {x}")
         result = x.without(self.axes)
-        if not self.empty_allowed and x.size == 0 and result.size != 0:
+        if not self.empty_allowed and product(x.shape[a] for a in self.axes) == 0:
             raise ShapeError(f"{self.name} of no elements (shape {x.shape}, axes {self.axes}) has no identity")
         return self.result(result)
 

@@ -188,10 +188,11 @@ def compile_ptx(lowering: CudaLowering, compute_capability: tuple[int, int] = (9
     unit = lowering.lowered.unit
     called = {s.function for function in unit.functions for s in walk(function.body) if isinstance(s, Invoke)}
     kernels = [function for function in unit.functions if function not in called]
-    return {f.name: cuda.compile_ptx(namespace[f.name].py_func, _signature(f), cc=compute_capability)[0] for f in kernels}
+    return {f.name: cuda.compile_ptx(namespace[f.name].py_func, kernel_signature(f), cc=compute_capability)[0] for f in kernels}
 
 
-def _signature(function: Function) -> str:
+def kernel_signature(function: Function) -> str:
+    """Return a kernel's signature as Numba writes it: void(float32[::1], int64[::1])."""
     arrays = ["boolean" if buffer.dtype == np.bool_ else buffer.dtype.name for buffer in function.buffers]
     parameters = [f"{name}[::1]" for name in arrays] + ["int64"] * len(function.numbers)
     return f"void({', '.join([*parameters, *(['int64[::1]'] if can_fail(function) else [])])})"

@@ -10,7 +10,7 @@ import numpy as np
 
 from staticgrad.errors import StaticgradWarning
 from staticgrad.runtime.training_loop import Place, TrainingLoop
-from staticgrad.tracing.pytree import argument_array, flatten, unflatten
+from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
 from staticgrad.train.data import Rows
 from staticgrad.train.history import EpochInfo, History, TrainState
 from staticgrad.train.progress import Progress
@@ -31,7 +31,7 @@ class Evaluation:
         batch_size = min(batch_size, len(data))
         made = [steps.evaluation(params, data.batch(size)) for size in sizes(len(data), batch_size)]
         self.names = made[0].names
-        leaves = [argument_array(leaf) for leaf in flatten(params)[0]]
+        leaves = [prepared(leaf, leaf_aval(leaf)) for leaf in flatten(params)[0]]
         self.loop = TrainingLoop([each.step for each in made], leaves, data.leaves, batch_size, len(self.names))
 
     def run(self, training: TrainingLoop | None = None) -> list[float]:
@@ -64,7 +64,7 @@ class Fitting:
         self._names = made[0].names
         position = int(state.position)
         place = Place(int(state.epoch), position if position < len(data) and position % batch_size == 0 else 0, int(state.step))
-        arrays = [argument_array(leaf) for leaf in leaves]
+        arrays = [prepared(leaf, leaf_aval(leaf)) for leaf in leaves]
         self._loop = TrainingLoop([each.step for each in made], arrays, data.leaves, batch_size, len(self._names), seed, place)
         self._evaluation = None if validation is None else Evaluation(steps, state.params, validation, batch_size)
         checked = () if self._evaluation is None else tuple(f"val_{name}" for name in self._evaluation.names)

@@ -60,44 +60,41 @@ class Steps:
     def training(self, params: Any, optimizer_state: Any, batch: tuple[Any, ...]) -> CompiledStep:
         """Return the step for parameters, a state and a batch like these."""
         with self._lock:
-            loss, extra = self._loss(params, batch)
-            gradient = value_and_grad(self.loss, has_aux=bool(extra)).program(params, *batch)
+            loss, has_aux, names = self._loss(params, batch)
+            gradient = value_and_grad(self.loss, has_aux=has_aux).program(params, *batch)
             others = [self._metric(name, params, batch) for name in self._metrics]
 
             def step(params: Any, optimizer_state: Any, *batch: Any) -> Any:
                 head, gradients = self._inlined(gradient, params, batch)
                 moved, remembered = self._optimizer.update(params, gradients, optimizer_state)
-                return moved, remembered, self._values(head, bool(extra), others, params, batch)
+                return moved, remembered, self._values(head, has_aux, others, params, batch)
 
-            names = ("loss", *extra, *self._metrics)
             carried = (params, optimizer_state)
             return self._compiled("step", step, (loss, gradient, *others), (*carried, *batch), names, carried)
 
     def evaluation(self, params: Any, batch: tuple[Any, ...]) -> CompiledStep:
         """Return the function that computes loss and metrics only."""
         with self._lock:
-            loss, extra = self._loss(params, batch)
+            loss, has_aux, names = self._loss(params, batch)
             others = [self._metric(name, params, batch) for name in self._metrics]
 
             def evaluation(params: Any, *batch: Any) -> Any:
-                return self._values(self._inlined(loss, params, batch), bool(extra), others, params, batch)
+                return self._values(self._inlined(loss, params, batch), has_aux, others, params, batch)
 
-            return self._compiled("evaluation", evaluation, (loss, *others), (params, *batch), ("loss", *extra, *self._metrics), None)
+            return self._compiled("evaluation", evaluation, (loss, *others), (params, *batch), names, None)
 
     # ---- the user's functions
 
-    def _loss(self, params: Any, batch: tuple[Any, ...]) -> tuple[Program, tuple[str, ...]]:
-        """Return the program of the loss function and the names of the metrics that it returns."""
+    def _loss(self, params: Any, batch: tuple[Any, ...]) -> tuple[Program, bool, tuple[str, ...]]:
+        """Return the program of the loss function, whether it returns metrics, and the names of all metrics."""
         program, name = self._recorded(self.loss, params, batch), _name(self.loss)
         result = unflatten(program.out_tree, list(range(program.out_tree.num_leaves)))
         has_aux = isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)
         head, extra = result if has_aux else (result, {})
         if not isinstance(head, int):
-            raise ArgumentError(
-                at_user_line(
-                    f"{name} must return a scalar, or a pair of it and a dict of scalars (loss, {{name: scalar}}); it returned {result!r}"
-                )
-            )
+            shown = unflatten(program.out_tree, [str(value.aval) for value in program.graph.outputs[: program.out_tree.num_leaves]])
+            expected = "a scalar, or a pair of it and a dict of scalars: (loss, {name: scalar})"
+            raise ArgumentError(at_user_line(f"{name} must return {expected}; it returned {shown!r}"))
         aval = program.graph.outputs[head].aval
         if aval.shape:
             raise ShapeError(
@@ -109,7 +106,7 @@ class Steps:
             self._check_metric(key, program.graph.outputs[place].aval if isinstance(place, int) else None, name)
             if key in self._metrics:
                 raise InvalidValueError(at_user_line(f"the metric {key!r} is both returned by {name} and given as metrics={{...}}"))
-        return program, tuple(extra)
+        return program, has_aux, ("loss", *extra, *self._metrics)
 
     def _metric(self, key: str, params: Any, batch: tuple[Any, ...]) -> Program:
         program = self._recorded(self._metrics[key], params, batch)

@@ -11,7 +11,7 @@ from staticgrad.config import BACKENDS
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.source import at_user_line
 from staticgrad.traced import CacheInfo
-from staticgrad.tracing.pytree import argument_array, flatten, unflatten
+from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
 from staticgrad.train.data import rows_of
 from staticgrad.train.fitting import Callback, Evaluation, Fitting
 from staticgrad.train.history import History, TrainState
@@ -88,7 +88,7 @@ class Trainer:
             If a parameter is not of floats.
         """
         leaves, tree = flatten(params)
-        copied = unflatten(tree, [np.array(argument_array(leaf), order="C") for leaf in leaves])
+        copied = unflatten(tree, [prepared(leaf, leaf_aval(leaf)).copy() for leaf in leaves])
         return TrainState(copied, self.optimizer.init(copied))
 
     def fit(

@@ -1,16 +1,19 @@
 """Functions whose kernels for GPUs are tested: in the simulator against the interpreter, and through the compiler to PTX."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from staticgrad import nn
 from staticgrad.api import grad, trace, value_and_grad, vmap
+from staticgrad.ir.aval import INT64
 from staticgrad.ir.graph import Graph
+from staticgrad.ir.loops import Index, Scalar, Unit
 from staticgrad.traced import Traced
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared
+from tests.codegen.units import function, parameter, unit_of
 
 SEEDS = range(300, 312)
 """Of random programs."""
@@ -82,7 +85,7 @@ def outer_and_inner_axes_in_parts(x):
 
 @example(numbers(3, 200))
 def a_sum_in_blocks(x):
-    return np.sum(x, axis=1), np.max(x, axis=1), np.sum(np.float32(x), axis=1)
+    return np.sum(x, axis=1), np.max(x, axis=1), np.sum(x.astype(np.float32), axis=1)
 
 
 @example(np.zeros((0, 3)))
@@ -158,3 +161,39 @@ def mapped(x, y):
 @example(np.array([2, -3, 5]), np.array([3, 2, 0]))
 def integer_powers(x, p):
     return x**p
+
+
+# ---- a unit in the loop IR
+
+
+def counting_unit() -> tuple[Unit, list[int]]:
+    """Return a unit whose kernel loops, branches and calls an internal function, and what it makes of 0 to 11."""
+    values, offset = parameter("values", "i8", -1), Scalar(-2, INT64, hint="offset")
+
+    def shift(b):
+        b.store(values, 0, b.add(b.load(values, 0), b.add(offset, b.literal(1, INT64))))
+
+    helper = function("shift", [values], shift, [offset], title="add a number")
+    x, out = parameter("x", "i8", 12), parameter("out", "i8", 12)
+
+    def count(b):
+        small = b.local(INT64, 2, "small")
+        with b.loop(12, parallel=True) as i:
+            b.store(small, 0, b.load(x, i))
+            b.store(small, 1, b.literal(0, INT64))
+            with b.while_() as parts:
+                with parts.test():
+                    parts.until(b.lt(b.literal(0, INT64), b.load(small, 0)))
+                with parts.body():
+                    b.store(small, 0, b.shr(b.load(small, 0), 1))
+                    b.invoke(helper, ((small, Index(1)),), (Index(2),))
+            found = b.variable(b.load(small, 1), "found")
+            with b.if_(b.eq(b.remainder(b.position(i), b.literal(2, INT64)), b.literal(0, INT64))) as otherwise:
+                b.set(found, b.neg(b.get(found)))
+            with b.otherwise(otherwise):
+                b.set(found, b.add(b.get(found), b.literal(100, INT64)))
+            b.store(out, i, b.get(found))
+
+    kernel = function("count", [x, out], count, title="three times the number of bits, by turns negative and plus 100")
+    bits = [3 * k.bit_length() for k in range(12)]
+    return replace(unit_of("counting", kernel), functions=(helper, kernel)), [n + 100 if k % 2 else -n for k, n in enumerate(bits)]

@@ -1,5 +1,6 @@
-"""Runs kernels in the CUDA simulator (or on a GPU) and prints what went wrong: `NUMBA_ENABLE_CUDASIM=1 python -m tests.codegen.in_simulator`.
+"""Runs kernels in the CUDA simulator and prints what went wrong: `NUMBA_ENABLE_CUDASIM=1 python -m tests.codegen.in_simulator`.
 
+On a machine with a GPU the same runs there, without the variable. Names of checks can be given.
 The simulator is chosen by the environment before Numba is imported, so the tests start this in a process of its own.
 """
 
@@ -11,10 +12,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from staticgrad.api import trace, value_and_grad, vjp
+from staticgrad.codegen.cuda_printer import print_cuda
+from staticgrad.errors import IntegerPowerError
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.op import REGISTRY
-from staticgrad.runtime.cuda import build_cuda
-from tests.codegen.cuda_programs import PROGRAMS, SEEDS
+from staticgrad.runtime.compile import execute
+from staticgrad.runtime.cuda import CudaExecutable, build_cuda, lower_cuda, vocabulary
+from tests.codegen.cuda_programs import PROGRAMS, SEEDS, counting_unit
 from tests.fuzz.programs import Program
 from tests.fuzz.test_random_graphs import assert_equal
 from tests.ops.samples import Grouped, samples_of
@@ -42,12 +47,59 @@ def random_gradient(seed: str) -> None:
     assert_equal(f"seed {seed}", graph, build_cuda(graph).run(made.arrays), interpret(graph, made.arrays))
 
 
+def launch_configurations() -> None:
+    """Any number of blocks and threads gives the same bits."""
+    graph, arrays = PROGRAMS["rows_and_columns_in_parts"].graph_and_arrays()
+    executable = build_cuda(graph).run
+    lowering = lower_cuda(graph)
+    expected = executable(arrays)
+    for count, threads in ((1, 1), (1, 7), (3, 2), (40, 16)):
+        namespace = execute("launch", lowering.source)
+        namespace["blocks"], namespace["THREADS"] = lambda extent, count=count: count, threads
+        found = CudaExecutable(lowering.call_plan, namespace["forward"], namespace.get("backward"), False)(arrays)
+        for x, y in zip(found, expected, strict=True):
+            assert x.tobytes() == y.tobytes(), (count, threads)
+
+
+def through_the_public_functions() -> None:
+    """`backend="cuda"` goes the whole way: values, gradients, pullbacks, scalars, repeated outputs, and errors of kernels."""
+    f = trace(lambda x, y: np.sum(np.sin(x) * y), backend="cuda")
+    x, y = np.linspace(0, 1, 5), np.arange(5.0)
+    value, gradient = value_and_grad(f)(x, y)
+    np.testing.assert_allclose([value, *gradient], [np.sum(np.sin(x) * y), *(np.cos(x) * y)], rtol=1e-14)
+    value, pullback = vjp(f, x, y)
+    np.testing.assert_allclose(pullback(2.0)[1], 2 * np.sin(x), rtol=1e-14)
+    first, second = trace(lambda x: (x + 1, x + 1), backend="cuda")(x)
+    assert first is not second and first.tobytes() == second.tobytes() == (x + 1).tobytes()
+    assert isinstance(f(x, y), np.float64) and f.cache_info().compiles == 1
+    power = trace(lambda x, p: x**p, backend="cuda")
+    assert power(np.array([2, 3]), np.array([3, 2])).tolist() == [8, 9]
+    try:
+        power(np.array([2, 3]), np.array([3, -2]))
+    except IntegerPowerError:
+        pass
+    else:
+        raise AssertionError("a negative integer power is an error")
+    assert power(np.array([2, 3]), np.array([0, 1])).tolist() == [1, 3]
+
+
+def hand_built() -> None:
+    """Loops, branches, variables, local arrays and calls of functions inside a kernel."""
+    unit, expected = counting_unit()
+    namespace = execute("hand_built", print_cuda(unit))
+    cuda = vocabulary().cuda
+    arrays = [cuda.to_device(np.arange(12)), cuda.to_device(np.zeros(12, np.int64))]
+    namespace["forward"](arrays, cuda.device_array(1, np.uint8), None)
+    assert arrays[1].copy_to_host().tolist() == expected
+
+
 def main() -> None:
     """Print, as JSON, the traceback of each check that failed and the seconds of all."""
     checks: dict[str, Callable[[], None]] = {}
     checks |= {f"op {name}": lambda name=name: op(name) for name in sorted(REGISTRY)}
     checks |= {f"program {name}": lambda name=name: program(name) for name in PROGRAMS}
     checks |= {f"seed {seed}": lambda seed=seed: random_gradient(seed) for seed in SEEDS}
+    checks |= {check.__name__: check for check in (launch_configurations, through_the_public_functions, hand_built)}
     found = {}
     for name, check in checks.items():
         if len(sys.argv) > 1 and name not in sys.argv[1:]:

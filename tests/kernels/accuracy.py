@@ -102,7 +102,7 @@ def _near_multiples_of_half_pi(dtype: type) -> list[float]:
     between = [float(mp.mpf(2 * k + 1) * mp.pi / 4) for k in range(40)]
     # The arguments that come nearest to a multiple of pi/2 (J.-M. Muller, Elementary Functions), the bounds of the ranges
     nearest = [16367173.0 * 2.0**72] if dtype is np.float32 else [6381956970095103.0 * 2.0**797]
-    return [*multiples, *between, *nearest, *(2.0**k for k in (27, 28, 39, 40, 52, 53, 63, 64, 78, 103, 127))]
+    return [*multiples, *between, *nearest, *(2.0**k for k in (27, 39, 40, 44, 63, 64, 65, 86, 107, 127))]
 
 
 _finite_exp = {"keep": lambda x: (x > DOMAIN[x.dtype.type][0] - 5) & (x < DOMAIN[x.dtype.type][1] + 5)}
@@ -144,8 +144,8 @@ CASES = {
             (43, 55), ((-1, 1), (-10, 10), (-745, 40), (-104, 20), (-0.45, -0.43)), **_finite_exp,
             hard=lambda dtype: [float(-np.log(2)), 0.0],
         ),
-        Case(kernels.sin, mp.sin, np.sin, (0.52, 0.85), (48, 183), **_wave),
-        Case(kernels.cos, mp.cos, np.cos, (0.7, 0.85), (43, 179), **_wave),
+        Case(kernels.sin, mp.sin, np.sin, (0.51, 0.85), (48, 183), **_wave),
+        Case(kernels.cos, mp.cos, np.cos, (0.51, 0.85), (43, 179), **_wave),
     )
 }  # fmt: skip
 

@@ -1,5 +1,7 @@
 """`Trainer.fit` against the same loop in NumPy."""
 
+from collections import deque
+
 import numpy as np
 import pytest
 
@@ -243,6 +245,9 @@ def test_kinds_of_data():
     for name, variant in variants.items():
         _, history = trainer.fit(trainer.init(network.params), variant, 2, 16, progress=False)
         assert history["loss"] == expected["loss"], name
+    swapped = trainer.init({key: np.asfortranarray(value.astype(">f4")) for key, value in network.params.items()})
+    _, history = trainer.fit(swapped, (x, y), 2, 16, progress=False)
+    assert history["loss"] == expected["loss"]
     np.testing.assert_array_equal(wide, kept[0])
     np.testing.assert_array_equal(y, kept[1])
     assert trainer.cache_info().signatures == 2
@@ -309,8 +314,8 @@ def test_a_traced_loss_keeps_its_backend():
 
 
 def test_precise_data_do_not_widen_parameters():
-    network, (x, y) = Network(np.float32), reference.data(np.float64)
-    trainer = Trainer(network.loss, adam(0.01))
+    network, (x, y) = Network(np.float32), reference.data(np.float64, 16)
+    trainer = Trainer(network.loss, sgd(0.1))
     state, _ = trainer.fit(trainer.init(network.params), (x, y), 1, 16, progress=False)
     assert state.params["w1"].dtype == np.float32
     with pytest.raises(DTypeError, match="int64"):

@@ -1,0 +1,111 @@
+"""The conventions where a derivative does not exist, each in both modes, and what the ops promise at the edge of their domains."""
+
+import numpy as np
+import pytest
+
+from staticgrad.ir.aval import Aval
+from staticgrad.ir.node import apply, full, new_input
+from staticgrad.ir.op import REGISTRY
+from staticgrad.ops.elementwise import absolute, clip, integer_power, maximum, minimum, power, relu, sigmoid, softplus, sqrt, tanh
+from staticgrad.ops.reduce import max_, min_
+from tests.ops.derivatives import Function
+
+F64 = np.dtype(np.float64)
+
+
+def derivatives(build, *arrays):
+    """Return the gradient of the sum of `build(*values)` by reverse mode, after checking that forward mode gives the same Jacobian."""
+    arrays = [np.asarray(x, float) for x in arrays]
+    inputs = [new_input(Aval(x.shape, F64)) for x in arrays]
+    function = Function(inputs, [build(*inputs)], arrays)
+    reverse, _ = function.reverse(np.random.default_rng(0))
+    gradients = reverse(arrays=[*arrays, np.ones(function.outputs[0].shape)])
+    elementwise = all(x.shape == function.outputs[0].shape for x in arrays)
+    for k, x in enumerate(arrays):
+        hot = np.ones((1, *x.shape)) if elementwise else np.eye(x.size).reshape(x.size, *x.shape)
+        forward, _ = function.forward(np.random.default_rng(0), only=[k])
+        for direction in hot:
+            (moved,) = forward(arrays=[*arrays, direction])
+            expected = gradients[k] if elementwise else np.sum(gradients[k] * direction)
+            np.testing.assert_array_equal(moved if elementwise else np.sum(moved), expected)
+    return gradients
+
+
+def test_absolute_at_zero():
+    (d,) = derivatives(absolute, [-2.0, -0.0, 0.0, 3.0])
+    np.testing.assert_array_equal(d, [-1, 0, 0, 1])
+
+
+def test_relu_at_zero():
+    (d,) = derivatives(relu, [-2.0, -0.0, 0.0, 3.0])
+    np.testing.assert_array_equal(d, [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("extremum", [maximum, minimum])
+def test_ties_share_one_half_each(extremum):
+    dx, dy = derivatives(extremum, [1.0, 2.0, 3.0, 0.0], [1.0, 5.0, 0.0, -0.0])
+    first = [0, 0, 1, 0] if extremum is maximum else [0, 1, 0, 0]
+    np.testing.assert_array_equal(dx, np.where([1, 0, 0, 1], 0.5, first))
+    np.testing.assert_array_equal(dx + dy, np.ones(4))
+
+
+@pytest.mark.parametrize("extremum", [max_, min_])
+def test_reductions_share_among_ties(extremum):
+    x = np.array([[1.0, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0], [0.0, -0.0, 5.0, 5.0]])
+    (d,) = derivatives(lambda v: extremum(v, (1,)), x)
+    best = x == (x.max(1, keepdims=True) if extremum is max_ else x.min(1, keepdims=True))
+    np.testing.assert_allclose(d, best / best.sum(1, keepdims=True), rtol=1e-15)
+
+
+def test_bounds_of_clip_pass_one():
+    x, low, high = [-2.0, -1.0, 0.0, 1.0, 2.0], [-1.0] * 5, [1.0] * 5
+    dx, dlow, dhigh = derivatives(clip, x, low, high)
+    np.testing.assert_array_equal(dx, [0, 1, 1, 1, 0])
+    np.testing.assert_array_equal(dlow, [1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(dhigh, [0, 0, 0, 0, 1])
+
+
+def test_clip_with_crossed_bounds_is_the_upper_one():
+    dx, dlow, dhigh = derivatives(clip, [-2.0, 0.0, 2.0], [1.0] * 3, [-1.0] * 3)
+    np.testing.assert_array_equal(dx, [0, 0, 0])
+    np.testing.assert_array_equal(dlow, [0, 0, 0])
+    np.testing.assert_array_equal(dhigh, [1, 1, 1])
+
+
+def test_products_with_zeros():
+    x = np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]])
+    (d,) = derivatives(lambda v: apply(REGISTRY["prod"]((1,)), v), x)
+    np.testing.assert_array_equal(d, [[6, 0, 0], [0, 0, 0], [0, 0, 0]])
+
+
+def test_powers_at_zero():
+    dx, dp = derivatives(power, [0.0, 0.0, 0.0, 0.0, -2.0, -2.0], [0.0, 1.0, 2.0, 0.5, 2.0, 3.0])
+    np.testing.assert_array_equal(dx, [0, 1, 0, np.inf, -4, 12])
+    np.testing.assert_array_equal(dp[:4], [0, 0, 0, 0])
+    for exponent, expected in ((0, 0), (1, 1), (2, 0), (3, 0)):
+        (d,) = derivatives(lambda v, n=exponent: integer_power(v, n), [0.0])
+        assert d[0] == expected
+
+
+def test_square_root_at_zero():
+    (d,) = derivatives(sqrt, [0.0, 4.0])
+    np.testing.assert_array_equal(d, [np.inf, 0.25])
+
+
+@pytest.mark.parametrize("function", [sigmoid, softplus, tanh])
+def test_stable_far_out(function):
+    x = np.array([-800.0, -40.0, 0.0, 40.0, 800.0])
+    (d,) = derivatives(function, x)
+    assert np.isfinite(d).all()
+    assert d[0] == 0.0
+    assert d[-1] == (1.0 if function is softplus else 0.0)
+
+
+def test_second_derivatives_at_kinks_are_zero():
+    for build in (absolute, relu, lambda v: maximum(v, full(v.shape, 0.0, F64)), lambda v: max_(v, (0,))):
+        x = np.zeros(3)
+        v = new_input(Aval((3,), F64))
+        first, g = Function([v], [build(v)], [x]).reverse(np.random.default_rng(0))
+        second, _ = first.forward(np.random.default_rng(0), only=[0])
+        for moved in second():
+            np.testing.assert_array_equal(moved, np.zeros(3))

@@ -1,0 +1,126 @@
+"""Products of operands in any layout, writes in place, and other places where memory and order matter: source and machine code agree."""
+
+import numpy as np
+import pytest
+
+from staticgrad import api as sg
+from staticgrad.ir.aval import Aval
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.interp import interpret
+from staticgrad.ir.node import full, new_input
+from staticgrad.ops.movement import broadcast, concatenate, flip, reshape, slice_, slice_set
+from staticgrad.ops.reduce import sum_
+from staticgrad.runtime.build import build, lower_graph
+from tests.ops.running import run_uncompiled
+
+RNG = np.random.default_rng(0)
+A, B = RNG.standard_normal((20, 20)), RNG.standard_normal((20, 20))
+
+PRODUCTS = {
+    "plain": lambda a, b: a @ b,
+    "columns backwards": lambda a, b: a @ b[:, ::-1],
+    "every other column": lambda a, b: a @ b[:, ::2],
+    "some columns": lambda a, b: a @ b[:, 3:],
+    "rows backwards": lambda a, b: a @ b[::-1],
+    "left operand backwards": lambda a, b: a[::-1, ::-1] @ b,
+    "one column repeated": lambda a, b: a @ np.broadcast_to(b[:, :1], (20, 20)),
+    "one row repeated": lambda a, b: a @ np.broadcast_to(b[0], (20, 20)),
+    "left row repeated": lambda a, b: np.broadcast_to(a[0], (20, 20)) @ b,
+    "transposed": lambda a, b: a.T @ b.T,
+    "padded": lambda a, b: a @ np.pad(b, ((0, 0), (1, 1))),
+    "joined": lambda a, b: a @ np.concatenate([b[:, :7], b[:, 7:]], 1),
+    "transposed result": lambda a, b: (a @ b).T + 1,
+    "three axes": lambda a, b: a.reshape(10, 2, 20) @ b,
+    "two axes at once": lambda a, b: np.tensordot(a.reshape(10, 2, 20), b.reshape(2, 10, 20), ((1, 2), (0, 2))),
+    "batch": lambda a, b: a.reshape(4, 5, 20) @ b.reshape(4, 20, 5),
+    "batch, transposed": lambda a, b: a.reshape(4, 5, 20) @ np.swapaxes(b.reshape(4, 5, 20), 1, 2),
+    "einsum": lambda a, b: np.einsum("ijk,lj->kli", a.reshape(4, 5, 20), b.reshape(80, 5)),
+    "computed operands": lambda a, b: np.exp(a) @ np.tanh(b),
+    "with itself": lambda a, b: a.T @ a + b @ b.T,
+    "unit axes": lambda a, b: a[:, None, :] @ b[None],
+    "constant": lambda a, b: a @ np.eye(20)[:, ::-1] + np.eye(20)[:, ::-1].T @ b,
+    "of a part of a product": lambda a, b: (a @ b)[2:5, ::3] @ b[:7],
+    "vectors": lambda a, b: np.outer(a[0], b[:, 1]) + a[:, 0] @ b + a @ b[0],
+}
+
+
+@pytest.mark.parametrize("name", sorted(PRODUCTS))
+def test_products_of_any_layout(name):
+    graph = sg.trace(PRODUCTS[name]).lower(A, B).graph
+    (expected,) = interpret(graph, [A, B])
+    np.testing.assert_allclose(expected, PRODUCTS[name](A, B), rtol=1e-12, atol=1e-12)
+    for fuse in (True, False):
+        (found,) = run_uncompiled(graph, [A, B], fuse)
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_products_of_any_layout_compiled():
+    def everything(a, b):
+        return [product(a, b) for product in PRODUCTS.values()]
+
+    graph = sg.trace(everything).lower(A, B).graph
+    for found, expected in zip(build(graph, "cpu")[0].run([A, B]), interpret(graph, [A, B]), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def value(*shape):
+    return new_input(Aval(shape, np.dtype(float)))
+
+
+def check(inputs, *outputs):
+    graph = Graph(tuple(inputs), tuple(outputs))
+    arrays = [RNG.standard_normal(v.shape) for v in inputs]
+    expected = interpret(graph, arrays)
+    for fuse in (True, False):
+        for x, y in zip(run_uncompiled(graph, arrays, fuse), expected, strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-12)
+    return lower_graph(graph)
+
+
+def test_a_write_in_place_of_nothing_keeps_the_order():
+    x, y = value(4), value(0)
+    base = slice_set(x, full((1,), 2.0, x.dtype), (1,), (2,), (1,))
+    written = slice_set(base, y, (3,), (3,), (1,))
+    again = slice_set(written, full((1,), 3.0, x.dtype), (0,), (1,), (1,))
+    check([x, y], again, sum_(again, (0,)))
+
+
+def test_reading_in_another_shape_waits_for_every_write():
+    x, y = value(4, 3), value(2, 3)
+    base = slice_set(x, y, (0, 0), (2, 3), (1, 1))
+    written = slice_set(base, y * 2.0, (2, 0), (4, 3), (1, 1))
+    flat = reshape(written, (2, 6))
+    check([x, y], flat * 3.0, sum_(flat, (1,)))
+    unit = reshape(written, (4, 1, 3))
+    check([x, y], unit, sum_(unit * 2.0, (0,)))
+
+
+def test_a_value_written_over_later_is_read_first():
+    x, y = value(5), value(2)
+    base = concatenate([x, y], 0)
+    before = base * 2.0
+    written = slice_set(base, y, (0,), (2,), (1,))
+    check([x, y], before, written)
+    check([x, y], sum_(before, (0,)), written, sum_(written, (0,)))
+
+
+def test_results_under_another_shape_share_memory():
+    x = value(3, 4)
+    total = sum_(x * x, (0,))
+    lowering = check([x], reshape(total, (1, 4)), reshape(sum_(x, (1,)), (3, 1)))
+    assert len(lowering.schedule.nests) == 1, str(lowering.schedule)
+
+
+def test_outputs_that_are_inputs_constants_or_each_other():
+    x = value(2, 3)
+    flat = reshape(x, (6,))
+    doubled = x * 2.0
+    check([x], x, x, flat, reshape(flat, (3, 2)), full((2,), 1.0, x.dtype), doubled, reshape(doubled, (6,)), doubled)
+
+
+def test_nothing_is_read_out_of_bounds():
+    x = value(3)
+    assert check([x], broadcast(flip(x, (0,)), (2, 3), (0,)))
+    none = slice_(x, (3,), (3,), (1,))
+    lowering = check([x], concatenate([none, x], 0), sum_(none, (0,)))
+    assert lowering.lowered.unit.forward

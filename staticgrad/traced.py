@@ -78,6 +78,7 @@ class Record:
     programs: dict[Signature, Program] = field(default_factory=dict)
     entries: dict[tuple[str, Signature], Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
+    side_effects: frozenset[str] = frozenset()
     traces: int = 0
     compiles: int = 0
     disk_hits: int = 0
@@ -92,6 +93,10 @@ class Record:
             if self.function is not None:
                 made = record(self.function, signature, self.name)
                 self.traces += 1
+                if made.guards is not None:
+                    self.side_effects |= made.guards.side_effects
+                    for program in (made, *self.programs.values()):
+                        program.guards.forget(self.side_effects)  # type: ignore[union-attr]
             else:
                 assert self.base is not None and self.transform is not None
                 made = self.transform(self.base, signature)

@@ -133,6 +133,22 @@ def test_the_function_runs_once_a_signature():
     assert (info.traces, info.compiles + info.disk_hits + info.memory_hits) == (1, 1)
 
 
+def test_a_counter_in_the_function_counts_traces_however_signatures_alternate():
+    counts = [0]
+
+    def f(x):
+        counts[0] += 1
+        return np.sum(x)
+
+    with pytest.warns(sg.StaticgradWarning, match="side effects"):
+        traced = sg.trace(f)
+        for _ in range(4):
+            traced(np.ones(3))
+            traced(np.ones(4))
+    assert counts == [2]
+    assert traced.cache_info().traces == 2
+
+
 def test_equal_graphs_share_kernels_and_scalars_share_a_signature():
     first, second = sg.trace(lambda x: x * 7.25 - 1), sg.trace(lambda x: x * 7.25 - 1)
     first(X)

@@ -316,6 +316,8 @@ class Guards:
     ----------
     random_uses : tuple of str
         The random numbers that the function draws from outside, such as `"np.random.normal, model.py:12"`.
+    side_effects : frozenset of str
+        What the function itself changes, known once `warn_about_side_effects` has run.
 
     Examples
     --------
@@ -329,6 +331,7 @@ class Guards:
 
     def __init__(self, guards: list[Guard], stored: set[str], random_uses: tuple[str, ...]) -> None:
         self.random_uses = random_uses
+        self.side_effects: frozenset[str] = frozenset()
         self._stored = frozenset(stored)
         self._set(guards)
 
@@ -374,22 +377,27 @@ class Guards:
         return None
 
     def warn_about_side_effects(self, stacklevel: int = 2) -> None:
-        """Warn of each list, dict, set and variable that the function changed since `collect`, and guard what they hold now.
+        """Warn of each list, dict, set and variable that the function changed since `collect`; they are in `side_effects` then.
 
+        These are guarded no more, here and (by `forget`) for the function's other signatures: every trace changes them.
         What was `None` or missing is let be: a value that is made at first use is an ordinary change, which retraces once.
         """
-        guards = list(self._guards)
-        for index, guard in enumerate(guards):
+        for guard in self._guards:
             now = guard.again()
             path, old, _ = guard.difference(now) or ("", "None", "")
             is_mutated = path.endswith("]") or old.endswith(" items")
             is_stored = old not in ("None", "nothing") and (path.rpartition(".")[2] or guard.name) in self._stored
             if guard.leaves != now.leaves and (is_mutated or is_stored):
-                guards[index] = now
+                self.side_effects |= {guard.label}
                 place = guard.label + (path and ": " + path)
                 message = f"{place} was changed by the function being traced: Python side effects happen once, at tracing"
                 warnings.warn(message, StaticgradWarning, stacklevel=stacklevel)
-        self._set(guards)
+        self.forget(self.side_effects)
+
+    def forget(self, labels: frozenset[str]) -> None:
+        """Guard what is called `labels` no more."""
+        if labels:
+            self._set([guard for guard in self._guards if guard.label not in labels])
 
     def warn_about_random(self, stacklevel: int = 2) -> None:
         """Warn when the function draws random numbers with NumPy: every call would see those of the tracing."""

@@ -17,6 +17,7 @@ CHECKS = [
     *(f"op {name}" for name in sorted(REGISTRY)),
     *(f"program {name}" for name in PROGRAMS),
     *(f"seed {seed}" for seed in SEEDS),
+    "one_after_the_other",
     "launch_configurations",
     "through_the_public_functions",
     "hand_built",

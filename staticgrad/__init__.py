@@ -11,8 +11,9 @@ _kernels = _Path(__file__).resolve().parent.parent / "kernels"
 if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyproject.toml").is_file():
     _spec = _util.spec_from_file_location("staticgrad.kernels", _kernels / "__init__.py", submodule_search_locations=[str(_kernels)])
     assert _spec is not None and _spec.loader is not None
-    kernels = _sys.modules["staticgrad.kernels"] = _util.module_from_spec(_spec)
-    _spec.loader.exec_module(kernels)
+    _module = _sys.modules["staticgrad.kernels"] = _util.module_from_spec(_spec)
+    _spec.loader.exec_module(_module)
+    globals()["kernels"] = _module
 
 # The kernels must be in place before anything else of the package is imported.
 from staticgrad import debug, nn, numpy, optim  # noqa: E402

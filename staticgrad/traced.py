@@ -171,7 +171,7 @@ class _Weak:
     @property
     def py_func(self) -> Callable[..., Any]:
         """The function itself."""
-        function = self._reference()
+        function: Callable[..., Any] | None = self._reference()
         if function is None:
             raise ArgumentError("the traced function no longer exists")
         return function

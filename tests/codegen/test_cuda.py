@@ -135,7 +135,7 @@ def test_lanes_and_malformed_kernels_are_refused():
     def lanes(b):
         b.store(x, 0, b.add(b.load(x, 0, 8), b.load(x, 8, 8)))
 
-    with pytest.raises(VerificationError, match="load_lanes.*CUDA"):
+    with pytest.raises(VerificationError, match=r"load_lanes.*CUDA"):
         print_cuda(unit_of("lanes", function("lanes", [x], lanes)))
 
     def two_loops(b):

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from staticgrad.ad.batch import batched
 from staticgrad.ad.forward import tangents as push_forward
 from staticgrad.ad.reverse import cotangents as pull_back
-from staticgrad.ad.reverse import inline_calls
 from staticgrad.errors import ArgumentError, AxisError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, full, new_input, zeros_like
 from staticgrad.ir.source import at_user_line
+from staticgrad.ops.control import inline_calls
 from staticgrad.ops.elementwise import cast
 from staticgrad.ops.movement import transpose
 from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten

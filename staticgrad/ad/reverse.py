@@ -8,25 +8,10 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import is_float
-from staticgrad.ir.graph import Graph, inline, rebuild, topological
-from staticgrad.ir.node import Node, Value, apply, apply_all, at_line, constant_array, full
+from staticgrad.ir.graph import topological
+from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full
 from staticgrad.ops.control import Call
 from staticgrad.ops.movement import Pad, apart, slice_, slice_set
-
-
-def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
-    """Return `graph` with its calls replaced by their bodies, except (if asked) those with rules of their own."""
-
-    def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        if isinstance(node.op, Call) and not (keep_rules and node.op.rules is not None):
-            return inlined(node.op, inputs)
-        return apply_all(node.op, *inputs, line=node.line)
-
-    def inlined(call: Call, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        body = inline_calls(call.graph, keep_rules)
-        return inline(body, inputs)
-
-    return rebuild(graph, replace) if any(isinstance(n.op, Call) for n in graph.nodes) else graph
 
 
 def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:

@@ -8,6 +8,7 @@ a division never sees a divisor that traps.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ import numpy as np
 from staticgrad.codegen.python_text import NOUNS
 from staticgrad.codegen.python_values import identifier
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import BOOL, INT64
+from staticgrad.ir.aval import BOOL
 from staticgrad.ir.loops import Index, Let, Scalar
 
 WIDE = (np.dtype(np.uint32), np.dtype(np.int64), np.dtype(np.uint64))
@@ -59,6 +60,12 @@ def literal_text(value: np.generic) -> str:
     return f"0x{struct.unpack('<Q', struct.pack('<d', float(value)))[0]:016X}"
 
 
+@functools.cache
+def stem(text: str) -> str:
+    """Return `text` as the beginning of a name."""
+    return identifier(text)
+
+
 class LocalNames:
     """Hands out the names of one function; values and labels share them."""
 
@@ -68,15 +75,17 @@ class LocalNames:
 
     def unique(self, wish: str) -> str:
         """Return `wish` itself if it is free: x; otherwise with a number behind it."""
-        name = identifier(wish)
+        name = stem(wish)
         if name in self._taken:
             return self.numbered(name)
         self._taken.add(name)
         return name
 
-    def numbered(self, stem: str) -> str:
-        """Return `stem` with the next number: x0, x1."""
-        base = f"{stem}." if stem[-1].isdigit() else stem
+    def numbered(self, wish: str) -> str:
+        """Return `wish` with the next number: x0, x1."""
+        base = stem(wish)
+        if base[-1].isdigit():
+            base += "."
         count = self._counts.get(base, 0)
         while (name := f"{base}{count}") in self._taken:
             count += 1

@@ -11,9 +11,9 @@ import numpy as np
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Builder, Scalar
-from staticgrad.ir.graph import Graph, inline
+from staticgrad.ir.graph import Graph, inline, rebuild
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.node import Value, apply, apply_all
+from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
 from staticgrad.ops.elementwise import Elementwise
 
@@ -103,6 +103,21 @@ class Call(Op):
 def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ...]:
     """Return the outputs of `graph` as one node."""
     return apply_all(Call(graph, rules), *x)
+
+
+def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
+    """Return `graph` with its calls replaced by their bodies, except (if asked) those with rules of their own."""
+
+    def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+        if isinstance(node.op, Call) and not (keep_rules and node.op.rules is not None):
+            return inlined(node.op, inputs)
+        return apply_all(node.op, *inputs, line=node.line)
+
+    def inlined(call: Call, inputs: tuple[Value, ...]) -> Sequence[Value]:
+        body = inline_calls(call.graph, keep_rules)
+        return inline(body, inputs)
+
+    return rebuild(graph, replace) if any(isinstance(n.op, Call) for n in graph.nodes) else graph
 
 
 @op

@@ -126,7 +126,7 @@ def _in_rows(v: Value) -> Value:
     source, axis = v, len(v.shape) - 1
     while (below := _viewed(source)) is not None:
         op = source.op
-        if isinstance(op, Broadcast) and axis in op.axes or isinstance(op, Slice) and op.steps[axis] != 1:
+        if (isinstance(op, Broadcast) and axis in op.axes) or (isinstance(op, Slice) and op.steps[axis] != 1):
             return apply(Contiguous(), v)
         if isinstance(op, Broadcast):
             axis -= sum(new < axis for new in op.axes)

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from staticgrad.ad.reverse import inline_calls
 from staticgrad.config import config
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.verify import verify
+from staticgrad.ops.control import inline_calls
 from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
 from staticgrad.passes.rewrite import Rewriter
 from staticgrad.passes.simplify import RULES

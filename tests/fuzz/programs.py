@@ -7,14 +7,14 @@ import numpy as np
 
 import staticgrad.ops  # noqa: F401  (fills the registry)
 from staticgrad.ad.forward import tangents
-from staticgrad.ad.reverse import cotangents, inline_calls
+from staticgrad.ad.reverse import cotangents
 from staticgrad.errors import StaticgradError
 from staticgrad.ir.aval import BOOL, FLOAT32, FLOAT64, INT64, Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, constant, full, new_input, zeros_like
 from staticgrad.ir.op import REGISTRY
-from staticgrad.ops.control import call
+from staticgrad.ops.control import call, inline_calls
 from staticgrad.ops.elementwise import add, cast, multiply
 from staticgrad.ops.movement import broadcast, broadcast_to, concatenate, flip, pad, reshape, slice_, slice_set, transpose
 from staticgrad.ops.reduce import sum_

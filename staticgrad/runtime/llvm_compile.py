@@ -1,0 +1,96 @@
+"""Compile LLVM text into machine code: llvmlite alone, without Numba.
+
+    text -> parse, verify -> optimise -> check the symbols -> one relocatable object -> addresses
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from staticgrad.errors import StaticgradError, VerificationError
+from staticgrad.runtime.compile import load_object, target_machine
+
+
+@dataclass(frozen=True)
+class CompiledText:
+    """A unit of LLVM text as machine code in this process."""
+
+    name: str
+    text: str
+    object_code: bytes
+    forward_address: int
+    backward_address: int | None
+
+
+def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
+    """Return the machine code of a unit's LLVM text.
+
+    Parameters
+    ----------
+    name, text
+        The name of the unit, and what `print_llvm` returned for it.
+    has_backward
+        Whether the text defines a backward stage.
+
+    Raises
+    ------
+    VerificationError
+        If LLVM does not accept the text, or its machine code would need a symbol that no unit may need.
+    StaticgradError
+        If this process does not have a symbol that the machine code needs.
+    """
+    object_code = assemble_text(name, text)
+    forward, backward = load_object(name, object_code, has_backward)
+    return CompiledText(name, text, object_code, forward, backward)
+
+
+def assemble_text(name: str, text: str) -> bytes:
+    """Return one relocatable object."""
+    machine = target_machine()
+    module = parsed(name, text)
+    optimise(module)
+    check_symbols(name, module)
+    code: bytes = machine.emit_object(module)
+    return code
+
+
+def parsed(name: str, text: str) -> Any:
+    """Return LLVM's module of a text for this machine, verified."""
+    import llvmlite.binding as llvm
+
+    machine = target_machine()
+    try:
+        module = llvm.parse_assembly(text)
+        module.name, module.triple, module.data_layout = name, machine.triple, str(machine.target_data)
+        module.verify()
+    except RuntimeError as error:
+        raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
+    return module
+
+
+def optimise(module: Any) -> None:
+    """Run LLVM over a module: O3, with loops unrolled last, since an unrolled inner loop is not vectorised any more."""
+    import llvmlite.binding as llvm
+
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = options.loop_interleaving = True
+    options.slp_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(target_machine(), options)
+    passes = builder.getModulePassManager()
+    for name in ("loop_unroll", "sroa", "instruction_combine", "simplify_cfg"):
+        add = getattr(passes, f"add_{name}_pass", None)  # older versions of llvmlite have fewer
+        if add is not None:
+            add()
+    passes.run(module, builder)
+
+
+def check_symbols(name: str, module: Any) -> None:
+    """Refuse machine code that would need anything but the instructions of the processor and what LLVM makes of its intrinsics."""
+    undefined = [value.name for value in [*module.functions, *module.global_variables] if value.is_declaration]
+    foreign = [symbol for symbol in undefined if not symbol.startswith("llvm.")]
+    if foreign:
+        raise VerificationError(f"the machine code of {name} would need {', '.join(foreign)}")
+
+
+__all__ = ["CompiledText", "StaticgradError", "assemble_text", "check_symbols", "compile_text", "optimise", "parsed"]

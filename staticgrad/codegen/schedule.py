@@ -18,11 +18,14 @@ from staticgrad.ops.control import Contiguous
 from staticgrad.ops.movement import Broadcast, Concatenate, Pad, Reshape, SliceSet, only_unit_axes_differ
 from staticgrad.ops.reduce import Position, Reduce
 
-MAX_INLINED = 120
-"""So many nodes are computed in one place before one of them gets memory."""
+MAX_INLINED = 300
+"""What costs this much (in scalar instructions, see `Op.cost`) is computed in one place before a value of it gets memory."""
 
-MAX_NEST = 240
-"""A nest takes in further items up to this total price in nodes."""
+MAX_VIEWS = 24
+"""So many views of each other are read through before one of them gets memory: each is some ten calls deep in the lowering."""
+
+MAX_NEST = 600
+"""A nest takes in further items up to this total price."""
 
 OWNERS = ("reduce", "contract", "assemble")
 """The kinds of ops whose results always have memory."""
@@ -193,7 +196,11 @@ class Scheduler:
             base = output
             while is_alias(base) or (is_view(base) and isinstance(base.op, Reshape)):
                 base = base.node.inputs[0]
-            if (isinstance(base.op, (Input, Constant)) and base is not output) or isinstance(output.op, (Input, Constant)) or base in claimed:
+            if (
+                (isinstance(base.op, (Input, Constant)) and base is not output)
+                or isinstance(output.op, (Input, Constant))
+                or base in claimed
+            ):
                 with at_line(output.node.line):
                     wrapped = apply(Contiguous(), output)
                 if output.node in self.forward:
@@ -229,6 +236,7 @@ class Scheduler:
         for output in self.outputs:
             self._need(output)
         inlined: dict[Value, frozenset[Node]] = {}
+        views: dict[Value, int] = {}
         for node in self.nodes:
             op, value = node.op, node.outputs[0]
             if op.kind in OWNERS:
@@ -247,9 +255,10 @@ class Scheduler:
             inside = frozenset().union(*(inlined.get(v, frozenset()) for v in node.inputs)) | {node}
             if op.kind not in ("map", "view") or value in self.required:
                 inside = frozenset()
-            elif len(inside) > MAX_INLINED and op.kind == "map":
+            views[value] = max((views.get(v, 0) for v in node.inputs), default=0) + is_view(value) if inside else 0
+            if views[value] > MAX_VIEWS or (sum(n.op.cost for n in inside) > MAX_INLINED and op.kind == "map"):
                 self._need(value)
-                inside = frozenset()
+                inside, views[value] = frozenset(), 0
             inlined[value] = inside
 
     def _need(self, value: Value) -> None:
@@ -352,13 +361,13 @@ class Scheduler:
             if in_place:
                 place[value] = place.get(node.inputs[0], -1)
             for item in self._items(value, memory):
-                if not value.aval.size or product(item.domain) == 0 and item.reduce is None:
+                if not value.aval.size or (product(item.domain) == 0 and item.reduce is None):
                     place.setdefault(value, -1)
                     continue
                 reads = item_reads(item, memory)
                 if in_place:
                     reads = {**reads, node.inputs[0]: False}
-                price = len(item_nodes(item, memory))
+                price = sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain
                 earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)

@@ -16,7 +16,7 @@ import numpy as np
 from staticgrad.codegen.lower import Lowered, lower
 from staticgrad.codegen.numba_printer import print_unit
 from staticgrad.codegen.schedule import Schedule, schedule
-from staticgrad.config import config
+from staticgrad.config import BACKENDS, config
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
@@ -95,19 +95,21 @@ def build(graph: Graph, backend: str) -> tuple[Built, str]:
     """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled."""
     if backend == "interp":
         return Built(lambda arrays: interpret(graph, arrays), None, None, "interp"), "compiled"
-    if backend == "cuda":
-        from staticgrad.runtime.cuda import build_cuda
-
-        return build_cuda(graph), "compiled"
-    if backend != "cpu":
-        raise InvalidValueError(f"backend={backend!r}: expected 'cpu', 'cuda' or 'interp'")
+    if backend not in BACKENDS:
+        raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     key = (graph.digest, backend)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
             return found, "memory"
-        built = _memory[key] = _build_cpu(graph)
+        built = _memory[key] = _build_cpu(graph) if backend == "cpu" else _build_cuda(graph)
     return built, built.origin
+
+
+def _build_cuda(graph: Graph) -> Built:
+    from staticgrad.runtime.cuda import build_cuda
+
+    return build_cuda(graph)
 
 
 def forget() -> None:

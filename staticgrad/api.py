@@ -60,7 +60,8 @@ def trace(
     backend
         `"cpu"`, `"cuda"` or `"interp"` (the NumPy reference interpreter); by default `STATICGRAD_BACKEND` or `"cpu"`.
     printer
-        The printer that writes the code: `"numba"`.
+        The printer that writes what is compiled for CPUs: `"numba"` or `"llvm"`, which compiles faster and computes the same bits;
+        by default `STATICGRAD_PRINTER` or `"numba"`.
     threads
         The number of threads; results have the same bits for any number.
     fastmath
@@ -204,8 +205,8 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     values = [lift(leaf) for leaf in leaves] if inside else []
     avals = tuple(v.aval for v in values) if inside else tuple(leaf_aval(leaf) for leaf in leaves)
     signature = Signature(tree, avals)
-    backend = options.backend or config().backend
-    program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend).program
+    backend, printer = options.backend or config().backend, options.printer or config().printer
+    program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend, printer).program
     count, total = len(leaves), program.results
     printed = program.printed
     shape = unflatten(program.out_tree, list(range(total)))
@@ -218,7 +219,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         print_later(program, found[total:])
         outputs: list[Any] = [tracer_of(v) for v in found[:total]]
     elif backend == "cpu":
-        executable = record.entry(signature, backend).built.executable
+        executable = record.entry(signature, backend, printer).built.executable
         assert executable is not None
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
         state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)])
@@ -226,7 +227,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         outputs = [state.outputs[order[k]].copy()[()] for k in range(total + printed)]
         show(program.prints, outputs[total:])
     else:
-        built = record.entry(signature, backend).built
+        built = record.entry(signature, backend, printer).built
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
         outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[: total + printed]]
         show(program.prints, outputs[total:])

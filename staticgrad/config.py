@@ -11,6 +11,7 @@ from staticgrad.errors import InvalidValueError
 
 LOG_TOPICS = ("trace", "pass", "codegen", "cache", "retrace")
 BACKENDS = ("cpu", "cuda", "interp")
+PRINTERS = ("numba", "llvm")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Config:
     dump: Path | None = None
     verify: bool = False
     backend: str = "cpu"
+    printer: str = "numba"
     skip: frozenset[str] = frozenset()
     rewrite_limit: int | None = None
     cache: Path | None = field(default_factory=lambda: default_cache_folder({}))
@@ -53,6 +55,9 @@ def read_environment(environment: dict[str, str]) -> Config:
     backend = environment.get("STATICGRAD_BACKEND", "cpu")
     if backend not in BACKENDS:
         raise InvalidValueError(f"STATICGRAD_BACKEND={backend!r}: expected one of {', '.join(BACKENDS)}.")
+    printer = environment.get("STATICGRAD_PRINTER", "numba")
+    if printer not in PRINTERS:
+        raise InvalidValueError(f"STATICGRAD_PRINTER={printer!r}: expected one of {', '.join(PRINTERS)}.")
     verify = environment.get("STATICGRAD_VERIFY", "0")
     if verify not in ("0", "1"):
         raise InvalidValueError(f"STATICGRAD_VERIFY={verify!r}: expected 0 or 1.")
@@ -63,6 +68,7 @@ def read_environment(environment: dict[str, str]) -> Config:
         dump=Path(dump) if dump else None,
         verify=verify == "1",
         backend=backend,
+        printer=printer,
         skip=words("STATICGRAD_SKIP"),
         rewrite_limit=number("STATICGRAD_REWRITE_LIMIT", 0),
         cache=None if cache == "off" else Path(cache) if cache else default_cache_folder(environment),

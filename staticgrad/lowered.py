@@ -34,9 +34,10 @@ class Report:
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(self, graph: Graph, backend: str) -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "numba") -> None:
         self.graph = graph
         self.backend = backend
+        self._printer = printer
 
     @functools.cached_property
     def _lowering(self) -> Lowering:
@@ -62,6 +63,11 @@ class LoweredFunction:
         return self._lowering.source
 
     @property
+    def llvm(self) -> str:
+        """The same unit as LLVM text, which `printer="llvm"` compiles."""
+        return self._lowering.llvm[1]
+
+    @property
     def memory(self) -> int:
         """Planned peak bytes of outputs and workspace."""
         return self._lowering.lowered.plan.peak
@@ -69,7 +75,7 @@ class LoweredFunction:
     @property
     def printer(self) -> str:
         """The printer that writes the code to be run."""
-        return "cuda" if self.backend == "cuda" else "numba"
+        return "cuda" if self.backend == "cuda" else self._printer
 
     @functools.cached_property
     def report(self) -> Report:
@@ -94,6 +100,10 @@ class LoweredFunction:
             from staticgrad.runtime.cuda import load_source
 
             return load_source(self.source)
+        if self._printer == "llvm":
+            from staticgrad.runtime.llvm_compile import compile_text
+
+            return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
         from staticgrad.runtime.compile import compile_unit
 
         return compile_unit(self._lowering.lowered.unit.name, self.source)
@@ -110,7 +120,7 @@ class LoweredFunction:
 
     def compile(self) -> Built:
         """Compile, and return something to call with a list of arrays (the leaves of the arguments)."""
-        return build(self.graph, self.backend)[0]
+        return build(self.graph, self.backend, self._printer)[0]
 
     def __repr__(self) -> str:
         return f"<lowered {self.graph.name} for {self.backend}>"

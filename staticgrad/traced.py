@@ -11,13 +11,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from staticgrad.config import BACKENDS, config
+from staticgrad.config import BACKENDS, PRINTERS, config
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.lowered import LoweredFunction
-from staticgrad.runtime.build import PRINTERS, Built, build, compile_lock
+from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
@@ -76,7 +76,7 @@ class Record:
     base: Record | None = None
     transform: Transform | None = None
     programs: dict[Signature, Program] = field(default_factory=dict)
-    entries: dict[tuple[str, Signature], Entry] = field(default_factory=dict)
+    entries: dict[tuple[str, str | None, Signature], Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
     side_effects: frozenset[str] = frozenset()
     traces: int = 0
@@ -104,10 +104,10 @@ class Record:
                 self.programs[signature] = made
             return made
 
-    def entry(self, signature: Signature, backend: str) -> Entry:
+    def entry(self, signature: Signature, backend: str, printer: str | None = None) -> Entry:
         """Return the compiled entry for a signature, compiling it if need be."""
         with compile_lock:
-            key = (backend, signature)
+            key = (backend, printer, signature)
             found = self.entries.get(key)
             if found is not None:
                 reason = found.program.guards.changed() if found.program.guards is not None else None
@@ -117,7 +117,7 @@ class Record:
                 reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
             log.info("%s: %s", self.name, reason)
             program = self.program(signature)
-            built, origin = build(program.graph, backend)
+            built, origin = build(program.graph, backend, printer)
             self.compiles += origin == "compiled"
             self.disk_hits += origin == "disk"
             self.memory_hits += origin == "memory"
@@ -201,9 +201,10 @@ class Traced:
             return self._inside(args, kwargs)
         leaves, signature = self._signature(args, kwargs)
         backend = self._options.backend or config().backend
-        entry = self._record.entries.get((backend, signature))
+        printer = self._options.printer or config().printer
+        entry = self._record.entries.get((backend, printer, signature))
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
-            entry = self._record.entry(signature, backend)
+            entry = self._record.entry(signature, backend, printer)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
         if entry.program.prints:
@@ -258,7 +259,7 @@ class Traced:
     @property
     def signatures(self) -> list[tuple[Any, ...]]:
         """The compiled signatures: one tuple of avals each."""
-        return [signature.avals for _, signature in self._record.entries]
+        return [signature.avals for *_, signature in self._record.entries]
 
     def cache_info(self) -> CacheInfo:
         """Return how often this function was traced and compiled."""
@@ -274,7 +275,7 @@ class Traced:
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)
         program = self._record.program(signature)
-        return LoweredFunction(program.graph, options.backend or config().backend)
+        return LoweredFunction(program.graph, options.backend or config().backend, options.printer or config().printer)
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """Return the recorded program for these arguments."""

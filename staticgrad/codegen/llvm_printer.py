@@ -14,6 +14,7 @@ loop_i:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -75,6 +76,16 @@ def print_llvm(unit: Unit, name: str) -> str:
         If the unit calls a symbol of a library, which this printer cannot do yet, or breaks a rule that it relies on.
     """
     return _UnitText(unit, name).text()
+
+
+def named_text(unit: Unit) -> tuple[str, str]:
+    """Return a name that holds a hash of the unit's text, remarks left out, and the text under that name."""
+    text = print_llvm(unit, "unit")
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(";"))
+    name = f"sg_{hashlib.sha256(code.encode()).hexdigest()[:24]}"
+    for stage in ("forward", "backward"):
+        text = text.replace(f"@{symbol('unit', stage)}(", f"@{symbol(name, stage)}(")
+    return name, text
 
 
 class _UnitText:

@@ -18,17 +18,20 @@ from staticgrad.ops.control import Contiguous
 from staticgrad.ops.movement import Broadcast, Concatenate, Pad, Reshape, SliceSet, only_unit_axes_differ
 from staticgrad.ops.reduce import Position, Reduce
 
-MAX_INLINED = 300
-"""What costs this much (in scalar instructions, see `Op.cost`) is computed in one place before a value of it gets memory."""
+MAX_INLINED = 290
+"""Work of this price (scalar instructions, see `Op.cost`, and a load each) is done in one place before a value of it gets memory."""
 
 MAX_VIEWS = 24
 """So many views of each other are read through before one of them gets memory: each is some ten calls deep in the lowering."""
 
-MAX_NEST = 600
+MAX_NEST = 500
 """A nest takes in further items up to this total price."""
 
 OWNERS = ("reduce", "contract", "assemble")
 """The kinds of ops whose results always have memory."""
+
+ITEM = 4
+"""The price of an item beside what it computes: a load, a store, the step of a reduction."""
 
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
@@ -256,7 +259,7 @@ class Scheduler:
             if op.kind not in ("map", "view") or value in self.required:
                 inside = frozenset()
             views[value] = max((views.get(v, 0) for v in node.inputs), default=0) + is_view(value) if inside else 0
-            if views[value] > MAX_VIEWS or (sum(n.op.cost for n in inside) > MAX_INLINED and op.kind == "map"):
+            if views[value] > MAX_VIEWS or (sum(n.op.cost + 1 for n in inside) > MAX_INLINED and op.kind == "map"):
                 self._need(value)
                 inside, views[value] = frozenset(), 0
             inlined[value] = inside
@@ -367,7 +370,7 @@ class Scheduler:
                 reads = item_reads(item, memory)
                 if in_place:
                     reads = {**reads, node.inputs[0]: False}
-                price = sum(n.op.cost for n in item_nodes(item, memory))
+                price = ITEM + sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain
                 earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)

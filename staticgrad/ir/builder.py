@@ -53,6 +53,7 @@ class Builder:
         self._known: list[dict[tuple[Any, ...], Scalar]] = [{}]
         self._barriers: list[int] = [1]
         self._levels: dict[Scalar, int] = {}  # of counters and of what instructions make: the number of open blocks around
+        self._ranges: dict[Scalar, tuple[int, int]] = {}  # of counters whose loops have known ends
         self._count = 0
         self.locals: list[Buffer] = []
 
@@ -309,6 +310,15 @@ class Builder:
             self._emit(Position(found, index))
         return found
 
+    def bounds(self, index: Index) -> tuple[float, float]:
+        """Return bounds of the values that `index` takes in the open loops; infinite ones where nothing is known."""
+        least = greatest = float(index.constant)
+        for scalar, coefficient in index.terms:
+            low, high = self._ranges.get(scalar, (-np.inf, np.inf))
+            least += min(low * coefficient, high * coefficient)
+            greatest += max(low * coefficient, high * coefficient)
+        return least, greatest
+
     # ---- mutable scalars and control
 
     def variable(self, value: Scalar, hint: str = "acc") -> Variable:
@@ -348,6 +358,9 @@ class Builder:
         self._emit(Loop(counter, Index.of(start), Index.of(stop), step, body, lanes, parallel, block))
         with self._inside(body, barrier=False):
             self._levels[counter] = len(self._blocks)
+            first, end = Index.of(start), Index.of(stop)
+            if not first.terms and not end.terms:
+                self._ranges[counter] = first.constant, max(end.constant - 1, first.constant)
             yield Index.of(counter)
 
     @contextlib.contextmanager

@@ -235,20 +235,26 @@ class Pad(Op):
         inner: list[Index] = []
         for position, extent, low, high, gap in zip(index, avals[0].shape, self.low, self.high, self.interior, strict=True):
             moved = position - low
-            checks: list[Scalar] = []
+            last = (extent - 1) * (gap + 1)
             if not moved.terms:
-                if not 0 <= moved.constant <= (extent - 1) * (gap + 1) or moved.constant % (gap + 1):
+                if not 0 <= moved.constant <= last or moved.constant % (gap + 1):
                     return read(1, ())
                 inner.append(Index(moved.constant // (gap + 1)))
                 continue
+            checks: list[Scalar] = []
+            if low or high or gap or not extent:
+                place = b.position(moved)  # a number of its own, so this axis is not merged with others
+                least, greatest = b.bounds(moved)
+                if greatest < 0 or least > last:
+                    return read(1, ())
             if low or gap:
-                checks.append(b.le(b.literal(0, INT64), b.position(moved)))
+                checks.append(b.le(b.literal(0, INT64), place))
+            if high or gap or not extent:
+                checks.append(b.le(place, b.literal(last, INT64)))
             if gap:
                 step = b.literal(gap + 1, INT64)
-                checks.append(b.eq(b.remainder(b.position(moved), step), b.literal(0, INT64)))
-                moved = Index.of(b.quotient(b.position(moved), step))
-            if high or gap or not extent:
-                checks.append(b.lt(b.position(moved), b.literal(extent, INT64)))
+                checks.append(b.eq(b.remainder(place, step), b.literal(0, INT64)))
+                moved = Index.of(b.quotient(place, step))
             for check in checks:
                 inside = check if inside is None else b.and_(inside, check)
             inner.append(moved)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from staticgrad.codegen.llvm_printer import named_text
 from staticgrad.codegen.lower import Lowered, lower
 from staticgrad.codegen.numba_printer import print_unit
 from staticgrad.codegen.schedule import Schedule, schedule
@@ -28,9 +29,6 @@ from staticgrad.runtime.executor import CallPlan, Executable
 
 log = logging.getLogger("staticgrad.cache")
 
-PRINTERS = ("numba",)
-
-
 @dataclass(frozen=True, eq=False)
 class Lowering:
     """Everything between a graph and its machine code."""
@@ -45,6 +43,11 @@ class Lowering:
     def source(self) -> str:
         """The emitted source."""
         return print_unit(self.lowered.unit)
+
+    @functools.cached_property
+    def llvm(self) -> tuple[str, str]:
+        """The name of the unit as LLVM text, which holds a hash of it, and the text."""
+        return named_text(self.lowered.unit)
 
     @functools.cached_property
     def call_plan(self) -> CallPlan:
@@ -82,7 +85,7 @@ class Built:
     origin: str
 
 
-_memory: dict[tuple[str, str], Built] = {}
+_memory: dict[tuple[str, str, str], Built] = {}
 
 compile_lock = threading.RLock()
 """Held while anything is traced or compiled: one at a time, and never across a fork, so that a child finds no lock taken."""
@@ -91,18 +94,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=compile_lock.acquire, after_in_parent=compile_lock.release, after_in_child=compile_lock.release)
 
 
-def build(graph: Graph, backend: str) -> tuple[Built, str]:
-    """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled."""
+def build(graph: Graph, backend: str, printer: str | None = None) -> tuple[Built, str]:
+    """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled.
+
+    On CPUs the `printer`, by default the configuration's, writes what is compiled.
+    """
     if backend == "interp":
         return Built(lambda arrays: interpret(graph, arrays), None, None, "interp"), "compiled"
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
-    key = (graph.digest, backend)
+    printer = (printer or config().printer) if backend == "cpu" else ""
+    key = (graph.digest, backend, printer)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
             return found, "memory"
-        built = _memory[key] = _build_cpu(graph) if backend == "cpu" else _build_cuda(graph)
+        built = _memory[key] = _build_cpu(graph, printer) if backend == "cpu" else _build_cuda(graph)
     return built, built.origin
 
 
@@ -118,31 +125,50 @@ def forget() -> None:
         _memory.clear()
 
 
-def _build_cpu(graph: Graph) -> Built:
+def _build_cpu(graph: Graph, printer: str) -> Built:
     from staticgrad.runtime.compile import Stage
 
     lowering = lower_graph(graph)
     has_backward = lowering.lowered.unit.backward is not None
-    forward, backward, origin = machine_code(lowering.source, has_backward, graph.name)
+    if printer == "llvm":
+        forward, backward, origin = machine_code_of_text(*lowering.llvm, has_backward, graph.name)
+    else:
+        forward, backward, origin = machine_code(lowering.source, has_backward, graph.name)
     executable = Executable(lowering.call_plan, Stage(forward), Stage(backward) if backward is not None else None)
     return Built(executable, executable, lowering, origin)
 
 
 def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int | None, str]:
-    """Return the addresses of a unit's forward and backward stages, and where they were found: disk or compiled."""
-    from staticgrad.runtime.compile import compile_unit, load_object
+    """Return the addresses of the stages in a Numba source, and where they were found: disk or compiled."""
+    key = _key("numba", source)
+    return _addresses(key, f"sg_{key[:24]}", source, has_backward, title, ".py")
 
-    key = unit_key({**environment_parts(), "cpu": _cpu(), "compiler": _compiler(), "source": source})
-    name = f"sg_{key[:24]}"
+
+def machine_code_of_text(name: str, text: str, has_backward: bool, title: str) -> tuple[int, int | None, str]:
+    """Return the addresses of the stages in the LLVM text of a unit, and where they were found: disk or compiled.
+
+    The name holds a hash of the text but for its remarks, so a function that moved to another line is found again.
+    """
+    return _addresses(_key("llvm", name), name, text, has_backward, title, ".ll")
+
+
+def _key(printer: str, source: str) -> str:
+    return unit_key({**environment_parts(), "cpu": _cpu(), "compiler": _compiler(), "printer": printer, "source": source})
+
+
+def _addresses(key: str, name: str, source: str, has_backward: bool, title: str, suffix: str) -> tuple[int, int | None, str]:
+    from staticgrad.runtime.compile import compile_unit, load_object
+    from staticgrad.runtime.llvm_compile import compile_text
+
     if config().dump is not None:
-        config().dump.joinpath(f"{name}.py").write_text(source, encoding="utf-8")  # type: ignore[union-attr]
+        config().dump.joinpath(f"{name}{suffix}").write_text(source, encoding="utf-8")  # type: ignore[union-attr]
     disk = None if config().cache is None else DiskCache(config().cache)  # type: ignore[arg-type]
     entry = disk.get(key) if disk is not None else None
     if entry is not None:
         forward, backward = load_object(name, entry.payload, has_backward)
         origin = "disk"
     else:
-        compiled = compile_unit(name, source)
+        compiled = compile_text(name, source, has_backward) if suffix == ".ll" else compile_unit(name, source)
         forward, backward = compiled.forward_address, compiled.backward_address
         origin = "compiled"
         if disk is not None and compiled.object_code:
@@ -157,7 +183,7 @@ def _compiler() -> str:
     """Return a digest of what turns source into machine code, so that objects made by another state of it are not taken."""
     folder = Path(__file__).parent
     sha = hashlib.sha256()
-    for path in sorted([*folder.glob("vocabulary/*.py"), folder / "assemble.py", folder / "compile.py"]):
+    for path in sorted([*folder.glob("vocabulary/*.py"), folder / "assemble.py", folder / "compile.py", folder / "llvm_compile.py"]):
         sha.update(path.read_bytes())
     return sha.hexdigest()
 

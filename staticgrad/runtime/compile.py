@@ -34,6 +34,13 @@ def compile_count() -> int:
     return _compiled
 
 
+def count_compilation() -> None:
+    """Note that this process compiled one more unit."""
+    global _compiled
+    with _lock:
+        _compiled += 1
+
+
 @dataclass(frozen=True)
 class CompiledUnit:
     """A unit as machine code in this process. `object_code` is empty under NUMBA_DISABLE_JIT."""
@@ -76,7 +83,6 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
     source
         What `print_unit` returned.
     """
-    global _compiled
     import numba
 
     namespace = execute(name, source)
@@ -88,8 +94,7 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
 
         object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
         addresses = [address for address in load_object(name, object_code, "backward" in entries) if address is not None]
-    with _lock:
-        _compiled += 1
+    count_compilation()
     return CompiledUnit(name, source, object_code, addresses[0], addresses[1] if len(addresses) == 2 else None, namespace)
 
 

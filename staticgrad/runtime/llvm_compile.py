@@ -1,26 +1,39 @@
 """Compile LLVM text into machine code: llvmlite alone, without Numba.
 
     text -> parse, verify -> optimise -> check the symbols -> one relocatable object -> addresses
+
+Numba comes in where its dispatchers are asked for: `forward` and `backward` link the unit into a function of one line.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
-from staticgrad.errors import StaticgradError, VerificationError
-from staticgrad.runtime.compile import load_object, target_machine
+from staticgrad.errors import VerificationError
+from staticgrad.runtime.compile import CompiledUnit, count_compilation, load_object, target_machine
 
 
 @dataclass(frozen=True)
-class CompiledText:
-    """A unit of LLVM text as machine code in this process."""
+class CompiledText(CompiledUnit):
+    """A unit of LLVM text, which `source` holds, as machine code in this process."""
 
-    name: str
-    text: str
-    object_code: bytes
-    forward_address: int
-    backward_address: int | None
+    @functools.cached_property
+    def forward(self) -> Any:
+        """The Numba dispatcher of the forward stage, made at the first access: `void**, u8*, i64*` -> `i64`."""
+        return _dispatcher(self, "forward")
+
+    @functools.cached_property
+    def backward(self) -> Any:
+        """The Numba dispatcher of the backward stage, or None."""
+        return None if self.backward_address is None else _dispatcher(self, "backward")
+
+
+def _dispatcher(unit: CompiledText, stage: str) -> Any:
+    from staticgrad.runtime.llvm_dispatcher import linked
+
+    return linked(unit.name, unit.source, stage)
 
 
 def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
@@ -38,25 +51,22 @@ def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
     VerificationError
         If LLVM does not accept the text, or its machine code would need a symbol that no unit may need.
     StaticgradError
-        If this process does not have a symbol that the machine code needs.
+        If the machine code needs what this process does not have.
     """
     object_code = assemble_text(name, text)
     forward, backward = load_object(name, object_code, has_backward)
-    return CompiledText(name, text, object_code, forward, backward)
+    count_compilation()
+    return CompiledText(name, text, object_code, forward, backward, {})
 
 
 def assemble_text(name: str, text: str) -> bytes:
     """Return one relocatable object."""
-    machine = target_machine()
-    module = parsed(name, text)
-    optimise(module)
-    check_symbols(name, module)
-    code: bytes = machine.emit_object(module)
+    code: bytes = target_machine().emit_object(optimised(name, text))
     return code
 
 
-def parsed(name: str, text: str) -> Any:
-    """Return LLVM's module of a text for this machine, verified."""
+def optimised(name: str, text: str) -> Any:
+    """Return LLVM's module of a text, verified and optimised for this machine."""
     import llvmlite.binding as llvm
 
     machine = target_machine()
@@ -66,6 +76,8 @@ def parsed(name: str, text: str) -> Any:
         module.verify()
     except RuntimeError as error:
         raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
+    optimise(module)
+    check_symbols(name, module)
     return module
 
 
@@ -86,11 +98,8 @@ def optimise(module: Any) -> None:
 
 
 def check_symbols(name: str, module: Any) -> None:
-    """Refuse machine code that would need anything but the instructions of the processor and what LLVM makes of its intrinsics."""
+    """Refuse machine code that would call anything: a unit is complete but for what LLVM makes of its own intrinsics."""
     undefined = [value.name for value in [*module.functions, *module.global_variables] if value.is_declaration]
     foreign = [symbol for symbol in undefined if not symbol.startswith("llvm.")]
     if foreign:
         raise VerificationError(f"the machine code of {name} would need {', '.join(foreign)}")
-
-
-__all__ = ["CompiledText", "StaticgradError", "assemble_text", "check_symbols", "compile_text", "optimise", "parsed"]

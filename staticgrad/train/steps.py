@@ -166,7 +166,7 @@ class Steps:
         if carried is not None:
             _check_updates(carried, program, self._optimizer)
         graph = program.graph.with_outputs(outputs, outputs[len(outputs) - len(names) :])
-        built, origin = build(graph, self._backend_name())
+        built, origin = build(graph, self._backend_name(), self.loss._options.printer)
         self._origins.append(origin)
         made = self._made[kind, signature] = CompiledStep(sources, program, Step(graph, built), names)
         return made

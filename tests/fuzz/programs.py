@@ -197,7 +197,11 @@ class Program:
     def joined(self) -> Value:
         v = self.value()
         axis = int(self.rng.integers(len(v.shape)))
-        fitting = [w for w in self.pool if w.dtype == v.dtype and len(w.shape) == len(v.shape) and w.aval.without((axis,)) == v.aval.without((axis,))]
+        fitting = [
+            w
+            for w in self.pool
+            if w.dtype == v.dtype and len(w.shape) == len(v.shape) and w.aval.without((axis,)) == v.aval.without((axis,))
+        ]
         return concatenate([v, *(self.pick(fitting) for _ in range(int(self.rng.integers(0, 3))))], axis)
 
     def contracted(self) -> Value:
@@ -228,8 +232,8 @@ class Program:
     def steps(self) -> list[Callable[[], Value]]:
         """Return the kinds of step, the frequent ones several times."""
         smooth = [
-            self.unary, self.unary, self.unary, self.binary, self.binary, self.binary, self.powers, self.reduced, self.reduced, self.spread,
-            self.reshaped, self.transposed, self.sliced, self.written, self.flipped, self.padded, self.joined, self.contracted, self.contracted,
+            self.unary, self.unary, self.unary, self.binary, self.binary, self.binary, self.powers, self.reduced, self.reduced,
+            self.spread,            self.reshaped, self.transposed, self.sliced, self.written, self.flipped, self.padded, self.joined, self.contracted, self.contracted,
             self.called,
         ]  # fmt: skip
         kinked = [self.compared, self.choose, self.choose, self.clipped, self.logic, self.integers, self.test_of_floats, self.converted,

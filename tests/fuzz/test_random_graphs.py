@@ -1,4 +1,4 @@
-"""Random graphs: the interpreter, the emitted source with and without passes and fusion, and machine code agree. The seed is the test's name."""
+"""Random graphs: interpreter, emitted source with and without passes and fusion, and machine code agree. The seed is in the test's name."""
 
 import contextlib
 from collections.abc import Iterator

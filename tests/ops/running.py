@@ -8,6 +8,7 @@ from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Lowering, lower_graph
 from staticgrad.runtime.compile import run_python
 from staticgrad.runtime.executor import CONTEXT_WORDS, failure
+from tests.ops.samples import REORDERED, ULPS, Sample
 
 
 def run_uncompiled(graph: Graph, arrays: Sequence[np.ndarray], fuse: bool = True, lowering: Lowering | None = None) -> list[np.ndarray]:
@@ -75,7 +76,12 @@ def assert_agree(name: str, found: np.ndarray, expected: np.ndarray, ulps: int, 
         fits = ulps_apart(found, expected) <= ulps if found.dtype.kind == "f" else identical(found, expected)
     else:
         fits = identical(found, expected)
-    if not fits:
-        with np.errstate(all="ignore"):
-            different = np.flatnonzero(~((found == expected) & (np.signbit(found) == np.signbit(expected)) if found.dtype.kind == "f" and found.shape == expected.shape else np.zeros(1, bool)))
-        raise AssertionError(f"{name}:\n{found!r}\nis not\n{expected!r}\n(first differences at {different[:5]})")
+    assert fits, f"{name}:\n{found!r}\nis not\n{expected!r}"
+
+
+def assert_sample_agrees(sample: Sample, found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> None:
+    """Assert that two results of a sample agree as exactly as its op promises."""
+    finite = [np.abs(x[np.isfinite(x)]) for x in sample.operands if x.dtype.kind == "f"]
+    scale = max([1.0, *(float(x.max(initial=0.0)) for x in finite)])
+    for x, y in zip(found, expected, strict=True):
+        assert_agree(str(sample), x, y, ULPS.get(sample.op.name, 0), sample.op.name in REORDERED, scale)

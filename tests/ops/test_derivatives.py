@@ -1,7 +1,5 @@
 """Derivatives of each op: against differences, forward against reverse, and the same once more for the derivatives themselves."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -101,9 +99,8 @@ def test_third_order(name):
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_float32_stays_float32(name):
-    rng = np.random.default_rng(0)
     for sample in smooth_samples(name):
-        if sample.op == REGISTRY["cast"](np.dtype(np.float64)) or sample.op.name == "cast":
+        if name == "cast":
             continue
         single = Sample(sample.op, tuple(x.astype(np.float32) if x.dtype == np.float64 else x for x in sample.operands))
         function, wide = Function.of(single), Function.of(sample)

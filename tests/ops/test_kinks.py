@@ -105,7 +105,7 @@ def test_second_derivatives_at_kinks_are_zero():
     for build in (absolute, relu, lambda v: maximum(v, full(v.shape, 0.0, F64)), lambda v: max_(v, (0,))):
         x = np.zeros(3)
         v = new_input(Aval((3,), F64))
-        first, g = Function([v], [build(v)], [x]).reverse(np.random.default_rng(0))
+        first, _ = Function([v], [build(v)], [x]).reverse(np.random.default_rng(0))
         second, _ = first.forward(np.random.default_rng(0), only=[0])
         for moved in second():
             np.testing.assert_array_equal(moved, np.zeros(3))

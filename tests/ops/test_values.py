@@ -1,4 +1,4 @@
-"""What each op computes: shape rule, interpreter, emitted source and machine code say the same."""
+"""What each op computes: shape rule, interpreter and emitted source say the same."""
 
 import numpy as np
 import pytest
@@ -7,17 +7,8 @@ from staticgrad.ir.aval import DTYPES, Aval
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ops.elementwise import Elementwise
-from staticgrad.runtime.build import build
-from tests.ops.running import assert_agree, run_uncompiled
-from tests.ops.samples import REORDERED, SHAPES, ULPS, Grouped, Sample, reduce_in_lanes, samples_of
-
-
-def agree(sample: Sample, found: list[np.ndarray], expected: list[np.ndarray]) -> None:
-    name = sample.op.name
-    for x, y in zip(found, expected, strict=True):
-        finite = [np.abs(v[np.isfinite(v)]) for v in sample.operands if v.dtype.kind == "f"]
-        scale = max([1.0, *(float(v.max(initial=0.0)) for v in finite)])
-        assert_agree(str(sample), x, y, ULPS.get(name, 0), name in REORDERED, scale)
+from tests.ops.running import assert_sample_agrees, run_uncompiled
+from tests.ops.samples import SHAPES, Grouped, samples_of
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
@@ -52,31 +43,4 @@ def test_emitted_source_without_a_compiler(name):
     expected = interpret(graph, arguments)
     found = run_uncompiled(graph, arguments)
     for sample, part in zip(group.samples, group.parts, strict=True):
-        agree(sample, found[part], expected[part])
-
-
-def compiled_samples(name: str) -> list[Sample]:
-    """Return one sample of every dtype and kind, so that machine code is made for each but not for each shape."""
-    chosen: dict[tuple[object, ...], Sample] = {}
-    for sample in samples_of(name):
-        ranks = tuple(x.ndim for x in sample.operands)
-        fields = "" if issubclass(REGISTRY[name], Elementwise) else sample.op.signature()
-        key = (sample.op, sample.operands[0].dtype) if sample.note else (sample.operands[0].dtype, ranks if fields else "", fields[:40])
-        if sample.note or max(x.size for x in sample.operands) > 1:
-            chosen.setdefault(key, sample)
-    return list(chosen.values())
-
-
-FILES = {
-    "elementwise": [n for n, cls in sorted(REGISTRY.items()) if issubclass(cls, Elementwise) and n != "cast"],
-}
-
-
-@pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_machine_code(name):
-    group = Grouped([*compiled_samples(name)])
-    graph, arguments = group.graph, group.arguments
-    expected = interpret(graph, arguments)
-    found = build(graph, "cpu")[0].run(arguments)
-    for sample, part in zip(group.samples, group.parts, strict=True):
-        agree(sample, found[part], expected[part])
+        assert_sample_agrees(sample, found[part], expected[part])

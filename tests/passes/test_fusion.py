@@ -85,7 +85,7 @@ def test_emitted_functions_of_a_chain():
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_values_and_gradients_of_chains(name):
     function, shapes = CASES[name]
-    args = arguments(shapes, float) if name != "long" else [x[:3] if x.ndim > 1 else x for x in arguments(shapes, float)]
+    args = [x[-2:, -150:] if x.ndim == 2 else x[-150:] for x in arguments(shapes, float)] if name == "long" else arguments(shapes, float)
     graph = sg.value_and_grad(function, tuple(range(len(args)))).lower(*args).graph
     expected = interpret(graph, args)
     np.testing.assert_allclose(expected[0], function(*args), rtol=1e-13)

@@ -8,13 +8,13 @@ from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import full, new_input
-from staticgrad.ops.movement import broadcast, concatenate, flip, reshape, slice_, slice_set
+from staticgrad.ops.movement import broadcast, concatenate, flip, pad, reshape, slice_, slice_set
 from staticgrad.ops.reduce import sum_
 from staticgrad.runtime.build import build, lower_graph
 from tests.ops.running import run_uncompiled
 
 RNG = np.random.default_rng(0)
-A, B = RNG.standard_normal((20, 20)), RNG.standard_normal((20, 20))
+A, B = RNG.standard_normal((12, 12)), RNG.standard_normal((12, 12))
 
 PRODUCTS = {
     "plain": lambda a, b: a @ b,
@@ -23,23 +23,23 @@ PRODUCTS = {
     "some columns": lambda a, b: a @ b[:, 3:],
     "rows backwards": lambda a, b: a @ b[::-1],
     "left operand backwards": lambda a, b: a[::-1, ::-1] @ b,
-    "one column repeated": lambda a, b: a @ np.broadcast_to(b[:, :1], (20, 20)),
-    "one row repeated": lambda a, b: a @ np.broadcast_to(b[0], (20, 20)),
-    "left row repeated": lambda a, b: np.broadcast_to(a[0], (20, 20)) @ b,
+    "one column repeated": lambda a, b: a @ np.broadcast_to(b[:, :1], (12, 12)),
+    "one row repeated": lambda a, b: a @ np.broadcast_to(b[0], (12, 12)),
+    "left row repeated": lambda a, b: np.broadcast_to(a[0], (12, 12)) @ b,
     "transposed": lambda a, b: a.T @ b.T,
     "padded": lambda a, b: a @ np.pad(b, ((0, 0), (1, 1))),
     "joined": lambda a, b: a @ np.concatenate([b[:, :7], b[:, 7:]], 1),
     "transposed result": lambda a, b: (a @ b).T + 1,
-    "three axes": lambda a, b: a.reshape(10, 2, 20) @ b,
-    "two axes at once": lambda a, b: np.tensordot(a.reshape(10, 2, 20), b.reshape(2, 10, 20), ((1, 2), (0, 2))),
-    "batch": lambda a, b: a.reshape(4, 5, 20) @ b.reshape(4, 20, 5),
-    "batch, transposed": lambda a, b: a.reshape(4, 5, 20) @ np.swapaxes(b.reshape(4, 5, 20), 1, 2),
-    "einsum": lambda a, b: np.einsum("ijk,lj->kli", a.reshape(4, 5, 20), b.reshape(80, 5)),
+    "three axes": lambda a, b: a.reshape(6, 2, 12) @ b,
+    "two axes at once": lambda a, b: np.tensordot(a.reshape(6, 2, 12), b.reshape(2, 6, 12), ((1, 2), (0, 2))),
+    "batch": lambda a, b: a.reshape(3, 4, 12) @ b.reshape(3, 12, 4),
+    "batch, transposed": lambda a, b: a.reshape(3, 4, 12) @ np.swapaxes(b.reshape(3, 4, 12), 1, 2),
+    "einsum": lambda a, b: np.einsum("ijk,lj->kli", a.reshape(3, 4, 12), b.reshape(36, 4)),
     "computed operands": lambda a, b: np.exp(a) @ np.tanh(b),
     "with itself": lambda a, b: a.T @ a + b @ b.T,
     "unit axes": lambda a, b: a[:, None, :] @ b[None],
-    "constant": lambda a, b: a @ np.eye(20)[:, ::-1] + np.eye(20)[:, ::-1].T @ b,
-    "of a part of a product": lambda a, b: (a @ b)[2:5, ::3] @ b[:7],
+    "constant": lambda a, b: a @ np.eye(12)[:, ::-1] + np.eye(12)[:, ::-1].T @ b,
+    "of a part of a product": lambda a, b: (a @ b)[2:12, ::3] @ b[:4],
     "vectors": lambda a, b: np.outer(a[0], b[:, 1]) + a[:, 0] @ b + a @ b[0],
 }
 
@@ -124,3 +124,16 @@ def test_nothing_is_read_out_of_bounds():
     none = slice_(x, (3,), (3,), (1,))
     lowering = check([x], concatenate([none, x], 0), sum_(none, (0,)))
     assert lowering.lowered.unit.forward
+
+
+def test_parts_of_paddings():
+    x = value(4, 3)
+    fill = full((), 5.0, x.dtype)
+    wide = pad(x, fill, (0, 2), (0, 1), (0, 0))
+    for columns in ((0, 1), (0, 2), (1, 4), (2, 5), (5, 6)):
+        check([x], slice_(wide, (1, columns[0]), (4, columns[1]), (1, 1)) * 2.0)
+    spread = pad(x, fill, (1, 0), (2, 0), (2, 1))
+    for rows in ((0, 1), (1, 2), (2, 4), (10, 13), (0, 13)):
+        check([x], slice_(spread, (rows[0], 0), (rows[1], 5), (1, 2)) * 2.0)
+    again = pad(pad(x, fill, (1, 1), (1, 1), (0, 0)), fill * 2.0, (0, 1), (2, 0), (0, 1))
+    check([x], again, sum_(again, (0,)))

@@ -1,6 +1,5 @@
 """Every simplification rule fires, and gives the same bits on zeros of both signs, infinities, NaN, huge and subnormal numbers."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -18,7 +17,7 @@ from staticgrad.ir.verify import verify
 from staticgrad.ops.contract import contract
 from staticgrad.ops.control import stop_gradient
 from staticgrad.ops.elementwise import add, divide, exp, integer_power, less, logical_not, multiply, negative, where
-from staticgrad.ops.movement import broadcast, concatenate, flip, pad, slice_, slice_set, transpose
+from staticgrad.ops.movement import broadcast, concatenate, flip, pad, slice_set, transpose
 from staticgrad.passes.rewrite import Rewriter, Rule
 from staticgrad.passes.simplify import RULES
 from tests.fuzz.programs import Program

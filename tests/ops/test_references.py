@@ -1,0 +1,143 @@
+"""Values and derivatives of each op against JAX, wherever the conventions agree."""
+
+import numpy as np
+import pytest
+
+from staticgrad.ir.op import REGISTRY
+from tests.ops.derivatives import Function
+from tests.ops.samples import FLOATS, random_array, smooth_samples
+
+jax = pytest.importorskip("jax")
+jax.config.update("jax_enable_x64", True)
+jnp = jax.numpy
+
+ELEMENTWISE = {
+    "add": jnp.add, "subtract": jnp.subtract, "multiply": jnp.multiply, "divide": jnp.divide, "negative": jnp.negative,
+    "absolute": jnp.abs, "sign": jnp.sign, "floor": jnp.floor, "sqrt": jnp.sqrt, "maximum": jnp.maximum, "minimum": jnp.minimum,
+    "clip": jnp.clip, "exp": jnp.exp, "expm1": jnp.expm1, "log": jnp.log, "log1p": jnp.log1p, "sin": jnp.sin, "cos": jnp.cos,
+    "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "softplus": jax.nn.softplus, "relu": jax.nn.relu, "power": jnp.power,
+    "less": jnp.less, "less_equal": jnp.less_equal, "greater": jnp.greater, "greater_equal": jnp.greater_equal, "equal": jnp.equal,
+    "not_equal": jnp.not_equal, "isnan": jnp.isnan, "isinf": jnp.isinf, "isfinite": jnp.isfinite, "where": jnp.where,
+    "stop_gradient": jax.lax.stop_gradient, "contiguous": lambda x: x,
+}  # fmt: skip
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def _subscripts(op):
+    left, right, out = ("".join(LETTERS[k] for k in labels) for labels in (op.lhs, op.rhs, op.out))
+    return f"{left},{right}->{out}"
+
+
+def _pad(op, x, fill):
+    return jax.lax.pad(x, fill, list(zip(op.low, op.high, op.interior, strict=True)))
+
+
+PARAMETERISED = {
+    "integer_power": lambda op, x: jax.lax.integer_pow(x, op.exponent),
+    "cast": lambda op, x: x.astype(op.dtype),
+    "reshape": lambda op, x: jnp.reshape(x, op.shape),
+    "transpose": lambda op, x: jnp.transpose(x, op.order),
+    "broadcast": lambda op, x: jnp.broadcast_to(jnp.expand_dims(x, op.axes), op.shape),
+    "slice": lambda op, x: x[op.slices],
+    "flip": lambda op, x: jnp.flip(x, op.axes),
+    "pad": _pad,
+    "concatenate": lambda op, *x: jnp.concatenate(x, op.axis),
+    "slice_set": lambda op, x, y: jnp.asarray(x).at[op.slice.slices].set(y),
+    "sum": lambda op, x: jnp.sum(x, op.axes),
+    "prod": lambda op, x: jnp.prod(x, op.axes),
+    "max": lambda op, x: jnp.max(x, op.axes),
+    "min": lambda op, x: jnp.min(x, op.axes),
+    "arg_max": lambda op, x: jnp.argmax(x, op.axes[0]),
+    "arg_min": lambda op, x: jnp.argmin(x, op.axes[0]),
+    "contract": lambda op, x, y: jnp.einsum(_subscripts(op), x, y),
+}
+
+WITHOUT_FLOATS = {
+    "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "any", "all",
+}  # fmt: skip
+
+
+def reference(op):
+    """Return the op as a function of JAX arrays."""
+    return ELEMENTWISE[op.name] if op.name in ELEMENTWISE else lambda *x: PARAMETERISED[op.name](op, *x)
+
+
+def chosen(name):
+    """Return a few samples of an op: JAX takes a while for each shape."""
+    samples = [s for s in smooth_samples(name) if all(x.size for x in s.operands)]
+    largest = sorted(samples, key=lambda s: -max(x.size for x in s.operands))
+    return [*largest[:4], *samples[:2]]
+
+
+def test_every_op_with_floats_has_a_reference():
+    assert set(ELEMENTWISE) | set(PARAMETERISED) | WITHOUT_FLOATS == set(REGISTRY)
+
+
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - WITHOUT_FLOATS))
+def test_values_and_derivatives(name):
+    rng = np.random.default_rng(0)
+    for sample in chosen(name):
+        f = reference(sample.op)
+        function = Function.of(sample)
+        (y,) = function()
+        (expected,) = (np.asarray(f(*sample.operands)),)
+        np.testing.assert_allclose(y, expected, rtol=1e-6 if y.dtype == np.float32 else 1e-12, atol=1e-13, err_msg=str(sample))
+        if y.dtype != np.float64:
+            continue
+        active = function.active
+
+        def of_active(*x, operands=sample.operands, active=active, f=f):
+            full = list(operands)
+            for k, v in zip(active, x, strict=True):
+                full[k] = v
+            return f(*full)
+
+        points = [sample.operands[k] for k in active]
+        forward, t = function.forward(rng)
+        np.testing.assert_allclose(forward()[0], jax.jvp(of_active, points, t)[1], rtol=1e-10, atol=1e-12, err_msg=str(sample))
+        reverse, (g,) = function.reverse(rng)
+        for found, wanted in zip(reverse(), jax.vjp(of_active, *points)[1](g), strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12, err_msg=str(sample))
+
+
+TIES = {
+    "maximum": ([0.0, 1.0, -0.0], [0.0, 1.0, 0.0]), "minimum": ([0.0, 1.0, -0.0], [0.0, 1.0, 0.0]),
+    "relu": ([0.0, -1.0],), "max": ([[1.0, 1.0, 0.0], [2.0, 2.0, 2.0]],), "min": ([[1.0, 1.0, 3.0], [2.0, 2.0, 2.0]],),
+    "prod": ([[0.0, 2.0, 3.0], [0.0, 0.0, 3.0]],),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TIES))
+def test_conventions_shared_with_jax(name):
+    op = REGISTRY[name]((1,)) if name in ("max", "min", "prod") else REGISTRY[name]()
+    operands = [np.array(x) for x in TIES[name]]
+    from tests.ops.samples import Sample
+
+    reverse, _ = Function.of(Sample(op, tuple(operands))).reverse(np.random.default_rng(0))
+    ones = np.ones(op.numpy(*operands).shape)
+    for found, wanted in zip(reverse(arrays=[*operands, ones]), jax.vjp(reference(op), *operands)[1](ones), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "softplus", "sqrt"])
+def test_special_values_as_in_jax(name):
+    for dtype in FLOATS:
+        x = np.array([0.0, 1.0, np.inf, -np.inf, np.nan, 800.0, -800.0, 1e-30, -1e-30, 20.0, -20.0], dtype)
+        with np.errstate(all="ignore"):
+            found = REGISTRY[name]().numpy(x)
+        wanted = np.asarray(ELEMENTWISE[name](x))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6 if dtype == "float32" else 1e-13, atol=1e-37)
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_FLOATS))
+def test_logic_against_numpy(name):
+    rng = np.random.default_rng(0)
+    cls = REGISTRY[name]
+    if name in ("any", "all"):
+        x = random_array(rng, (4, 5), bool)
+        np.testing.assert_array_equal(cls((1,)).numpy(x), getattr(np, name)(x, axis=1))
+        return
+    for dtype in ("bool", *(("int8", "uint16") if "bitwise" in name or name == "invert" else ())):
+        operands = [random_array(rng, (50,), dtype) for _ in range(cls.arity)]
+        np.testing.assert_array_equal(cls().numpy(*operands), getattr(np, name)(*operands))

@@ -15,12 +15,12 @@ loop_i:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from staticgrad.codegen.llvm_facts import ALIGNMENT, PointerFacts, pointer_facts
 from staticgrad.codegen.llvm_values import LocalNames, Values, memory_type, register_type, type_suffix
-from staticgrad.codegen.numba_printer import LONGEST_STAGE
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_text import can_fail
 from staticgrad.errors import VerificationError
@@ -48,11 +48,22 @@ done:
 
 STAGE_PARAMETERS = "ptr %arguments, ptr %workspace, ptr %context"
 
-# Functions are compiled apart: one into which LLVM pulled all others would take longer than linear time.
+MOST_CALLS, MOST_STATEMENTS = 20, 300
+"""What a function holds at most that others become a part of: the time that LLVM takes for one grows faster than linearly."""
+
 ATTRIBUTES = """\
-attributes #0 = { nounwind noinline }
-attributes #1 = { nounwind noinline cold }
-attributes #2 = { nounwind }"""
+attributes #0 = {{ nounwind noinline }}
+attributes #1 = {{ nounwind noinline cold }}
+attributes #2 = {{ nounwind }}
+attributes #3 = {{ nounwind {} }}"""
+
+PLAIN_LOOPS = """\
+; some loops are left to LLVM's loop vectoriser
+!staticgrad.plain_loops = !{!0}
+!0 = !{}"""
+
+SHORTEST_PLAIN = 8
+"""A loop of fewer iterations is not worth the vectoriser's time."""
 
 
 def symbol(name: str, stage: str) -> str:
@@ -98,6 +109,9 @@ class _UnitText:
         self.failing = {function for function in unit.functions if can_fail(function)}
         self.disjoint = disjoint_functions(unit)
         self.facts = pointer_facts(unit)
+        self.sizes = {function: sum(1 for _ in walk(function.body)) for function in unit.functions}
+        self.called_once = _called_once(unit)
+        self.plain_loops = False
 
     def text(self) -> str:
         """Return the whole module."""
@@ -111,7 +125,11 @@ class _UnitText:
         if self.failing:
             parts.insert(0, FAIL)
         head = f"; {self.unit.name}: {'forward' if self.unit.backward is None else 'forward and backward'} kernels"
-        return "\n\n".join([head, *parts, "\n".join(self.declared[name] for name in sorted(self.declared)), ATTRIBUTES]) + "\n"
+        declarations = "\n".join(self.declared[name] for name in sorted(self.declared))
+        # What a stage calls once becomes a part of it, but not where the vectoriser wants to know that pointers are disjoint.
+        attributes = ATTRIBUTES.format("noinline" if self.plain_loops else "alwaysinline")
+        tail = [declarations, attributes, PLAIN_LOOPS if self.plain_loops else ""]
+        return "\n\n".join(part for part in (head, *parts, *tail) if part) + "\n"
 
     def _function(self, function: Function) -> str:
         body = FunctionText(self.declared, self.functions, self.failing)
@@ -128,7 +146,8 @@ class _UnitText:
         name = self.functions[function] = f"@{self.module.unique(function.name)}"
         body.body(function.body)
         title = [f"; {' '.join(function.title.split())}"] if function.title else []
-        head = f"define internal void {name}({', '.join(parameters)}) #0 {{"
+        self.plain_loops |= body.plain_loops
+        head = f"define internal void {name}({', '.join(parameters)}) #{3 if function in self.called_once else 0} {{"
         return "\n".join([*title, head, *body.text(), "  ret void", "}"])
 
     def _pointer(self, function: Function, buffer: Buffer, fact: PointerFacts) -> str:
@@ -148,17 +167,31 @@ class _UnitText:
         """Return a stage: pointers out of the table and the workspace, then the calls in order; a long one in several functions."""
         exported = f"@{symbol(self.name, stage)}"
         title = f"; run the {stage} kernels"
-        if len(calls) <= LONGEST_STAGE:
+        groups = self._groups(calls)
+        if len(groups) == 1:
             return [self._part(f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", calls, title, entry=True)]
         parts, names = [], []
-        for start in range(0, len(calls), LONGEST_STAGE):
+        for group in groups:
             names.append(f"@{self.module.numbered(f'{stage}_part')}")
             head = f"define internal void {names[-1]}({STAGE_PARAMETERS}) #0 {{"
-            parts.append(self._part(head, calls[start : start + LONGEST_STAGE], f"; run a part of the {stage} kernels"))
+            parts.append(self._part(head, group, f"; run a part of the {stage} kernels"))
         lines = [f"  call void {name}({STAGE_PARAMETERS})" for name in names]
         return [*parts, "\n".join([title, f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", "entry:", *lines, *_CODE, "}"])]
 
-    def _part(self, head: str, calls: tuple[Invoke, ...], title: str, entry: bool = False) -> str:
+    def _groups(self, calls: Sequence[Invoke]) -> list[list[Invoke]]:
+        """Return the calls of a stage, each group small enough for a function."""
+        groups: list[list[Invoke]] = [[]]
+        size = 0
+        for call in calls:
+            more = self.sizes[call.function] if call.function in self.called_once else 1
+            if groups[-1] and (size + more > MOST_STATEMENTS or len(groups[-1]) == MOST_CALLS):
+                groups.append([])
+                size = 0
+            groups[-1].append(call)
+            size += more
+        return groups
+
+    def _part(self, head: str, calls: Sequence[Invoke], title: str, entry: bool = False) -> str:
         body = FunctionText(self.declared, self.functions, self.failing)
         for reserved in ("arguments", "workspace", "context", "code"):
             body.names.unique(reserved)
@@ -168,6 +201,13 @@ class _UnitText:
         for call in calls:
             body.invocation(call)
         return "\n".join([title, head, *body.text(), *(_CODE if entry else ["  ret void"]), "}"])
+
+
+def _called_once(unit: Unit) -> set[Function]:
+    """Return the functions that one stage calls at one place, and nobody else."""
+    calls = Counter(call.function for call in (*unit.forward, *(unit.backward or ())))
+    inner = {s.function for function in unit.functions for s in walk(function.body) if isinstance(s, Invoke)}
+    return {function for function, count in calls.items() if count == 1 and function not in inner}
 
 
 _CODE = ["  %code = load i64, ptr %context, align 8", "  ret i64 %code"]
@@ -195,6 +235,7 @@ class FunctionText(Values):
         self.failing = failing  # those that take the context
         self.buffers: dict[Buffer, str] = {}
         self.variables: dict[Variable, str] = {}
+        self.plain_loops = False  # whether the loop vectoriser has something to do
         self._slots: list[str] = []
         self._label = self.names.unique("entry")
 
@@ -328,6 +369,7 @@ class FunctionText(Values):
         trip = loop.stop - loop.start
         if not trip.terms and trip.constant <= 0:
             return
+        self.plain_loops |= (bool(trip.terms) or trip.constant >= SHORTEST_PLAIN * loop.step) and _is_plain(loop.body)
         start, stop = self.index(loop.start), self.index(loop.stop)
         hint = loop.counter.hint or "i"
         counter = self.names.unique(hint)
@@ -382,6 +424,22 @@ class FunctionText(Values):
         if statement.function in self.failing:
             items.append("ptr %context")
         self.line(f"call void {self.calls[statement.function]}({', '.join(items)})")
+
+
+def _is_plain(body: Block) -> bool:
+    """Return whether a loop with this body is left to the vectoriser: an inner loop over single values that carries none along."""
+    stores = 0
+    for statement in walk(body):
+        stores += isinstance(statement, Store)
+        match statement:
+            case Loop() | loops.While() | Invoke() | loops.Fail():
+                return False
+            case loops.Load(target=scalar) | loops.Let(target=scalar) if scalar.lanes > 1:
+                return False
+            case loops.Assign(variable=variable):
+                if not any(isinstance(s, loops.Declare) and s.variable is variable for s in body.statements):
+                    return False
+    return stores > 0
 
 
 def _counter_flags(loop: Loop) -> str:

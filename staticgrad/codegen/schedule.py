@@ -206,7 +206,7 @@ class Scheduler:
             ):
                 with at_line(output.node.line):
                     wrapped = apply(Contiguous(), output)
-                if output.node in self.forward:
+                if not graph.is_backward(output):
                     self.forward.add(wrapped.node)
                 made.append(wrapped)
             else:

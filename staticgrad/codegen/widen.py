@@ -1,13 +1,13 @@
 """Inner loops with independent iterations as vectors: what a compiler's loop vectoriser would do, in a fraction of its time.
 
-    for i in 0..20:                     for i in 0..16 step 8:
-      %1 = load x[i]                      %1: f64x8 = load x[i]
-      %2 = mul %1, 2.0           ->       %2 = mul %1, 2.0 (in all lanes)
-      store y[i] <- %2                    store y[i] <- %2
-                                        ... and once more for elements 12 to 19
+    for i in 0..20:                     for i in 0..20 step 8:
+      %1 = load x[i]                      %1 = min i, 12
+      %2 = mul %1, 2.0           ->       %2: f64x8 = load x[%1]
+      store y[i] <- %2                    %3 = mul %2, splat 2.0
+                                          store y[%1] <- %3
 
 Every element is computed by the same instructions as before, so nothing changes but the time it takes. What is left over at the end
-is part of a last vector that overlaps the one before; where the loop also reads what it writes, it becomes narrower vectors.
+is part of a last vector that overlaps the one before; where the loop reads what it writes, it becomes narrower vectors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,23 @@ import numpy as np
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.ir import loops
 from staticgrad.ir.aval import BOOL, INT64
-from staticgrad.ir.loops import Block, Buffer, Function, Index, Invoke, Let, Load, Local, Loop, Scalar, Space, Statement, Store, Unit
+from staticgrad.ir.loops import (
+    Block,
+    Buffer,
+    Function,
+    Index,
+    Invoke,
+    Let,
+    Load,
+    Local,
+    Loop,
+    Scalar,
+    Space,
+    Statement,
+    Store,
+    Unit,
+    Variable,
+)
 
 VECTOR_BYTES = 64
 SHORTEST = 4
@@ -30,7 +46,10 @@ STRAIGHT = 2
 """So many vectors are written out; more of them become a loop."""
 
 LONG_BODY = 40
-"""A longer body is emitted once, and the last vector moved back in place."""
+"""A body of more statements is not repeated."""
+
+MOST_STRIDED = 16
+"""The most lanes of a vector that is put together from elements here and there."""
 
 
 def widened(unit: Unit) -> Unit:
@@ -79,27 +98,36 @@ class _Widener:
                 return [statement]
 
     def _vectors(self, pattern: _Pattern) -> Iterator[Statement]:
-        start, trip, width = pattern.start, pattern.trip, pattern.width
+        """Yield the vectors that stand for a loop; what is left over is described at the top."""
+        start, trip, width, long = pattern.start, pattern.trip, pattern.width, pattern.size > LONG_BODY
         whole = trip - trip % width
-        if width > 1 and trip % width and not pattern.reads_back and len(pattern.loop.body.statements) > LONG_BODY:
-            counter, clamped = _counter(pattern.loop), Scalar(-1, INT64)
-            last = Scalar(-1, INT64, 1, np.int64(start + trip - width))
-            body = [Let(clamped, "min", (counter, last)), *self._copy(pattern, Index.of(clamped), width)]
-            yield Loop(counter, Index(start), Index(start + trip), width, Block(body))
-            return
-        if whole // width > STRAIGHT and width > 1:
+        count = -(-trip // width) if not pattern.reads_back else trip // width
+        end, overlaps = (trip, whole < trip) if not pattern.reads_back else (whole, False)
+        if width > 1 and count > (1 if long else STRAIGHT):
             counter = _counter(pattern.loop)
-            yield Loop(counter, Index(start), Index(start + whole), width, Block(self._copy(pattern, Index.of(counter), width)))
+            body = self._clamped(pattern, counter, start + trip - width) if overlaps else self._copy(pattern, Index.of(counter), width)
+            yield Loop(counter, Index(start), Index(start + end), width, Block(body))
         else:
-            for at in range(0, whole, width):
-                yield from self._copy(pattern, Index(start + at), width)
-        if trip - whole and not pattern.reads_back:
-            yield from self._copy(pattern, Index(start + trip - width), width)
-            return
-        at, lanes = whole, width // 2
-        while at < trip:
-            if trip - at >= lanes:
-                yield from self._copy(pattern, Index(start + at), lanes)
+            for at in range(0, end, width):
+                yield from self._copy(pattern, Index(start + min(at, trip - width)), width)
+        if end < trip and long:
+            counter = _counter(pattern.loop)
+            yield Loop(counter, Index(start + end), Index(start + trip), 1, Block(self._copy(pattern, Index.of(counter), 1)))
+        elif end < trip:
+            yield from self._narrower(pattern, end)
+
+    def _clamped(self, pattern: _Pattern, counter: Scalar, last: int) -> list[Statement]:
+        """Return the body of a loop over vectors, of which the last begins no later than at `last`."""
+        place = Scalar(-1, INT64)
+        first = Let(place, "min", (counter, Scalar(-1, INT64, 1, np.int64(last))))
+        return [first, *self._copy(pattern, Index.of(place), pattern.width)]
+
+    def _narrower(self, pattern: _Pattern, at: int) -> Iterator[Statement]:
+        """Yield the elements from `at` on in ever narrower vectors."""
+        lanes = pattern.width // 2
+        while at < pattern.trip:
+            if pattern.trip - at >= lanes:
+                yield from self._copy(pattern, Index(pattern.start + at), lanes)
                 at += lanes
             lanes //= 2
 
@@ -123,7 +151,9 @@ class _Pattern:
     trip: int
     varying: set[Scalar] = field(default_factory=set)  # what differs between iterations
     places: dict[Scalar, Index] = field(default_factory=dict)  # positions that are sums of counters
+    variables: set[Variable] = field(default_factory=set)  # each iteration has its own
     width: int = 1
+    size: int = 0
     reads_back: bool = False
 
     def index(self, index: Index) -> Index:
@@ -142,62 +172,112 @@ class _Pattern:
         return any(scalar in self.varying and scalar is not self.loop.counter for scalar, _ in index.terms)
 
 
+class _Refused(Exception):
+    """A loop has to stay as it is."""
+
+
 def _analysed(loop: Loop, disjoint: bool) -> _Pattern | None:
     """Return what a loop becomes; None if it has to stay."""
     if loop.step != 1 or loop.start.terms or loop.stop.terms or loop.stop.constant <= loop.start.constant:
         return None
-    pattern = _Pattern(loop, loop.start.constant, loop.stop.constant - loop.start.constant)
-    pattern.varying.add(loop.counter)
-    widest, strided, work = 1, 0, 0
-    stores = [statement for statement in loop.body.statements if isinstance(statement, Store)]
-    stored = {store.buffer for store in stores}
-    loads: list[Load] = []
-    for statement in loop.body.statements:
+    analysis = _Analysis(loop)
+    try:
+        analysis.block(loop.body, masked=False)
+    except _Refused:
+        return None
+    pattern, strided = analysis.pattern, analysis.strided
+    if strided and analysis.work < 4 * strided and pattern.trip >= SHORTEST:
+        return None
+    if loop.lanes < pattern.trip and not _independent(pattern, analysis.stores, analysis.loads, disjoint):
+        return None
+    pattern.reads_back = any(load.buffer in analysis.stored for load in analysis.loads)
+    pattern.size = sum(1 for _ in loops.walk(loop.body))
+    if pattern.trip >= SHORTEST:
+        most = min(VECTOR_BYTES // analysis.widest, MOST_STRIDED) if strided else VECTOR_BYTES // analysis.widest
+        pattern.width = min(most, 1 << (pattern.trip.bit_length() - 1))
+    return pattern
+
+
+class _Analysis:
+    """Walks through the body of a loop and notes what varies; raises where vectors cannot do the same."""
+
+    def __init__(self, loop: Loop) -> None:
+        start = loop.start.constant
+        self.pattern = _Pattern(loop, start, loop.stop.constant - start)
+        self.pattern.varying.add(loop.counter)
+        self.stored = {statement.buffer for statement in loops.walk(loop.body) if isinstance(statement, Store)}
+        self.stores: list[Store] = []
+        self.loads: list[Load] = []
+        self.widest, self.strided, self.work = 1, 0, 0
+
+    def block(self, block: Block, masked: bool) -> None:
+        """Note the statements of a block; where it is `masked`, some iterations pass it over."""
+        for statement in block.statements:
+            self._statement(statement, masked)
+
+    def _statement(self, statement: Statement, masked: bool) -> None:
+        varying = self.pattern.varying
         match statement:
-            case Let(target, opcode, operands):
-                if opcode in ("splat", "extract") or any(scalar.lanes > 1 for scalar in (target, *operands)):
-                    return None
-                if any(operand in pattern.varying for operand in operands):
-                    if _is_slow(statement):
-                        return None
-                    pattern.varying.add(target)
-                    widest = max([widest, *(scalar.dtype.itemsize for scalar in (target, *operands) if scalar.dtype != BOOL)])
-                    work += 1
+            case Let():
+                self._let(statement)
             case loops.Position(target, index):
-                index = pattern.index(index)
-                if pattern.gathers(index):
-                    return None
-                pattern.places[target] = index
-                if pattern.step(index):
-                    pattern.varying.add(target)
-            case Load(target, buffer, index):
-                index = pattern.index(index)
-                gathers, step = pattern.gathers(index), pattern.step(index)
-                if target.lanes > 1 or ((gathers or not step) and buffer in stored):
-                    return None
-                loads.append(statement)
-                if gathers or step:
-                    pattern.varying.add(target)
-                    widest = max(widest, buffer.dtype.itemsize)
-                    strided += gathers or step != 1
-            case Store(buffer, index, value, mask):
-                index = pattern.index(index)
-                if mask is not None or value.lanes > 1 or pattern.gathers(index) or not pattern.step(index):
-                    return None
-                widest = max(widest, buffer.dtype.itemsize)
-                strided += pattern.step(index) != 1
-            case loops.Get() | loops.Comment():
+                index = self.pattern.index(index)
+                if self.pattern.gathers(index):
+                    raise _Refused
+                self.pattern.places[target] = index
+                if self.pattern.step(index):
+                    varying.add(target)
+            case Load() if not masked:
+                self._load(statement)
+            case Store() if not masked:
+                self._store(statement)
+            case loops.Declare(variable, value) if variable.lanes == value.lanes == 1:
+                self.pattern.variables.add(variable)
+                self._note_width(value)
+            case loops.Assign(variable) if variable in self.pattern.variables:
+                pass
+            case loops.Get(target, variable) if target.lanes == 1:
+                if variable in self.pattern.variables:
+                    varying.add(target)
+            case loops.If(condition, then, otherwise) if condition in varying:
+                self.block(then, masked=True)
+                self.block(otherwise, masked=True)
+            case loops.Comment():
                 pass
             case _:
-                return None
-    if strided and work < 4 * strided and pattern.trip >= SHORTEST:
-        return None
-    if loop.lanes < pattern.trip and not _independent(pattern, stores, loads, disjoint):
-        return None
-    pattern.reads_back = any(load.buffer in stored for load in loads)
-    if pattern.trip >= SHORTEST:
-        pattern.width = min(VECTOR_BYTES // widest, 1 << (pattern.trip.bit_length() - 1))
-    return pattern
+                raise _Refused
+
+    def _note_width(self, *scalars: Scalar) -> None:
+        self.widest = max([self.widest, *(scalar.dtype.itemsize for scalar in scalars if scalar.dtype != BOOL)])
+
+    def _let(self, let: Let) -> None:
+        if let.opcode in ("splat", "extract") or any(scalar.lanes > 1 for scalar in (let.target, *let.operands)):
+            raise _Refused
+        if any(operand in self.pattern.varying for operand in let.operands):
+            if _is_slow(let):
+                raise _Refused
+            self.pattern.varying.add(let.target)
+            self._note_width(let.target, *let.operands)
+            self.work += 1
+
+    def _load(self, load: Load) -> None:
+        index = self.pattern.index(load.index)
+        gathers, step = self.pattern.gathers(index), self.pattern.step(index)
+        if load.target.lanes > 1 or ((gathers or not step) and load.buffer in self.stored):
+            raise _Refused
+        self.loads.append(load)
+        if gathers or step:
+            self.pattern.varying.add(load.target)
+            self.widest = max(self.widest, load.buffer.dtype.itemsize)
+            self.strided += gathers or step != 1
+
+    def _store(self, store: Store) -> None:
+        index = self.pattern.index(store.index)
+        if store.mask is not None or store.value.lanes > 1 or self.pattern.gathers(index) or not self.pattern.step(index):
+            raise _Refused
+        self.stores.append(store)
+        self.widest = max(self.widest, store.buffer.dtype.itemsize)
+        self.strided += self.pattern.step(index) != 1
 
 
 def _is_slow(let: Let) -> bool:
@@ -234,7 +314,12 @@ class _Copy:
         self.statements: list[Statement] = []
         self._scalars: dict[Scalar, Scalar] = {}
         self._splats: dict[object, Scalar] = {}
-        for statement in pattern.loop.body.statements:
+        self._variables: dict[Variable, Variable] = {}
+        self._mask: Scalar | None = None  # the lanes that are not passed over
+        self._block(pattern.loop.body)
+
+    def _block(self, block: Block) -> None:
+        for statement in block.statements:
             self._statement(statement)
 
     def _new(self, scalar: Scalar) -> Scalar:
@@ -318,10 +403,50 @@ class _Copy:
                 else:
                     for lane in range(self.lanes):
                         self.statements.append(Store(buffer, self._index(index, lane), self._lane(x, lane)))
+            case loops.Declare(variable, value):
+                made = self._variables[variable] = Variable(variable.number, variable.dtype, self.lanes, variable.hint)
+                self.statements.append(loops.Declare(made, self._spread(self._single(value))))
+            case loops.Assign(variable, value):
+                self._assign(self._variables[variable], self._spread(self._single(value)))
             case loops.Get(target, variable):
-                self.statements.append(loops.Get(self._new(target), variable))
+                self.statements.append(loops.Get(self._new(target), self._variables.get(variable, variable)))
+            case loops.If():
+                self._if(statement)
             case loops.Comment():
                 self.statements.append(statement)
+
+    def _assign(self, variable: Variable, x: Scalar) -> None:
+        if self._mask is not None:
+            before = Scalar(-1, variable.dtype, variable.lanes)
+            self.statements.append(loops.Get(before, variable))
+            x = self._let("select", (self._mask, x, before), variable.dtype, variable.lanes)
+        self.statements.append(loops.Assign(variable, x))
+
+    def _if(self, statement: loops.If) -> None:
+        """Emit a branch: it is taken where any lane takes it, and changes the variables of those that do."""
+        condition = self._single(statement.condition)
+        if self.lanes == 1:
+            self.statements.append(loops.If(condition, self._inner(statement.then, None), self._inner(statement.otherwise, None)))
+            return
+        for block, negated in ((statement.then, False), (statement.otherwise, True)):
+            if not block.statements:
+                continue
+            mask = self._let("not", (condition,), BOOL, self.lanes) if negated else condition
+            if self._mask is not None:
+                mask = self._let("and", (mask, self._mask), BOOL, self.lanes)
+            taken = self._lane(mask, 0)
+            for lane in range(1, self.lanes):
+                taken = self._let("or", (taken, self._lane(mask, lane)), BOOL, 1)
+            self.statements.append(loops.If(taken, self._inner(block, mask), Block()))
+
+    def _inner(self, block: Block, mask: Scalar | None) -> Block:
+        """Return a block inside this one; what it makes is known in it alone."""
+        kept = self.statements, self._mask, dict(self._scalars), dict(self._splats)
+        self.statements, self._mask = [], mask
+        self._block(block)
+        made = Block(self.statements)
+        self.statements, self._mask, self._scalars, self._splats = kept
+        return made
 
     def _load(self, target: Scalar, buffer: Buffer, index: Index) -> None:
         resolved = self.pattern.index(index)

@@ -65,7 +65,12 @@ class Graph:
     @property
     def differentiated(self) -> bool:
         """Whether some output is computed by the backward kernel."""
-        return any(output.node not in self.forward_nodes for output in self.outputs)
+        return any(self.is_backward(output) for output in self.outputs)
+
+    def is_backward(self, output: Value) -> bool:
+        """Return whether an output is computed by the backward kernel, or is an input that only that one is given (a cotangent)."""
+        passed_on = isinstance(output.op, Input) and self.primals and output not in self.primals
+        return bool(passed_on) or output.node not in self.forward_nodes
 
     @cached_property
     def digest(self) -> str:
@@ -77,9 +82,8 @@ class Graph:
             text = node.op.aval.__str__() if isinstance(node.op, Input) else node.op.signature()
             sha.update(f"{text}({','.join(f'{number[v.node]}.{v.index}' for v in node.inputs)})\n".encode())
         sha.update(f"({','.join(f'{number[v.node]}.{v.index}' for v in self.inputs)})".encode())
-        forward = self.forward_nodes
         for value in self.outputs:
-            sha.update(f"{number[value.node]}.{value.index}{'' if value.node in forward else 'b'};".encode())
+            sha.update(f"{number[value.node]}.{value.index}{'b' if self.is_backward(value) else ''};".encode())
         return sha.hexdigest()
 
     def with_outputs(self, outputs: Sequence[Value], primals: Sequence[Value] = ()) -> Graph:

@@ -45,7 +45,8 @@ def assemble(name: str, exported: dict[str, Any]) -> bytes:
     thunks = [_thunk(_symbol(kernel), kernel, "noinline") for kernel in needed if not kernel.kernel_entry]
     thunks += [_thunk(symbol, kernel, "") for symbol, kernel in exported.items()]
     machine = target_machine()
-    module = llvm.parse_assembly(f'target triple = "{machine.triple}"\n' + "\n".join(thunks))
+    declarations = [_declaration(kernel) for kernel in needed]  # stages that do the same are one kernel under two names
+    module = llvm.parse_assembly("\n".join([f'target triple = "{machine.triple}"', *declarations, *thunks]))
     module.name = name
     for kernel in needed:
         module.link_in(llvm.parse_assembly(_lower(kernel).text))
@@ -126,15 +127,20 @@ def _symbol(kernel: Any) -> str:
     return f"sg_kernel_{kernel.kernel_key}"
 
 
+def _parameter_types(kernel: Any) -> list[str]:
+    return ["ptr" if p.endswith("*") else LLVM_TYPES[p.replace("u", "i")] for p in kernel.kernel_parameters]
+
+
+def _declaration(kernel: Any) -> str:
+    return f"declare i32 @{_lower(kernel).function}({', '.join(['ptr', 'ptr', *_parameter_types(kernel)])})"
+
+
 def _thunk(symbol: str, kernel: Any, attributes: str) -> str:
     """Return a function with the C ABI around one with Numba's: status returned, result and exception through pointers."""
-    function = _lower(kernel).function
-    kinds = ["ptr" if p.endswith("*") else LLVM_TYPES[p.replace("u", "i")] for p in kernel.kernel_parameters]
+    function, kinds = _lower(kernel).function, _parameter_types(kernel)
     parameters = ", ".join(f"{kind} %a{position}" for position, kind in enumerate(kinds))
     returned, result = ("i64", "i64 %value") if kernel.kernel_entry else ("void", "void")
     return f"""
-declare i32 @{function}({", ".join(["ptr", "ptr", *kinds])})
-
 define {returned} @{symbol}({parameters}) nounwind {attributes} {{
   %result = alloca i64
   %exception = alloca ptr

@@ -17,6 +17,7 @@ from staticgrad.codegen.llvm_printer import named_text
 from staticgrad.codegen.lower import Lowered, lower
 from staticgrad.codegen.numba_printer import print_unit
 from staticgrad.codegen.schedule import Schedule, schedule
+from staticgrad.codegen.widen import widened
 from staticgrad.config import BACKENDS, config
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
@@ -47,7 +48,7 @@ class Lowering:
     @functools.cached_property
     def llvm(self) -> tuple[str, str]:
         """The name of the unit as LLVM text, which holds a hash of it, and the text."""
-        return named_text(self.lowered.unit)
+        return named_text(widened(self.lowered.unit))
 
     @functools.cached_property
     def call_plan(self) -> CallPlan:

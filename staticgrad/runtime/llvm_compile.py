@@ -76,13 +76,20 @@ def optimised(name: str, text: str) -> Any:
         module.verify()
     except RuntimeError as error:
         raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
-    optimise(module)
+    optimise(module, plain_loops="!staticgrad.plain_loops" in text)
     check_symbols(name, module)
     return module
 
 
-def optimise(module: Any) -> None:
-    """Run LLVM over a module: O3, with loops unrolled last, since an unrolled inner loop is not vectorised any more."""
+SHORT_PIPELINE = ("always_inliner", "ipsccp", "sroa", "instruction_combine", "simplify_cfg")
+
+
+def optimise(module: Any, plain_loops: bool) -> None:
+    """Run LLVM over a module.
+
+    Vectors and hoisted values are there already, so a few passes are enough: variables into registers, simpler arithmetic. O3 comes
+    in for `plain_loops`, which the loop vectoriser takes care of; it does not unroll, since an unrolled inner loop is not vectorised.
+    """
     import llvmlite.binding as llvm
 
     options = llvm.create_pipeline_tuning_options(speed_level=3)
@@ -90,10 +97,10 @@ def optimise(module: Any) -> None:
     options.slp_vectorization = options.loop_unrolling = False
     builder = llvm.create_pass_builder(target_machine(), options)
     passes = builder.getModulePassManager()
-    for name in ("loop_unroll", "sroa", "instruction_combine", "simplify_cfg"):
-        add = getattr(passes, f"add_{name}_pass", None)  # older versions of llvmlite have fewer
-        if add is not None:
-            add()
+    if not plain_loops and hasattr(passes, "add_sroa_pass"):  # older versions of llvmlite have fewer
+        passes = llvm.create_new_module_pass_manager()
+        for name in SHORT_PIPELINE:
+            getattr(passes, f"add_{name}_pass")()
     passes.run(module, builder)
 
 

@@ -261,3 +261,57 @@ def test_multiply_is_its_own_check():
     x, y = value(3), value(3)
     function = Function([x, y], [multiply(x, y)], [np.arange(3.0), np.arange(3.0) + 1])
     assert_adjoint("multiply", function, np.random.default_rng(0))
+
+
+# ---- compiled, where stages and memory matter
+
+
+def test_a_cotangent_that_is_passed_on_as_it_is():
+    """The pullback of the identity runs in the backward stage, though all it does is copy an input."""
+    x = RNG.standard_normal(5)
+    for function in (lambda x: x, lambda x: (x, np.sin(x))):
+        value, pullback = sg.vjp(function, x)
+        for scale in (1.0, 2.0):
+            seeds = np.full(5, scale) if not isinstance(value, tuple) else (np.full(5, scale), np.zeros(5))
+            np.testing.assert_array_equal(pullback(seeds)[0], np.full(5, scale))
+
+
+def test_graphs_with_other_stages_are_other_graphs():
+    x, g = value(3), value(3)
+    assert Graph((x, g), (x, g), (x,)).digest != Graph((x, g), (x, g)).digest
+    assert Graph((x, g), (x, g), (x,)).differentiated
+    assert not Graph((x, g), (x, g), (x, g)).differentiated
+
+
+def test_pullbacks_run_any_number_of_times():
+    x, y = RNG.standard_normal(4), RNG.standard_normal((3, 4))
+
+    def function(x, y):
+        h = np.tanh(y * x)
+        return {"h": h, "total": np.sum(h), "best": np.argmax(h)}
+
+    first, pull_first = sg.vjp(function, x, y)
+    second, pull_second = sg.vjp(function, 2 * x, y)
+    h = np.tanh(y * x)
+    for scale in (1.0, -3.0, 1.0):
+        gx, gy = pull_first({"h": np.zeros((3, 4)), "total": scale, "best": 0})
+        np.testing.assert_allclose(gx, scale * np.sum((1 - h * h) * y, axis=0), rtol=1e-12)
+        np.testing.assert_allclose(gy, scale * (1 - h * h) * x, rtol=1e-12)
+        assert pull_second({"h": np.zeros((3, 4)), "total": 1.0, "best": 0})[0].shape == (4,)
+    np.testing.assert_allclose(first["h"], h, rtol=1e-14)
+    assert second["best"] == np.argmax(second["h"])
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+def test_gradients_of_nothing(shape):
+    x = np.zeros(shape)
+    value, gradient = sg.value_and_grad(lambda x: np.sum(np.sin(x) * 2) + 1.0)(x)
+    assert value == 1.0
+    assert gradient.shape == shape
+    assert sg.grad(lambda x: np.sum(x))(x).shape == shape
+
+
+def test_dtypes_of_gradients():
+    x, y = np.float32([1, 2]), np.array([1.0, 2.0])
+    gradients = sg.grad(lambda x, y, s: np.sum(x * y) * s, (0, 1, 2))(x, y, 3.0)
+    assert [g.dtype for g in gradients] == [np.float32, np.float64, np.float64]

@@ -26,8 +26,8 @@ from staticgrad.runtime.cuda import CudaExecutable, build_cuda, lower_cuda, voca
 from tests.codegen.cuda_programs import PROGRAMS, SEEDS, counting_unit
 from tests.fuzz.programs import Program
 from tests.fuzz.test_random_graphs import assert_equal, settings
+from tests.ops.running import assert_sample_agrees
 from tests.ops.samples import Grouped, samples_of
-from tests.ops.test_values import agree
 
 
 def op(name: str) -> None:
@@ -35,7 +35,7 @@ def op(name: str) -> None:
     group = Grouped([sample for sample in samples_of(name) if max(x.size for x in sample.operands) <= 1000])
     expected, found = interpret(group.graph, group.arguments), build_cuda(group.graph).run(group.arguments)
     for sample, part in zip(group.samples, group.parts, strict=True):
-        agree(sample, found[part], expected[part])
+        assert_sample_agrees(sample, found[part], expected[part])
 
 
 def program(name: str) -> None:

@@ -265,7 +265,7 @@ class Program:
             return False
         if v.aval.size > 200 or v in self.numbers:
             return False
-        if (self.smooth or v.op.name == "power") and not self._well_inside(v):
+        if (self.smooth or v.op.name in ("power", "sqrt", "log")) and not self._well_inside(v):
             return False
         (x,) = interpret(Graph(tuple(self.inputs), (v,)), self.arrays)
         bound = LARGEST if x.dtype == FLOAT64 else 50

@@ -212,9 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
             trainer.init(initial(seed)), data, epochs=EPOCHS, batch_size=BATCH, seed=seed, progress=sys.stderr.isatty()
         )
         results.append(accuracy(state.params, test_x, test_y))
-        print(
-            f"seed {seed}: loss {history['loss'][-1]:.4f}, accuracy on unseen digits {100 * results[-1]:.2f}%, {sum(history['seconds']):.2f} s"
-        )
+        last, share, seconds = history["loss"][-1], 100 * results[-1], sum(history["seconds"])
+        print(f"seed {seed}: loss {last:.4f}, accuracy on unseen digits {share:.2f}%, {seconds:.2f} s")
         if seed == 0:
             draw_loss(history, folder / "loss.png")
             draw_predictions(state.params, test_x, test_y, folder / "predictions.png")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from staticgrad import kernels
+import staticgrad.kernels as kernels
 from staticgrad.errors import DTypeError, IntegerPowerError, ShapeError
 from staticgrad.ir.aval import BOOL, FLOAT32, FLOAT64, INT64, Aval, is_float, is_integer
 from staticgrad.ir.builder import Builder, Index, Scalar

@@ -233,7 +233,8 @@ class Program:
         """Return the kinds of step, the frequent ones several times."""
         smooth = [
             self.unary, self.unary, self.unary, self.binary, self.binary, self.binary, self.powers, self.reduced, self.reduced,
-            self.spread,            self.reshaped, self.transposed, self.sliced, self.written, self.flipped, self.padded, self.joined, self.contracted, self.contracted,
+            self.spread, self.reshaped, self.transposed, self.sliced, self.written, self.flipped, self.padded, self.joined,
+            self.contracted, self.contracted,
             self.called,
         ]  # fmt: skip
         kinked = [self.compared, self.choose, self.choose, self.clipped, self.logic, self.integers, self.test_of_floats, self.converted,

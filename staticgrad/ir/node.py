@@ -26,19 +26,22 @@ _serials = itertools.count()
 class Node:
     """An op applied to values. Made by `apply` only."""
 
-    __slots__ = ("__weakref__", "inputs", "line", "op", "outputs", "serial")
+    __slots__ = ("__weakref__", "inputs", "is_fixed", "line", "op", "outputs", "serial")
 
     op: Op
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     line: SourceLine | None
     serial: int
+    is_fixed: bool
+    """Whether it depends on no graph's input; such nodes are shared by all graphs and belong to no line."""
 
     def __init__(self, op: Op, inputs: tuple[Value, ...], avals: tuple[Aval, ...], line: SourceLine | None) -> None:
         set_ = object.__setattr__
         set_(self, "op", op)
         set_(self, "inputs", inputs)
-        set_(self, "line", line)
+        set_(self, "is_fixed", not isinstance(op, Input) and all(value.node.is_fixed for value in inputs))
+        set_(self, "line", None if self.is_fixed else line)
         set_(self, "serial", next(_serials))
         set_(self, "outputs", tuple(Value(self, index, aval) for index, aval in enumerate(avals)))
 

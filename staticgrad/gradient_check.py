@@ -84,9 +84,8 @@ def numeric_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, step
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from staticgrad.gradient_check import numeric_grad
-    >>> np.round(numeric_grad(lambda x: np.sum(np.exp(x)))(np.array([0.0, 1.0])), 6)
+    >>> import numpy as np, staticgrad as sg
+    >>> np.round(sg.numeric_grad(lambda x: np.sum(np.exp(x)))(np.array([0.0, 1.0])), 6)
     array([1.      , 2.718282])
     """
     name = getattr(f, "__name__", "the function")
@@ -176,9 +175,8 @@ def check_grads(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from staticgrad.gradient_check import check_grads
-    >>> check_grads(lambda x, y: np.sin(x) * y, (np.array([0.1, 2.0]), 3.0))
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.check_grads(lambda x, y: np.sin(x) * y, (np.array([0.1, 2.0]), 3.0))
     """
     wanted = (modes,) if isinstance(modes, str) else tuple(modes)
     if not wanted or set(wanted) - {"fwd", "rev"}:

@@ -100,12 +100,12 @@ class LoweredFunction:
             from staticgrad.runtime.cuda import load_source
 
             return load_source(self.source)
-        if self._printer == "llvm":
+        from staticgrad.runtime.compile import compile_unit, without_jit
+
+        if self._printer == "llvm" and not without_jit():
             from staticgrad.runtime.llvm_compile import compile_text
 
             return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
-        from staticgrad.runtime.compile import compile_unit
-
         return compile_unit(self._lowering.lowered.unit.name, self.source)
 
     @property

@@ -351,7 +351,7 @@ def test_lower_shows_every_stage():
     assert lowered.graph._repr_svg_().startswith("<svg")
     assert "forward nest 0" in str(lowered.schedule)
     assert lowered.memory > 0
-    assert lowered.printer == "numba"
+    assert sg.value_and_grad(loss).lower(params, X, printer="numba").printer == "numba"
     compile(lowered.source, "source", "exec")
 
 

@@ -20,8 +20,8 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit
 
 VOCABULARY = (
-    "argument", "bitcast", "convert", "extract", "fail", "fma", "floor", "kernel", "load_lanes", "local_array", "maximum", "minimum",
-    "mulhi", "offset", "quotient", "remainder", "rint", "scratch", "select", "shift_left", "shift_right", "splat", "sqrt",
+    "any_lane", "argument", "bitcast", "convert", "extract", "fail", "fma", "floor", "kernel", "load_lanes", "local_array", "maximum",
+    "minimum", "mulhi", "offset", "quotient", "remainder", "rint", "scratch", "select", "shift_left", "shift_right", "splat", "sqrt",
     "store_lanes", "to_integer", "trunc",
 )  # fmt: skip
 """What `staticgrad.runtime.vocabulary` offers to emitted source."""

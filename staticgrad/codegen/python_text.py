@@ -44,7 +44,7 @@ NOUNS: dict[str, str] = {
     "min": "least", "max": "greatest", "sqrt": "root", "floor": "below", "rint": "nearest", "trunc": "whole",
     "quotient": "quotient", "remainder": "rest", "mulhi": "high", "lt": "less", "le": "at_most", "eq": "equal", "ne": "unequal",
     "select": "chosen", "cast": "converted", "bitcast": "bits", "shl": "shifted", "shr": "shifted", "and": "both", "or": "either",
-    "xor": "mixed", "not": "inverse", "splat": "copies", "extract": "lane",
+    "xor": "mixed", "not": "inverse", "splat": "copies", "extract": "lane", "any": "some",
 }  # fmt: skip
 """What the result of an instruction is called."""
 

@@ -29,6 +29,7 @@ CALLS: dict[str, str] = {
     "fma": "fma", "min": "minimum", "max": "maximum", "sqrt": "sqrt", "floor": "floor", "rint": "rint", "trunc": "trunc",
     "quotient": "quotient", "remainder": "remainder", "mulhi": "mulhi", "select": "select",
     "shl": "shift_left", "shr": "shift_right", "extract": "extract",
+    "any": "any_lane",
 }  # fmt: skip
 """Instructions that are calls of the vocabulary."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from staticgrad.codegen.operands import in_rows, steps_forward
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
@@ -24,7 +25,7 @@ MAX_INLINED = 290
 MAX_VIEWS = 24
 """So many views of each other are read through before one of them gets memory: each is some ten calls deep in the lowering."""
 
-MAX_NEST = 500
+MAX_NEST = 300
 """A nest takes in further items up to this total price."""
 
 OWNERS = ("reduce", "contract", "assemble")
@@ -32,6 +33,9 @@ OWNERS = ("reduce", "contract", "assemble")
 
 ITEM = 4
 """The price of an item beside what it computes: a load, a store, the step of a reduction."""
+
+KERNEL, MANY_KERNELS = 15, 16
+"""From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
@@ -190,6 +194,7 @@ class Scheduler:
             for value in dict.fromkeys(node.inputs):
                 self.users.setdefault(value, []).append(node)
         self.required: set[Value] = set()
+        self.apart: set[Value] = set()
 
     def _own_outputs(self, graph: Graph) -> tuple[Value, ...]:
         """Return the outputs, distinct and each with memory of its own."""
@@ -238,6 +243,7 @@ class Scheduler:
         """Collect the values that must have memory whatever the grouping."""
         for output in self.outputs:
             self._need(output)
+        self._need_kernels_on_numbers()
         inlined: dict[Value, frozenset[Node]] = {}
         views: dict[Value, int] = {}
         for node in self.nodes:
@@ -245,8 +251,9 @@ class Scheduler:
             if op.kind in OWNERS:
                 self._need(value)
             if op.kind == "contract":
-                for operand in node.inputs:
-                    self._need_strided(operand)
+                left, right = node.inputs
+                self._need_strided(left, steps_forward(left))
+                self._need_strided(right, steps_forward(right) and in_rows(right))
             if isinstance(op, SliceSet):
                 self._need_base(node)
             if is_alias(value):
@@ -264,6 +271,23 @@ class Scheduler:
                 inside, views[value] = frozenset(), 0
             inlined[value] = inside
 
+    def _need_kernels_on_numbers(self) -> None:
+        """Set apart kernels on single numbers, as unrolled Python loops make them by the hundred: equal nests are emitted once."""
+        kernels = [n for n in self.nodes if n.op.kind == "map" and n.op.cost >= KERNEL and n.outputs[0].aval.size == 1]
+        if len(kernels) <= MANY_KERNELS:
+            return
+        for node in kernels:
+            self.apart.add(node.outputs[0])
+            for value in (*node.outputs, *node.inputs):
+                while is_view(value):
+                    value = value.node.inputs[0]
+                self._need(value)
+        # All that can run at one time side by side, so that what lies between the kernels shares nests.
+        level: dict[Node, int] = {}
+        for node in self.nodes:
+            level[node] = max((level.get(v.node, 0) for v in node.inputs), default=0) + (node.outputs[0] in self.apart)
+        self.nodes.sort(key=lambda node: (level[node], node.outputs[0] not in self.apart))
+
     def _need(self, value: Value) -> None:
         """Give `value` memory, or the value whose memory it is a view of."""
         while is_alias(value):
@@ -271,9 +295,9 @@ class Scheduler:
         if not isinstance(value.op, (Input, Constant)):
             self.required.add(value)
 
-    def _need_strided(self, value: Value) -> None:
-        """Give memory to what a contraction reads through strides."""
-        while is_view(value) and not isinstance(value.op, Pad):
+    def _need_strided(self, value: Value, readable: bool) -> None:
+        """Give memory to what a contraction reads through strides: to what it is a view of, where its kernels can read that."""
+        while readable and is_view(value) and not isinstance(value.op, Pad):
             value = value.node.inputs[0]
         self._need(value)
 
@@ -370,7 +394,7 @@ class Scheduler:
                 reads = item_reads(item, memory)
                 if in_place:
                     reads = {**reads, node.inputs[0]: False}
-                price = ITEM + sum(n.op.cost for n in item_nodes(item, memory))
+                price = ITEM + len(reads) + sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain
                 earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)
@@ -380,7 +404,8 @@ class Scheduler:
                 if chosen is None:
                     nests.append(Nest(item.domain, stage))
                     chosen = len(nests) - 1
-                    by_domain.setdefault((item.domain, stage, False), []).append(chosen)
+                    if value not in self.apart:
+                        by_domain.setdefault((item.domain, stage, False), []).append(chosen)
                 nest = nests[chosen]
                 nest.items.append(item)
                 nest.price += price
@@ -408,7 +433,7 @@ class Scheduler:
         place: dict[Value, int],
     ) -> int | None:
         """Return the latest nest that the item may join, None if it needs one of its own."""
-        if isinstance(item.reduce, Position):
+        if isinstance(item.reduce, Position) or item.target in self.apart:
             return None
         for number in reversed(candidates):
             if number < earliest:

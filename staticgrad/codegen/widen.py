@@ -13,11 +13,12 @@ is part of a last vector that overlaps the one before; where the loop reads what
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from staticgrad.codegen.overlap import disjoint_functions
+from staticgrad.codegen.widen_pattern import Pattern, analysed
 from staticgrad.ir import loops
 from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.loops import (
@@ -38,18 +39,11 @@ from staticgrad.ir.loops import (
     Variable,
 )
 
-VECTOR_BYTES = 64
-SHORTEST = 4
-"""Loops of fewer iterations are written out one by one."""
-
 STRAIGHT = 2
 """So many vectors are written out; more of them become a loop."""
 
 LONG_BODY = 40
 """A body of more statements is not repeated."""
-
-MOST_STRIDED = 16
-"""The most lanes of a vector that is put together from elements here and there."""
 
 
 def widened(unit: Unit) -> Unit:
@@ -84,7 +78,7 @@ class _Widener:
     def _rewritten(self, statement: Statement) -> list[Statement]:
         match statement:
             case Loop():
-                pattern = _analysed(statement, self.disjoint)
+                pattern = analysed(statement, self.disjoint)
                 if pattern is not None:
                     return list(self._vectors(pattern))
                 return [replace(statement, body=self.block(statement.body))]
@@ -97,7 +91,7 @@ class _Widener:
             case _:
                 return [statement]
 
-    def _vectors(self, pattern: _Pattern) -> Iterator[Statement]:
+    def _vectors(self, pattern: Pattern) -> Iterator[Statement]:
         """Yield the vectors that stand for a loop; what is left over is described at the top."""
         start, trip, width, long = pattern.start, pattern.trip, pattern.width, pattern.size > LONG_BODY
         whole = trip - trip % width
@@ -116,13 +110,13 @@ class _Widener:
         elif end < trip:
             yield from self._narrower(pattern, end)
 
-    def _clamped(self, pattern: _Pattern, counter: Scalar, last: int) -> list[Statement]:
+    def _clamped(self, pattern: Pattern, counter: Scalar, last: int) -> list[Statement]:
         """Return the body of a loop over vectors, of which the last begins no later than at `last`."""
         place = Scalar(-1, INT64)
         first = Let(place, "min", (counter, Scalar(-1, INT64, 1, np.int64(last))))
         return [first, *self._copy(pattern, Index.of(place), pattern.width)]
 
-    def _narrower(self, pattern: _Pattern, at: int) -> Iterator[Statement]:
+    def _narrower(self, pattern: Pattern, at: int) -> Iterator[Statement]:
         """Yield the elements from `at` on in ever narrower vectors."""
         lanes = pattern.width // 2
         while at < pattern.trip:
@@ -131,7 +125,7 @@ class _Widener:
                 at += lanes
             lanes //= 2
 
-    def _copy(self, pattern: _Pattern, base: Index, lanes: int) -> list[Statement]:
+    def _copy(self, pattern: Pattern, base: Index, lanes: int) -> list[Statement]:
         return _Copy(pattern, base, lanes, self.scratch).statements
 
 
@@ -139,176 +133,10 @@ def _counter(loop: Loop) -> Scalar:
     return Scalar(loop.counter.number, INT64, 1, None, loop.counter.hint)
 
 
-# ---- which loops
-
-
-@dataclass
-class _Pattern:
-    """A loop that may become vectors of `width` elements."""
-
-    loop: Loop
-    start: int
-    trip: int
-    varying: set[Scalar] = field(default_factory=set)  # what differs between iterations
-    places: dict[Scalar, Index] = field(default_factory=dict)  # positions that are sums of counters
-    variables: set[Variable] = field(default_factory=set)  # each iteration has its own
-    width: int = 1
-    size: int = 0
-    reads_back: bool = False
-
-    def index(self, index: Index) -> Index:
-        """Return an index with positions replaced by what they stand for."""
-        total = Index(index.constant)
-        for scalar, coefficient in index.terms:
-            total = total + self.places.get(scalar, Index.of(scalar)) * coefficient
-        return total
-
-    def step(self, index: Index) -> int:
-        """Return how far an index moves from one iteration to the next."""
-        return dict(index.terms).get(self.loop.counter, 0)
-
-    def gathers(self, index: Index) -> bool:
-        """Return whether an index moves in a way that is not known."""
-        return any(scalar in self.varying and scalar is not self.loop.counter for scalar, _ in index.terms)
-
-
-class _Refused(Exception):
-    """A loop has to stay as it is."""
-
-
-def _analysed(loop: Loop, disjoint: bool) -> _Pattern | None:
-    """Return what a loop becomes; None if it has to stay."""
-    if loop.step != 1 or loop.start.terms or loop.stop.terms or loop.stop.constant <= loop.start.constant:
-        return None
-    analysis = _Analysis(loop)
-    try:
-        analysis.block(loop.body, masked=False)
-    except _Refused:
-        return None
-    pattern, strided = analysis.pattern, analysis.strided
-    if strided and analysis.work < 4 * strided and pattern.trip >= SHORTEST:
-        return None
-    if loop.lanes < pattern.trip and not _independent(pattern, analysis.stores, analysis.loads, disjoint):
-        return None
-    pattern.reads_back = any(load.buffer in analysis.stored for load in analysis.loads)
-    pattern.size = sum(1 for _ in loops.walk(loop.body))
-    if pattern.trip >= SHORTEST:
-        most = min(VECTOR_BYTES // analysis.widest, MOST_STRIDED) if strided else VECTOR_BYTES // analysis.widest
-        pattern.width = min(most, 1 << (pattern.trip.bit_length() - 1))
-    return pattern
-
-
-class _Analysis:
-    """Walks through the body of a loop and notes what varies; raises where vectors cannot do the same."""
-
-    def __init__(self, loop: Loop) -> None:
-        start = loop.start.constant
-        self.pattern = _Pattern(loop, start, loop.stop.constant - start)
-        self.pattern.varying.add(loop.counter)
-        self.stored = {statement.buffer for statement in loops.walk(loop.body) if isinstance(statement, Store)}
-        self.stores: list[Store] = []
-        self.loads: list[Load] = []
-        self.widest, self.strided, self.work = 1, 0, 0
-
-    def block(self, block: Block, masked: bool) -> None:
-        """Note the statements of a block; where it is `masked`, some iterations pass it over."""
-        for statement in block.statements:
-            self._statement(statement, masked)
-
-    def _statement(self, statement: Statement, masked: bool) -> None:
-        varying = self.pattern.varying
-        match statement:
-            case Let():
-                self._let(statement)
-            case loops.Position(target, index):
-                index = self.pattern.index(index)
-                if self.pattern.gathers(index):
-                    raise _Refused
-                self.pattern.places[target] = index
-                if self.pattern.step(index):
-                    varying.add(target)
-            case Load() if not masked:
-                self._load(statement)
-            case Store() if not masked:
-                self._store(statement)
-            case loops.Declare(variable, value) if variable.lanes == value.lanes == 1:
-                self.pattern.variables.add(variable)
-                self._note_width(value)
-            case loops.Assign(variable) if variable in self.pattern.variables:
-                pass
-            case loops.Get(target, variable) if target.lanes == 1:
-                if variable in self.pattern.variables:
-                    varying.add(target)
-            case loops.If(condition, then, otherwise) if condition in varying:
-                self.block(then, masked=True)
-                self.block(otherwise, masked=True)
-            case loops.Comment():
-                pass
-            case _:
-                raise _Refused
-
-    def _note_width(self, *scalars: Scalar) -> None:
-        self.widest = max([self.widest, *(scalar.dtype.itemsize for scalar in scalars if scalar.dtype != BOOL)])
-
-    def _let(self, let: Let) -> None:
-        if let.opcode in ("splat", "extract") or any(scalar.lanes > 1 for scalar in (let.target, *let.operands)):
-            raise _Refused
-        if any(operand in self.pattern.varying for operand in let.operands):
-            if _is_slow(let):
-                raise _Refused
-            self.pattern.varying.add(let.target)
-            self._note_width(let.target, *let.operands)
-            self.work += 1
-
-    def _load(self, load: Load) -> None:
-        index = self.pattern.index(load.index)
-        gathers, step = self.pattern.gathers(index), self.pattern.step(index)
-        if load.target.lanes > 1 or ((gathers or not step) and load.buffer in self.stored):
-            raise _Refused
-        self.loads.append(load)
-        if gathers or step:
-            self.pattern.varying.add(load.target)
-            self.widest = max(self.widest, load.buffer.dtype.itemsize)
-            self.strided += gathers or step != 1
-
-    def _store(self, store: Store) -> None:
-        index = self.pattern.index(store.index)
-        if store.mask is not None or store.value.lanes > 1 or self.pattern.gathers(index) or not self.pattern.step(index):
-            raise _Refused
-        self.stores.append(store)
-        self.widest = max(self.widest, store.buffer.dtype.itemsize)
-        self.strided += self.pattern.step(index) != 1
-
-
-def _is_slow(let: Let) -> bool:
-    """Return whether vectors of an instruction are made of single instructions, as no processor has it for vectors."""
-    return let.opcode in ("quotient", "remainder") and (let.operands[1].literal is None or let.target.dtype.itemsize == 8)
-
-
-def _independent(pattern: _Pattern, stores: list[Store], loads: list[Load], disjoint: bool) -> bool:
-    """Return whether no iteration touches what another one writes."""
-    for store in stores:
-        place = pattern.index(store.index)
-        for other in (*stores, *loads):
-            if other is store:
-                continue
-            if other.buffer is not store.buffer:
-                if not disjoint and Space.LOCAL not in (other.buffer.space, store.buffer.space):
-                    return False
-                continue
-            apart, step = pattern.index(other.index) - place, pattern.step(place)
-            if apart.terms or (apart.constant and apart.constant % step == 0 and abs(apart.constant // step) < pattern.trip):
-                return False
-    return True
-
-
-# ---- what they become
-
-
 class _Copy:
     """The body of a loop for `lanes` iterations from `base` on."""
 
-    def __init__(self, pattern: _Pattern, base: Index, lanes: int, scratch: dict[tuple[np.dtype, int], Buffer]) -> None:
+    def __init__(self, pattern: Pattern, base: Index, lanes: int, scratch: dict[tuple[np.dtype, int], Buffer]) -> None:
         self.pattern, self.base, self.lanes = pattern, base, lanes
         self.scratch = scratch
         self.statements: list[Statement] = []
@@ -434,9 +262,7 @@ class _Copy:
             mask = self._let("not", (condition,), BOOL, self.lanes) if negated else condition
             if self._mask is not None:
                 mask = self._let("and", (mask, self._mask), BOOL, self.lanes)
-            taken = self._lane(mask, 0)
-            for lane in range(1, self.lanes):
-                taken = self._let("or", (taken, self._lane(mask, lane)), BOOL, 1)
+            taken = self._let("any", (mask,), BOOL, 1)
             self.statements.append(loops.If(taken, self._inner(block, mask), Block()))
 
     def _inner(self, block: Block, mask: Scalar | None) -> Block:

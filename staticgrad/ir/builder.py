@@ -274,6 +274,10 @@ class Builder:
         """Return one lane of x."""
         return x if x.lanes == 1 else self.instruction("extract", x, self.literal(lane, INT32), lanes=1)
 
+    def any(self, x: Scalar) -> Scalar:
+        """Return whether the flag holds in any lane."""
+        return x if x.lanes == 1 else self.instruction("any", x, lanes=1)
+
     # ---- memory
 
     def load(self, buffer: Buffer, index: Index | Scalar | int, lanes: int = 1) -> Scalar:

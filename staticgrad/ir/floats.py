@@ -245,6 +245,10 @@ class OnFloats:
         """Return x."""
         return x
 
+    def any(self, x: Any) -> Any:
+        """Return x."""
+        return x
+
     # ---- mutable scalars and branches: on arrays both branches run and assign where their condition holds
 
     def variable(self, value: Any, hint: str = "acc") -> Any:

@@ -85,6 +85,8 @@ def literal_text(literal: np.generic) -> str:
 def result_type(opcode: str, operands: tuple[Scalar, ...]) -> tuple[np.dtype, int]:
     """Return the dtype and lanes that the result has unless the opcode is there to change them (cast, bitcast, splat, extract)."""
     first = operands[1] if opcode == "select" and len(operands) > 1 else operands[0]
+    if opcode == "any":
+        return BOOL, 1
     return (BOOL if opcode in COMPARISONS else first.dtype), first.lanes
 
 

@@ -28,6 +28,7 @@ _KINDS: dict[str, str] = {
     **dict.fromkeys(("quotient", "remainder", "mulhi", "shl", "shr"), "iu"),
     **dict.fromkeys(("and", "or", "xor", "not"), "biu"),
     **dict.fromkeys((*COMPARISONS, "select", "cast", "splat", "extract"), "biuf"),
+    "any": "b",
 }
 """The dtype kinds that each instruction takes."""
 

@@ -53,8 +53,8 @@ OPCODES: dict[str, int] = {
     "cast": 1, "bitcast": 1,
     # shifts by the width or more give 0 (-1 for a negative value shifted right)
     "shl": 2, "shr": 2, "and": 2, "or": 2, "xor": 2, "not": 1,
-    # lanes
-    "splat": 1, "extract": 2,
+    # lanes: copies of a single value, one of the values, whether any flag holds
+    "splat": 1, "extract": 2, "any": 1,
 }  # fmt: skip
 """Every scalar instruction with its number of operands."""
 

@@ -215,9 +215,10 @@ class Pad(Op):
         from staticgrad.ops.reduce import sum_
 
         region = self.region(x.shape)
-        inside = slice_(g, tuple(s.start for s in region), tuple(s.stop for s in region), tuple(s.step for s in region))
-        everywhere = tuple(range(len(g.shape)))
-        return inside, sum_(g, everywhere) - sum_(inside, everywhere)
+        place = tuple(s.start for s in region), tuple(s.stop for s in region), tuple(s.step for s in region)
+        inside = slice_(g, *place)
+        outside = slice_set(g, zeros_like(inside), *place)  # no difference of sums: that would lose small numbers beside large ones
+        return inside, sum_(outside, tuple(range(len(g.shape))))
 
     def batch(self, size: int, batched: Sequence[bool], x: Value, fill: Value) -> Value:
         from staticgrad.ops.elementwise import where

@@ -10,18 +10,7 @@ from staticgrad.ir.node import Node, Value, apply, apply_all, at_line
 from staticgrad.ops.contract import Contract, Labels, contract
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.elementwise import multiply
-from staticgrad.ops.movement import (
-    Broadcast,
-    Flip,
-    Reshape,
-    Slice,
-    Transpose,
-    View,
-    broadcast,
-    only_unit_axes_differ,
-    reshape,
-    transpose,
-)
+from staticgrad.ops.movement import broadcast, reshape, transpose
 from staticgrad.ops.reduce import sum_
 
 SMALL = 256
@@ -85,8 +74,7 @@ def _packed(op: Contract, x: Value, y: Value) -> Value | None:
     if not op.out:
         return None
     if op.out == (*batch, *left, *right) and op.rhs == (*batch, *inner, *right) and len(right) <= 1 and len(left) <= 1:
-        operands = _with_positive_strides(x), _in_rows(y)
-        return None if operands == (x, y) else apply(op, *operands)
+        return None
     if op.out[-1:] and op.out[-1] in left and op.out[-1] not in batch:
         op, x, y = Contract(op.rhs, op.lhs, op.out), y, x
         batch, left, right, inner = op.groups()
@@ -97,7 +85,7 @@ def _packed(op: Contract, x: Value, y: Value) -> Value | None:
         "inner": product(extents[k] for k in inner),
     }
     a = _merge(x, op.lhs, batch, (left, inner) if op.lhs and op.lhs[-1] in inner else (inner, left), extents)
-    c = _in_rows(_laid_out(y, op.rhs, (*batch, *inner, *right)))
+    c = _laid_out(y, op.rhs, (*batch, *inner, *right))
     c = reshape(c, (*(extents[k] for k in batch), sizes["inner"], sizes["right"]))
     b_labels = tuple(range(len(batch)))
     m, n, k = len(batch), len(batch) + 1, len(batch) + 2
@@ -110,7 +98,7 @@ def _packed(op: Contract, x: Value, y: Value) -> Value | None:
 
 def _merge(v: Value, labels: Labels, batch: Labels, groups: tuple[Labels, Labels], extents: dict[int, int]) -> Value:
     """Return v with its axes as (batch..., first group, second group), each group one axis."""
-    ordered = _with_positive_strides(_laid_out(v, labels, (*batch, *groups[0], *groups[1])))
+    ordered = _laid_out(v, labels, (*batch, *groups[0], *groups[1]))
     return reshape(ordered, (*(extents[k] for k in batch), *(product(extents[k] for k in g) for g in groups)))
 
 
@@ -119,41 +107,3 @@ def _laid_out(v: Value, labels: Labels, wanted: Labels) -> Value:
     if labels == wanted:
         return v
     return apply(Contiguous(), transpose(v, tuple(labels.index(label) for label in wanted)))
-
-
-def _in_rows(v: Value) -> Value:
-    """Return v, copied if it is a view whose neighbours along the last axis are not neighbours in memory."""
-    source, axis = v, len(v.shape) - 1
-    while (below := _viewed(source)) is not None:
-        op = source.op
-        if (isinstance(op, Broadcast) and axis in op.axes) or (isinstance(op, Slice) and op.steps[axis] != 1):
-            return apply(Contiguous(), v)
-        if isinstance(op, Broadcast):
-            axis -= sum(new < axis for new in op.axes)
-        elif isinstance(op, Transpose):
-            axis = op.order[axis]
-        elif isinstance(op, Reshape):
-            place = sum(extent != 1 for extent in source.shape[:axis])
-            axis = [k for k, extent in enumerate(below.shape) if extent != 1][place]
-        source = below
-    if product(source.shape[axis + 1 :]) != 1:
-        return apply(Contiguous(), v)
-    return _with_positive_strides(v)
-
-
-def _with_positive_strides(v: Value) -> Value:
-    """Return v, copied if it is a view of something flipped: tiles step forward from their first element."""
-    source: Value | None = v
-    while source is not None:
-        if isinstance(source.op, Flip):
-            return apply(Contiguous(), v)
-        source = _viewed(source)
-    return v
-
-
-def _viewed(v: Value) -> Value | None:
-    """Return the value whose memory v is read from, None where v has memory of its own."""
-    if not isinstance(v.op, View):
-        return None
-    below = v.node.inputs[0]
-    return None if isinstance(v.op, Reshape) and not only_unit_axes_differ(below.shape, v.shape) else below

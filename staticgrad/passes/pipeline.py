@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from staticgrad.config import config
@@ -11,8 +11,8 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.verify import verify
 from staticgrad.ops.control import inline_calls
 from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
-from staticgrad.passes.rewrite import Rewriter
-from staticgrad.passes.simplify import RULES
+from staticgrad.passes.rewrite import Rewriter, Rule
+from staticgrad.passes.simplify import RULES, contract_of_transposes, transpose_of_contract
 
 log = logging.getLogger("staticgrad.pass")
 
@@ -27,11 +27,16 @@ class PassResult:
     fired: dict[str, int] = field(default_factory=dict)
 
 
-def simplify(graph: Graph) -> tuple[Graph, dict[str, int]]:
+def simplify(graph: Graph, rules: Sequence[Rule] = RULES) -> tuple[Graph, dict[str, int]]:
     """Return the graph after all rewrite rules (dead code and common subexpressions fall away by construction)."""
     settings = config()
-    rewriter = Rewriter(RULES, settings.skip, settings.rewrite_limit)
+    rewriter = Rewriter(rules, settings.skip, settings.rewrite_limit)
     return rewriter(graph), dict(rewriter.fired)
+
+
+def simplify_packed(graph: Graph) -> tuple[Graph, dict[str, int]]:
+    """Return the graph after all rules but those that would take packed contractions out of their form."""
+    return simplify(graph, [rule for rule in RULES if rule not in (transpose_of_contract, contract_of_transposes)])
 
 
 def _plain(function: Callable[[Graph], Graph]) -> Callable[[Graph], tuple[Graph, dict[str, int]]]:
@@ -43,7 +48,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...
     ("simplify", simplify),
     ("thin contractions as sums", _plain(thin_contractions_as_sums)),
     ("pack operands", _plain(pack_operands)),
-    ("simplify again", simplify),
+    ("simplify again", simplify_packed),
 )
 """Every pass in order. `STATICGRAD_SKIP` leaves out passes and rules by name."""
 

@@ -30,6 +30,7 @@ from staticgrad.runtime.executor import CallPlan, Executable
 
 log = logging.getLogger("staticgrad.cache")
 
+
 @dataclass(frozen=True, eq=False)
 class Lowering:
     """Everything between a graph and its machine code."""

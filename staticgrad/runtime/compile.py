@@ -41,6 +41,13 @@ def count_compilation() -> None:
         _compiled += 1
 
 
+def without_jit() -> bool:
+    """Return whether NUMBA_DISABLE_JIT is set: then dispatchers are plain Python functions, which are made of the Numba source."""
+    import numba
+
+    return bool(numba.config.DISABLE_JIT)
+
+
 @dataclass(frozen=True)
 class CompiledUnit:
     """A unit as machine code in this process. `object_code` is empty under NUMBA_DISABLE_JIT."""

@@ -52,7 +52,7 @@ def linked(name: str, text: str, stage: str) -> Any:
     """Return the dispatcher of a stage, compiled for its one signature."""
     exported, kinds = symbol(name, stage), tuple(numba_type(kind) for kind in STAGE_TYPES)
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def call_unit(typing_context: Any, arguments: Any, workspace: Any, context: Any) -> Any:
         def generate(target: Any, builder: Any, signature: Any, values: Any) -> Any:
             target.active_code_library.add_linking_library(_library(name, text))

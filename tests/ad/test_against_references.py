@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from staticgrad import api as sg
+import staticgrad as sg
 from tests.ad.functions import CASES
 
 jax = pytest.importorskip("jax")

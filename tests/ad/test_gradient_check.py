@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from staticgrad import api as sg
+import staticgrad as sg
 from staticgrad.errors import ArgumentError, DTypeError, GradientCheckError, InvalidValueError, ShapeError, StaticgradError
 from staticgrad.gradient_check import check_grads, derivative_at_zero, numeric_grad
 from tests.ad.functions import CASES

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from staticgrad import api as sg
+import staticgrad as sg
 from staticgrad.ad.batch import batched
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.reverse import cotangents

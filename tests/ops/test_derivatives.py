@@ -147,6 +147,8 @@ def test_emitted_derivatives(name):
 def test_emitted_derivatives_at_edge_values(name):
     samples = [s for s in samples_of(name) if s.note and {x.dtype for x in s.operands} <= {np.dtype(np.float64), np.dtype(bool)}]
     samples = [s for s in samples if Function.of(s).outputs[0].dtype.kind == "f" and s.operands[-1].dtype.kind == "f"]
+    if name == "power":  # every third pair will do
+        samples = [Sample(s.op, tuple(x[::3] for x in s.operands), s.note) for s in samples]
     graph, arrays, parts = derivative_graph(samples)
     expected, found = interpret(graph, arrays), run_uncompiled(graph, arrays)
     for sample, part in parts:

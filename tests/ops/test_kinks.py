@@ -7,6 +7,7 @@ from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import apply, full, new_input
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ops.elementwise import absolute, clip, integer_power, maximum, minimum, power, relu, sigmoid, softplus, sqrt, tanh
+from staticgrad.ops.movement import pad
 from staticgrad.ops.reduce import max_, min_
 from tests.ops.derivatives import Function
 
@@ -109,3 +110,13 @@ def test_second_derivatives_at_kinks_are_zero():
         second, _ = first.forward(np.random.default_rng(0), only=[0])
         for moved in second():
             np.testing.assert_array_equal(moved, np.zeros(3))
+
+
+def test_the_fill_of_a_padding_sees_nothing_of_what_is_inside():
+    x, fill = new_input(Aval((3,), F64)), new_input(Aval((), F64))
+    function = Function([x, fill], [pad(x, fill, (1,), (2,), (1,))], [np.arange(3.0), np.array(7.0)])
+    reverse, _ = function.reverse(np.random.default_rng(0))
+    seed = np.array([1.0, np.inf, 2.0, 1e300, 4.0, np.nan, 8.0, 16.0])
+    inside, outside = reverse(arrays=[*function.arrays, seed])
+    np.testing.assert_array_equal(inside, [np.inf, 1e300, np.nan])
+    assert outside == 31.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from staticgrad import api as sg
+import staticgrad as sg
 from staticgrad.ir.interp import interpret
 from staticgrad.runtime.build import build, lower_graph
 from tests.fuzz.programs import Program

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from staticgrad import api as sg
+import staticgrad as sg
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
@@ -40,6 +40,7 @@ PRODUCTS = {
     "unit axes": lambda a, b: a[:, None, :] @ b[None],
     "constant": lambda a, b: a @ np.eye(12)[:, ::-1] + np.eye(12)[:, ::-1].T @ b,
     "of a part of a product": lambda a, b: (a @ b)[2:12, ::3] @ b[:4],
+    "a product under other axes": lambda a, b: np.multiply.outer((a.T @ b).T, b[:2, 0]).transpose(1, 2, 0) + (b.T @ a).T[:, None],
     "vectors": lambda a, b: np.outer(a[0], b[:, 1]) + a[:, 0] @ b + a @ b[0],
 }
 

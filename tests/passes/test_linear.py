@@ -83,7 +83,18 @@ def sums(count):
     return Graph((x,), (total,))
 
 
-GRAPHS = {"chain": chain, "bush": bush, "mixed": mixed, "views": views, "sums": sums}
+def numbers(count):
+    """What an unrolled Python loop over single elements makes: kernels on numbers, each element read by itself."""
+    size = count // 8
+    x = new_input(Aval((size,), F64), "x")
+    total = full((), 0.0, F64)
+    for k in range(size):
+        element = reshape(slice_(x, (k,), (k + 1,), (1,)), ())
+        total = total + sin(element) * exp(element * 0.5 + k / size)
+    return Graph((x,), (total,))
+
+
+GRAPHS = {"chain": chain, "bush": bush, "mixed": mixed, "views": views, "sums": sums, "numbers": numbers}
 
 
 def instructions(function):
@@ -118,3 +129,11 @@ def test_two_thousand_nodes(name):
 def test_work_grows_with_the_graph(name):
     small, large = (sum(map(instructions, lower_graph(GRAPHS[name](count)).lowered.unit.functions)) for count in (500, 2000))
     assert large <= 6 * small
+
+
+def test_kernels_on_numbers_are_emitted_once():
+    unit = lower_graph(numbers(NODES)).lowered.unit
+    assert len(unit.forward) > 400
+    assert len(unit.functions) < 20
+    few = lower_graph(numbers(48)).lowered.unit
+    assert len(few.functions) == 1, "a handful is one straight piece of code"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from staticgrad import api as sg
+import staticgrad as sg
 from staticgrad.config import config, configure
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval

@@ -1,7 +1,7 @@
 """What emitted Numba source is written in: each name means the same to Numba's compiler and to plain Python."""
 
 from staticgrad.runtime.vocabulary.kernel import kernel
-from staticgrad.runtime.vocabulary.lanes import convert, extract, load_lanes, splat, store_lanes
+from staticgrad.runtime.vocabulary.lanes import any_lane, convert, extract, load_lanes, splat, store_lanes
 from staticgrad.runtime.vocabulary.memory import argument, fail, local_array, offset, scratch
 from staticgrad.runtime.vocabulary.scalars import (
     bitcast,
@@ -22,6 +22,7 @@ from staticgrad.runtime.vocabulary.scalars import (
 )
 
 __all__ = [
+    "any_lane",
     "argument",
     "bitcast",
     "convert",

@@ -31,6 +31,11 @@ def extract(x: np.ndarray, lane: int) -> Any:
     return x[lane]
 
 
+def any_lane(x: np.ndarray) -> np.bool_:
+    """Return whether the flag holds in any lane."""
+    return np.bool_(np.any(x))
+
+
 def convert(x: np.ndarray, dtype: Any) -> np.ndarray:
     """Return the lanes converted to `dtype` (floats to integers: `to_integer`)."""
     return x.astype(dtype)

@@ -93,6 +93,17 @@ def _extract(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.extract_element(args[0], I32(sig.args[1].literal_value))
 
 
+@typing_rule(lanes.any_lane)
+def _any_rule(x: Any) -> Any:
+    return types.boolean if isinstance(x, Lanes) and x.dtype == types.boolean else None
+
+
+@lower_builtin(lanes.any_lane, types.Any)
+def _any(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    bits = ir.IntType(sig.args[0].count)
+    return builder.icmp_unsigned("!=", builder.bitcast(args[0], bits), bits(0))
+
+
 @typing_rule(lanes.convert)
 def _convert_rule(x: Any, target: Any) -> Any:
     return Lanes(target.instance_type, x.count) if isinstance(x, Lanes) and isinstance(target, types.NumberClass) else None

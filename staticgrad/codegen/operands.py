@@ -1,0 +1,42 @@
+"""Which views a tile of a matrix product can read where they are: its kernels step forward, and along rows."""
+
+from __future__ import annotations
+
+from staticgrad.ir.node import Value
+from staticgrad.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose, View, only_unit_axes_differ
+
+
+def steps_forward(v: Value) -> bool:
+    """Return whether no axis of `v` runs backwards through memory."""
+    source: Value | None = v
+    while source is not None:
+        if isinstance(source.op, Flip):
+            return False
+        source = _viewed(source)
+    return True
+
+
+def in_rows(v: Value) -> bool:
+    """Return whether neighbours along the last axis of `v` are neighbours in memory."""
+    source, axis = v, len(v.shape) - 1
+    while (below := _viewed(source)) is not None:
+        op = source.op
+        if (isinstance(op, Broadcast) and axis in op.axes) or (isinstance(op, Slice) and op.steps[axis] != 1):
+            return False
+        if isinstance(op, Broadcast):
+            axis -= sum(new < axis for new in op.axes)
+        elif isinstance(op, Transpose):
+            axis = op.order[axis]
+        elif isinstance(op, Reshape):
+            place = sum(extent != 1 for extent in source.shape[:axis])
+            axis = [k for k, extent in enumerate(below.shape) if extent != 1][place]
+        source = below
+    return all(extent == 1 for extent in source.shape[axis + 1 :])
+
+
+def _viewed(v: Value) -> Value | None:
+    """Return the value whose memory v is read from, None where v has memory of its own."""
+    if not isinstance(v.op, View):
+        return None
+    below = v.node.inputs[0]
+    return None if isinstance(v.op, Reshape) and not only_unit_axes_differ(below.shape, v.shape) else below

@@ -378,7 +378,7 @@ def test_both_printers_compute_the_same_bits(name, dtype):
         flat.append([np.asarray(y) for each in results for y in (each if isinstance(each, tuple) else (each,))])
     for x, y in zip(*flat, strict=True):
         assert x.dtype == y.dtype and x.shape == y.shape
-        assert x.tobytes() == y.tobytes() or np.array_equal(x, y, equal_nan=True) and np.isnan(x).any()
+        assert x.tobytes() == y.tobytes() or (np.array_equal(x, y, equal_nan=True) and np.isnan(x).any())
 
 
 def test_products_of_matrices_have_the_same_bits():

@@ -68,7 +68,7 @@ def test_the_same_slice_twice():
     """Cotangents of slices are put into their place; two equal ones add up."""
     x, g = value(20), value(2)
     part = slice_(x, (4,), (6,), (1,))
-    for outputs in ([part, part], [part, slice_(x, (4,), (6,), (1,)) * 1.0], [part + part]):
+    for outputs in ([part, part], [part, slice_(x, (4,), (6,), (1,)) * 1.0], [part + part], [slice_(x + x, (4,), (6,), (1,))]):
         found = cotangents(outputs, [x], [g] * len(outputs))
         expected = np.zeros(20)
         expected[4:6] = 2.0

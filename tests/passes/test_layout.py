@@ -41,6 +41,7 @@ PRODUCTS = {
     "constant": lambda a, b: a @ np.eye(12)[:, ::-1] + np.eye(12)[:, ::-1].T @ b,
     "of a part of a product": lambda a, b: (a @ b)[2:12, ::3] @ b[:4],
     "a product under other axes": lambda a, b: np.multiply.outer((a.T @ b).T, b[:2, 0]).transpose(1, 2, 0) + (b.T @ a).T[:, None],
+    "a product under permuted labels": lambda a, b: np.einsum("ij,k->kji", a.T @ b, b[:3, 0]),
     "vectors": lambda a, b: np.outer(a[0], b[:, 1]) + a[:, 0] @ b + a @ b[0],
 }
 
@@ -84,6 +85,13 @@ def test_a_write_in_place_of_nothing_keeps_the_order():
     written = slice_set(base, y, (3,), (3,), (1,))
     again = slice_set(written, full((1,), 3.0, x.dtype), (0,), (1,), (1,))
     check([x, y], again, sum_(again, (0,)))
+
+
+def test_what_reads_a_write_of_nothing_comes_after_the_writes_before():
+    x, y = value(4), value(0)
+    base = slice_set(x, full((1,), 2.0, x.dtype), (1,), (2,), (1,))
+    written = slice_set(base, y, (3,), (3,), (1,))
+    check([x, y], x * 2.0, written * 3.0 + x)
 
 
 def test_reading_in_another_shape_waits_for_every_write():

@@ -80,8 +80,6 @@ class Reader:
         known = self.b.recall((value, index))
         if known is not None:
             return known
-        if not value.aval.size:  # in a branch that no element takes
-            return self.b.literal(0, value.dtype)
         scalar = constant_array(value)
         if scalar is not None and scalar.size == 1:
             return self.b.literal(scalar.reshape(())[()], value.dtype)

@@ -232,6 +232,8 @@ class Pad(Op):
         return where(inside, padded, broadcast(fill, padded.shape, tuple(range(1, len(padded.shape)))))
 
     def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
+        if not avals[0].size:
+            return read(1, ())
         inside: Scalar | None = None
         inner: list[Index] = []
         for position, extent, low, high, gap in zip(index, avals[0].shape, self.low, self.high, self.interior, strict=True):
@@ -243,14 +245,14 @@ class Pad(Op):
                 inner.append(Index(moved.constant // (gap + 1)))
                 continue
             checks: list[Scalar] = []
-            if low or high or gap or not extent:
+            if low or high or gap:
                 place = b.position(moved)  # a number of its own, so this axis is not merged with others
                 least, greatest = b.bounds(moved)
                 if greatest < 0 or least > last:
                     return read(1, ())
             if low or gap:
                 checks.append(b.le(b.literal(0, INT64), place))
-            if high or gap or not extent:
+            if high or gap:
                 checks.append(b.le(place, b.literal(last, INT64)))
             if gap:
                 step = b.literal(gap + 1, INT64)

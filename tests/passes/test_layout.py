@@ -7,7 +7,8 @@ import staticgrad as sg
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.node import full, new_input
+from staticgrad.ir.node import constant, full, new_input
+from staticgrad.ops.contract import contract
 from staticgrad.ops.movement import broadcast, concatenate, flip, pad, reshape, slice_, slice_set
 from staticgrad.ops.reduce import sum_
 from staticgrad.runtime.build import build, lower_graph
@@ -87,6 +88,14 @@ def test_a_write_in_place_of_nothing_keeps_the_order():
     check([x, y], again, sum_(again, (0,)))
 
 
+def test_a_product_read_transposed_keeps_its_form():
+    """The transposition appears when the outer product becomes a product of broadcasts, after the contraction was packed."""
+    a, b, v = value(2, 10, 6), value(2, 10, 3), value(4)
+    product = contract(a, b, (0, 1, 2), (0, 1, 3), (3, 2))
+    check([a, b, v], contract(product, v, (0, 1), (2,), (1, 2, 0)))
+    check([a, b, v], contract(product, v, (0, 1), (2,), (1, 2, 0)), product)
+
+
 def test_what_reads_a_write_of_nothing_comes_after_the_writes_before():
     x, y = value(4), value(0)
     base = slice_set(x, full((1,), 2.0, x.dtype), (1,), (2,), (1,))
@@ -100,6 +109,10 @@ def test_reading_in_another_shape_waits_for_every_write():
     written = slice_set(base, y * 2.0, (2, 0), (4, 3), (1, 1))
     flat = reshape(written, (2, 6))
     check([x, y], flat * 3.0, sum_(flat, (1,)))
+    z = value(2, 6)
+    part = broadcast(sum_(z, (1,)), (2, 3), (1,))
+    late = reshape(slice_set(base, part, (2, 0), (4, 3), (1, 1)), (2, 6))
+    check([x, y, z], late * 3.0 + z)
     unit = reshape(written, (4, 1, 3))
     check([x, y], unit, sum_(unit * 2.0, (0,)))
 
@@ -133,6 +146,13 @@ def test_nothing_is_read_out_of_bounds():
     none = slice_(x, (3,), (3,), (1,))
     lowering = check([x], concatenate([none, x], 0), sum_(none, (0,)))
     assert lowering.lowered.unit.forward
+
+
+def test_paddings_of_nothing():
+    fill = value()
+    check([fill], pad(constant(np.zeros(0)), fill, (1,), (2,), (0,)))
+    x = value(0, 3)
+    check([x, fill], pad(x, fill, (1, 0), (2, 1), (1, 0)) * 2.0)
 
 
 def test_parts_of_paddings():

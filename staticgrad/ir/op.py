@@ -25,6 +25,7 @@ REGISTRY: dict[str, type[Op]] = {}
 OpClass = TypeVar("OpClass", bound="type[Op]")
 
 
+@dataclasses.dataclass(frozen=True)
 class Op:
     """An operation on arrays; its dataclass fields are its static parameters.
 
@@ -42,6 +43,10 @@ class Op:
     """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
     cost: ClassVar[int] = 1
     """Rough price of one element in scalar instructions; decides what is worth saving for the backward pass."""
+
+    def __hash__(self) -> int:
+        """Return the hash of an op without parameters; a dataclass of others makes its own."""
+        return hash(type(self))
 
     def infer(self, *avals: Any, **_: Any) -> Any:
         """Return the aval(s) of the output(s) for the avals of the operands."""
@@ -91,7 +96,8 @@ def _parameter_text(value: object) -> str:
 @dataclass_transform(frozen_default=True)
 def op(cls: OpClass) -> OpClass:
     """Make `cls` a frozen dataclass and register it under its lower-case name."""
-    made: OpClass = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[assignment]
+    # A class that states no parameters has the methods it needs from its base: writing them costs more than all else here.
+    made: OpClass = dataclasses.dataclass(frozen=True)(cls) if "__annotations__" in cls.__dict__ else cls  # type: ignore[assignment]
     if not made.__dict__.get("name"):
         made.name = _snake(cls.__name__)
     return register(made)

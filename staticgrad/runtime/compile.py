@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import StaticgradError
+from staticgrad.runtime.report import phase
 
 STAGES = ("forward", "backward")
 
@@ -90,16 +91,17 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
     source
         What `print_unit` returned.
     """
-    import numba
+    with phase("imports"):
+        import numba
 
-    namespace = execute(name, source)
+        import staticgrad.runtime.assemble as assembler
+    with phase("Numba"):
+        namespace = execute(name, source)
     entries = {stage: namespace[stage] for stage in STAGES if stage in namespace}
     if numba.config.DISABLE_JIT:
         object_code, addresses = b"", [_python_address(entry) for entry in entries.values()]
     else:
-        from staticgrad.runtime.assemble import assemble
-
-        object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
+        object_code = assembler.assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
         addresses = [address for address in load_object(name, object_code, "backward" in entries) if address is not None]
     count_compilation()
     return CompiledUnit(name, source, object_code, addresses[0], addresses[1] if len(addresses) == 2 else None, namespace)
@@ -198,7 +200,7 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
     if not object_code:
         raise StaticgradError(f"there is no machine code of {name}: it was made under NUMBA_DISABLE_JIT")
     symbols = [symbol(name, stage) for stage in STAGES[: 1 + has_backward]]
-    with _lock:
+    with phase("load"), _lock:
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for exported in symbols:
             builder.export_symbol(exported)

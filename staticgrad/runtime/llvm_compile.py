@@ -13,6 +13,7 @@ from typing import Any
 
 from staticgrad.errors import VerificationError
 from staticgrad.runtime.compile import CompiledUnit, count_compilation, load_object, target_machine
+from staticgrad.runtime.report import phase
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
 
 def assemble_text(name: str, text: str) -> bytes:
     """Return one relocatable object."""
-    code: bytes = target_machine().emit_object(optimised(name, text))
+    module = optimised(name, text)
+    with phase("LLVM codegen"):
+        code: bytes = target_machine().emit_object(module)
     return code
 
 
@@ -69,14 +72,16 @@ def optimised(name: str, text: str) -> Any:
     """Return LLVM's module of a text, verified and optimised for this machine."""
     import llvmlite.binding as llvm
 
-    machine = target_machine()
     try:
-        module = llvm.parse_assembly(text)
-        module.name, module.triple, module.data_layout = name, machine.triple, str(machine.target_data)
-        module.verify()
+        with phase("LLVM parse"):
+            machine = target_machine()
+            module = llvm.parse_assembly(text)
+            module.name, module.triple, module.data_layout = name, machine.triple, str(machine.target_data)
+            module.verify()
     except RuntimeError as error:
         raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
-    optimise(module, plain_loops="!staticgrad.plain_loops" in text)
+    with phase("LLVM optimise"):
+        optimise(module, plain_loops="!staticgrad.plain_loops" in text)
     check_symbols(name, module)
     return module
 

@@ -4,7 +4,7 @@ import importlib as _importlib
 import importlib.util as _util
 import sys as _sys
 from pathlib import Path as _Path
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from staticgrad._version import __version__
 
@@ -22,7 +22,7 @@ from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp,
 from staticgrad.errors import MissingAttributeError as _MissingAttributeError  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
-if _TYPE_CHECKING:
+if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, train
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
@@ -65,7 +65,7 @@ _HOMES = {
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""
 
-if not _TYPE_CHECKING:  # a type checker sees the imports above, and finds a wrong name
+if not TYPE_CHECKING:  # a type checker sees the imports above, and finds a wrong name
 
     def __getattr__(name):
         if name in _MODULES:
@@ -77,4 +77,4 @@ if not _TYPE_CHECKING:  # a type checker sees the imports above, and finds a wro
         return value
 
     def __dir__():
-        return sorted({*globals(), *__all__})
+        return sorted(__all__)

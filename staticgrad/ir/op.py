@@ -25,7 +25,7 @@ REGISTRY: dict[str, type[Op]] = {}
 OpClass = TypeVar("OpClass", bound="type[Op]")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Op:
     """An operation on arrays; its dataclass fields are its static parameters.
 
@@ -43,10 +43,6 @@ class Op:
     """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
     cost: ClassVar[int] = 1
     """Rough price of one element in scalar instructions; decides what is worth saving for the backward pass."""
-
-    def __hash__(self) -> int:
-        """Return the hash of an op without parameters; a dataclass of others makes its own."""
-        return hash(type(self))
 
     def infer(self, *avals: Any, **_: Any) -> Any:
         """Return the aval(s) of the output(s) for the avals of the operands."""
@@ -79,7 +75,7 @@ class Op:
 
     def signature(self) -> str:
         """Return the op's name with its parameters: equal text means equal op."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        fields = dataclasses.fields(self)
         inner = ", ".join(f"{f.name}={_parameter_text(getattr(self, f.name))}" for f in fields)
         return f"{self.name}({inner})" if inner else self.name
 
@@ -93,14 +89,29 @@ def _parameter_text(value: object) -> str:
     return digest if isinstance(digest, str) else repr(value)
 
 
+def _assign(self: Op, name: str, value: object) -> None:
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+_WITHOUT_PARAMETERS: dict[str, Callable[..., Any]] = {
+    "__eq__": lambda self, other: type(self) is type(other),
+    "__hash__": lambda self: hash(type(self)),
+    "__setattr__": _assign,
+}
+"""What makes ops without parameters values, as a dataclass would."""
+
+
 @dataclass_transform(frozen_default=True)
 def op(cls: OpClass) -> OpClass:
     """Make `cls` a frozen dataclass and register it under its lower-case name."""
-    # A class that states no parameters has the methods it needs from its base: writing them costs more than all else here.
-    made: OpClass = dataclasses.dataclass(frozen=True)(cls) if "__annotations__" in cls.__dict__ else cls  # type: ignore[assignment]
-    if not made.__dict__.get("name"):
-        made.name = _snake(cls.__name__)
-    return register(made)
+    if "__annotations__" in cls.__dict__:
+        cls = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[assignment]
+    elif not dataclasses.fields(cls):  # most are like this, and generating the methods of each would take longer than all else here
+        for name, method in _WITHOUT_PARAMETERS.items():
+            setattr(cls, name, method)
+    if not cls.__dict__.get("name"):
+        cls.name = _snake(cls.__name__)
+    return register(cls)
 
 
 def register(cls: OpClass) -> OpClass:

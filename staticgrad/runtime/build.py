@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a graph whose machine code is on the disk needs neither pas
     from staticgrad.codegen.lower import Lowered
     from staticgrad.codegen.schedule import Schedule
     from staticgrad.passes.pipeline import PassResult
+    from staticgrad.runtime.compile import CompiledUnit
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +161,7 @@ def _build_cpu(graph: Graph, printer: str) -> Built:
         if printer == "llvm":
             name, text = lowering.llvm
             _dump(f"{name}.ll", text)
-            compiled = compile_text(name, text, loops.backward is not None)
+            compiled: CompiledUnit = compile_text(name, text, loops.backward is not None)
         else:
             name = f"sg_{unit_key(parts)[:24]}"
             _dump(f"{name}.py", lowering.source)

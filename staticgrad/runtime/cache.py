@@ -53,7 +53,7 @@ _warned = False
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a cache holds: its entries, the bytes of disk that they take, and when the first and the last were used (seconds of the epoch)."""
+    """What a cache holds: its entries, the bytes of disk they take, and when they were last used (seconds of the epoch)."""
 
     entries: int
     size: int
@@ -240,38 +240,40 @@ class DiskCache:
         Several processes may do so at once: each removes the entries that were used least recently, and finds some gone already.
         A reader has its file open, so a removal costs others at most a compilation.
         """
-        entries, in_bytes = self._unseen
-        self._unseen = entries + 1, in_bytes + _whole_blocks(size)
+        count, total = self._unseen
+        self._unseen = count + 1, total + _whole_blocks(size)
         if self._unseen[0] < _LOOK_AFTER_ENTRIES and self._unseen[1] < _LOOK_AFTER_BYTES:
             return
         self._unseen = 0, 0
-        now = time.time()
+        oldest = time.time() - _HOUR
         for file in self._files():
             if _TEMPORARY_NAME.fullmatch(file.name):
                 with suppress(OSError):
-                    if file.stat(follow_symlinks=False).st_mtime < now - _HOUR:
+                    if file.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(file.path)
-        files = self._entries()
-        count, total = len(files), sum(file.size for file in files)
-        if count <= MOST_ENTRIES and total <= MOST_BYTES:
-            return
-        # A time in the future, from another clock, says nothing of use: such files go first, or they would stay for ever.
-        files.sort(key=lambda file: file.used if file.used <= now + _HOUR else -math.inf)
-        removed = 0
-        for file in files:
-            if count <= MOST_ENTRIES * _KEPT_OF_FULL and total <= MOST_BYTES * _KEPT_OF_FULL:
+        entries = self._entries()
+        if len(entries) > MOST_ENTRIES or sum(entry.size for entry in entries) > MOST_BYTES:
+            self._evict(entries, written)
+
+    def _evict(self, entries: list[_File], written: str) -> None:
+        """Remove the least recently used of `entries`, but not the one just `written`, until the cache is well within its bounds."""
+        # A time in the future, from another clock, says nothing of use: such entries go first, or they would stay for ever.
+        latest = time.time() + _HOUR
+        entries.sort(key=lambda entry: entry.used if entry.used <= latest else -math.inf)
+        count, size = len(entries), sum(entry.size for entry in entries)
+        for entry in entries:
+            if count <= MOST_ENTRIES * _KEPT_OF_FULL and size <= MOST_BYTES * _KEPT_OF_FULL:
                 break
-            if os.path.basename(file.path) == written:
+            if os.path.basename(entry.path) == written:
                 continue
             try:
-                os.unlink(file.path)
-                removed += 1
+                os.unlink(entry.path)
             except FileNotFoundError:
                 pass  # another process was quicker
             except OSError:
                 continue
-            count, total = count - 1, total - file.size
-        _log("%s: %d entries removed, %d bytes are left", self.folder, removed, total)
+            count, size = count - 1, size - entry.size
+        _log("%s: grew too large, %d of %d entries are left, %d bytes", self.folder, count, len(entries), size)
 
 
 @dataclass(frozen=True)

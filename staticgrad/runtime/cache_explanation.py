@@ -149,8 +149,8 @@ def _explained(lookup: Lookup, entries: Iterable[Mapping[str, Any]]) -> UnitExpl
     )
     if any(difference.component == "inputs" for difference in differences):  # then the recorded program differs of necessity
         differences = tuple(difference for difference in differences if difference.component != "graph")
-    reason = f"{' and '.join(difference.component for difference in differences)} differ from the nearest entry"
-    return UnitExplanation(lookup.title, key, False, reason.replace(" differ ", " differs ", len(differences) == 1), differences)
+    reason = f"the nearest entry differs in {' and '.join(difference.component for difference in differences)}"
+    return UnitExplanation(lookup.title, key, False, reason, differences)
 
 
 def _nearest(lookup: Lookup, entries: Iterable[Mapping[str, Any]]) -> Mapping[str, str] | None:
@@ -159,7 +159,7 @@ def _nearest(lookup: Lookup, entries: Iterable[Mapping[str, Any]]) -> Mapping[st
     best: tuple[tuple[bool, int, float], Mapping[str, str]] | None = None
     for facts in entries:
         title, parts, created = facts.get("title"), facts.get("parts"), facts.get("created")
-        if not isinstance(parts, dict) or not isinstance(created, float) or created >= lookup.when:
+        if not isinstance(parts, dict) or not isinstance(created, float) or created >= lookup.when or parts == lookup.parts:
             continue
         same = parts.get(program) == lookup.parts[program]
         if not same and (title != lookup.title or program not in parts):

@@ -101,7 +101,7 @@ class CacheExplanation:
 
     def __str__(self) -> str:
         where = "the cache is off" if self.folder is None else str(self.folder)
-        return "\n".join([f"{where}: {self.hits} hits, {self.misses} misses", *map(str, self.units)])
+        return "\n".join([f"{where}: hits {self.hits}, misses {self.misses}", *map(str, self.units)])
 
 
 def explain_cache() -> CacheExplanation:

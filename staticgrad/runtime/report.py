@@ -92,8 +92,8 @@ class CompileReport:
         lines = [f"{'phase':<16}{'seconds':>10}{'share':>8}"]
         lines += [f"{name:<16}{spent:>10.4f}{spent / total:>8.0%}" for name, spent in self.phases.items()]
         lines.append(f"{'total':<16}{self.seconds:>10.4f}")
-        lines.append(f"{self.compiled} units compiled, {self.disk_hits} from the disk, {self.memory_hits} times from memory; ")
-        lines[-1] += f"{self.functions} functions, {self.nests} loop nests"
+        lines.append(f"units: {self.compiled} compiled, {self.disk_hits} from disk, {self.memory_hits} from memory")
+        lines.append(f"in them: functions {self.functions}, loop nests {self.nests}")
         if self.units:
             lines += ["", f"{'unit':<36}{'origin':>10}{'printer':>9}{'functions':>11}{'nests':>7}{'bytes':>9}{'seconds':>10}"]
             for u in self.units:

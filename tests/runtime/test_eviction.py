@@ -189,7 +189,7 @@ print(cache.statistics().entries)
 def test_a_crowd_of_processes_reads_writes_and_evicts(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTHONWARNINGS": "error::UserWarning", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CROWD, str(tmp_path / "cache")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert 8 <= int(done.stdout) <= 20
     assert [path.suffix for path in (tmp_path / "cache").iterdir()].count(".tmp") == 0

@@ -62,6 +62,7 @@ class Lowering:
             order=tuple(unique.index(v) for v in self.optimized.outputs),
             workspace=self.lowered.unit.workspace,
             residual=self.lowered.unit.residual,
+            work=sum(nest.work for nest in self.schedule.nests),
         )
 
 
@@ -152,6 +153,20 @@ def machine_code_of_text(name: str, text: str, has_backward: bool, title: str) -
     The name holds a hash of the text but for its remarks, so a function that moved to another line is found again.
     """
     return _addresses(_key("llvm", name), name, text, has_backward, title, ".ll")
+
+
+def machine_code_of_library(name: str, text: str, exported: Sequence[str]) -> list[int]:
+    """Return the addresses of the functions that LLVM text of the package itself exports."""
+    from staticgrad.runtime.compile import link
+    from staticgrad.runtime.llvm_compile import assemble_library
+
+    key = _key("library", text)
+    disk = None if config().cache is None else DiskCache(config().cache)  # type: ignore[arg-type]
+    entry = disk.get(key) if disk is not None else None
+    code = entry.payload if entry is not None else assemble_library(name, text)
+    if entry is None and disk is not None:
+        disk.put(key, Entry({"title": name}, code))
+    return link(name, code, exported)
 
 
 def _key(printer: str, source: str) -> str:

@@ -193,22 +193,32 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
     StaticgradError
         If the object needs a symbol that this process does not have.
     """
-    import llvmlite.binding as llvm
-
     if not object_code:
         raise StaticgradError(f"there is no machine code of {name}: it was made under NUMBA_DISABLE_JIT")
-    symbols = [symbol(name, stage) for stage in STAGES[: 1 + has_backward]]
+    addresses = link(name, object_code, [symbol(name, stage) for stage in STAGES[: 1 + has_backward]])
+    return addresses[0], (addresses[1] if has_backward else None)
+
+
+def link(name: str, object_code: bytes, exported: Sequence[str]) -> list[int]:
+    """Bring a verified object into the process and return the addresses of the symbols that it exports.
+
+    Raises
+    ------
+    StaticgradError
+        If the object needs a symbol that this process does not have.
+    """
+    import llvmlite.binding as llvm
+
     with _lock:
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
-        for exported in symbols:
-            builder.export_symbol(exported)
+        for each in exported:
+            builder.export_symbol(each)
         try:
             library = builder.link(_engine(), f"{name}.{len(_alive)}")
         except RuntimeError as error:
             raise StaticgradError(f"the machine code of {name} cannot be loaded: {error}") from error
         _alive.append(library)
-    addresses = [library[exported] for exported in symbols]
-    return addresses[0], (addresses[1] if has_backward else None)
+    return [library[each] for each in exported]
 
 
 # ---- without machine code

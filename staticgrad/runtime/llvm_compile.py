@@ -65,8 +65,23 @@ def assemble_text(name: str, text: str) -> bytes:
     return code
 
 
+def assemble_library(name: str, text: str) -> bytes:
+    """Return the object of a text of the package's own, which may call the interpreter and the C library."""
+    module = _parsed(name, text)
+    optimise(module, plain_loops=False)
+    code: bytes = target_machine().emit_object(module)
+    return code
+
+
 def optimised(name: str, text: str) -> Any:
-    """Return LLVM's module of a text, verified and optimised for this machine."""
+    """Return LLVM's module of a unit's text, verified and optimised for this machine."""
+    module = _parsed(name, text)
+    optimise(module, plain_loops="!staticgrad.plain_loops" in text)
+    check_symbols(name, module)
+    return module
+
+
+def _parsed(name: str, text: str) -> Any:
     import llvmlite.binding as llvm
 
     machine = target_machine()
@@ -76,8 +91,6 @@ def optimised(name: str, text: str) -> Any:
         module.verify()
     except RuntimeError as error:
         raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
-    optimise(module, plain_loops="!staticgrad.plain_loops" in text)
-    check_symbols(name, module)
     return module
 
 

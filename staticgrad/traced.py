@@ -17,10 +17,10 @@ from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.lowered import LoweredFunction
+from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, enter
-from staticgrad.runtime.executor import Executable
 from staticgrad.runtime.fast_call import Forms, entry_address
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
@@ -219,9 +219,15 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def _slow_call(self, *args: Any, **kwargs: Any) -> Any:
         """Do what a call does, whatever the arguments are."""
+        has_out = "out" in kwargs and not self._takes_out
+        given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
         if tracing():
-            return self._inside(args, kwargs)
-        leaves, signature = self._signature(args, kwargs)
+            result = self._inside(args, given)
+            if not has_out:
+                return result
+            leaves, tree = flatten(result)
+            return write_traced_results(kwargs["out"], leaves, tree, self._record.name)
+        leaves, signature = self._signature(args, given)
         backend = self._options.backend or config().backend
         printer = self._options.printer or config().printer
         entry = self._record.entries.get((backend, printer, signature))
@@ -231,16 +237,27 @@ class Traced(FastCallable):  # type: ignore[misc]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
         entry.calls += 1
         if entry.calls > 1 and entry.built.executable is not None:  # what is called once needs no entry
-            self._enter(args, kwargs, signature, entry.program, entry.built.executable)
+            self._enter(args, kwargs, signature, entry, has_out)
         if entry.program.prints:
             show(entry.program.prints, results[entry.program.results :])
             del results[entry.program.results :]
+        if has_out:
+            return write_results(kwargs["out"], results, entry.program.out_tree, self._record.name)
         return unflatten(entry.program.out_tree, results)
 
-    def _enter(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature, program: Program, executable: Executable
-    ) -> None:
+    @functools.cached_property
+    def _takes_out(self) -> bool:
+        """Whether `out` is an argument of the function itself."""
+        try:
+            parameters = inspect.signature(self._function).parameters
+        except (TypeError, ValueError):
+            return False
+        return "out" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    def _enter(self, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature, entry: Entry, has_out: bool) -> None:
         """Let further calls like this one go to machine code."""
+        program, executable = entry.program, entry.built.executable
+        assert executable is not None
         with compile_lock:
             forms = self._record.forms_for(self._options)
             if type(self) is _Cold:
@@ -252,7 +269,7 @@ class Traced(FastCallable):  # type: ignore[misc]
             key = (signature, len(args), tuple(kwargs))
             probes = program.guards.probes() if program.guards is not None else None
             if not forms.is_current(key, probes):
-                form = form_of(args, kwargs, signature, program, executable)
+                form = form_of(self._function, args, kwargs, signature, program, executable, has_out)
                 if form is None:
                     forms.refuse(key, probes)
                 else:
@@ -294,6 +311,12 @@ class Traced(FastCallable):  # type: ignore[misc]
             return self
         method = types.MethodType(self._function, instance)
         return Traced(method, record_of(method), replace(self._options))
+
+    def __copy__(self) -> Traced:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Traced:
+        return self
 
     # ---- looking inside
 

@@ -32,7 +32,7 @@ class CallPlan:
     order: tuple[int, ...]
     workspace: int
     residual: int
-    work: int
+    work: int = 0
     """A rough number of scalar instructions."""
 
 

@@ -28,7 +28,9 @@
   ptr,  ; 17 a block of workspace that no call uses, or null
   i64,  ; 18 whether the unit takes long enough to release the GIL
   ptr,  ; 19 called with a failure code: an object
-  ptr   ; 20 the context, as it is at the start: eight words
+  ptr,  ; 20 the context, as it is at the start: eight words
+  i64,  ; 21 the number of the argument `out`, whose arrays receive the results; -1 where new arrays do
+  ptr   ; 22 the bytes behind each pointer of the table
 }
 
 ; What @match finds: the argument table, room for the numbers among the inputs, and the arrays it found.
@@ -119,8 +121,8 @@ define internal ptr @object(ptr %words, i64 %place) alwaysinline {
   ret ptr %object
 }
 
-; Whether `object` is a contiguous, aligned numpy.ndarray of a dtype and a rank.
-define internal i1 @is_array(ptr %object, ptr %dtype, i64 %rank) alwaysinline {
+; Whether `object` is a numpy.ndarray of a dtype and a rank that has all of some flags.
+define internal i1 @is_array(ptr %object, ptr %dtype, i64 %rank, i64 %wanted_flags) alwaysinline {
 entry:
   %type = call ptr @type_of(ptr %object)
   %wanted = load ptr, ptr @array_type
@@ -133,11 +135,12 @@ array:
   %dtype_at = getelementptr i8, ptr %object, i64 56
   %found_dtype = load ptr, ptr %dtype_at
   %flags_at = getelementptr i8, ptr %object, i64 64
-  %flags = load i32, ptr %flags_at
-  %good_flags = and i32 %flags, 257  ; NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED
+  %found_flags = load i32, ptr %flags_at
+  %flags = zext i32 %found_flags to i64
+  %good_flags = and i64 %flags, %wanted_flags
   %same_rank = icmp eq i64 %wide_rank, %rank
   %same_dtype = icmp eq ptr %found_dtype, %dtype
-  %has_flags = icmp eq i32 %good_flags, 257
+  %has_flags = icmp eq i64 %good_flags, %wanted_flags
   %both = and i1 %same_rank, %same_dtype
   %all = and i1 %both, %has_flags
   ret i1 %all
@@ -148,7 +151,7 @@ no:
 ; Compare an argument with its pattern and enter the memory of its arrays into the table.
 ; Returns the place behind the pattern, null where the argument is something else.
 ;
-;   0 array   slot, dtype, rank, extents ...
+;   0 array   slot, dtype, rank, flags, extents ...
 ;   1 number  slot, dtype, type of the NumPy scalar, whether True and False will do: one of these, or an array of rank 0
 ;   2 float   slot
 ;   3 int     slot
@@ -173,12 +176,13 @@ entry:
 
 array:
   %rank = call i64 @word(ptr %pattern, i64 3)
-  %is_array = call i1 @is_array(ptr %object, ptr %second, i64 %rank)
+  %flags = call i64 @word(ptr %pattern, i64 4)
+  %is_array = call i1 @is_array(ptr %object, ptr %second, i64 %rank, i64 %flags)
   br i1 %is_array, label %extents, label %no
 extents:
   %extents_at = getelementptr i8, ptr %object, i64 32
   %extents_of = load ptr, ptr %extents_at
-  %wanted = getelementptr i64, ptr %pattern, i64 4
+  %wanted = getelementptr i64, ptr %pattern, i64 5
   br label %extent
 extent:
   %axis = phi i64 [ 0, %extents ], [ %next_axis, %same_extent ]
@@ -220,7 +224,7 @@ scalar:
   store ptr %number_at, ptr %slot_at
   ret ptr %after_number
 no_scalar:
-  %is_rank_0 = call i1 @is_array(ptr %object, ptr %second, i64 0)
+  %is_rank_0 = call i1 @is_array(ptr %object, ptr %second, i64 0, i64 256)  ; NPY_ARRAY_ALIGNED
   br i1 %is_rank_0, label %array_of_rank_0, label %maybe_bool
 array_of_rank_0:
   br label %keep
@@ -610,8 +614,46 @@ done:
   ret i64 %code
 }
 
-; Compute the results for a filled frame: null with an exception set where that failed.
-define internal ptr @compute(ptr %state, ptr %frame) {
+; Whether the memory of each output has no byte in common with that of the inputs and the other outputs.
+define internal i1 @apart(ptr %table, ptr %sizes, i64 %length, i64 %count) {
+entry:
+  %first = sub i64 %length, %count
+  br label %output
+output:
+  %number = phi i64 [ %first, %entry ], [ %next_number, %checked ]
+  %end = icmp eq i64 %number, %length
+  br i1 %end, label %yes, label %range
+range:
+  %start = call i64 @word(ptr %table, i64 %number)
+  %size = call i64 @word(ptr %sizes, i64 %number)
+  %stop = add i64 %start, %size
+  br label %other
+other:
+  %other_number = phi i64 [ 0, %range ], [ %following, %different ]
+  %last = icmp eq i64 %other_number, %number
+  br i1 %last, label %checked, label %compare
+compare:
+  %other_start = call i64 @word(ptr %table, i64 %other_number)
+  %other_size = call i64 @word(ptr %sizes, i64 %other_number)
+  %other_stop = add i64 %other_start, %other_size
+  %begins = icmp ult i64 %start, %other_stop
+  %ends = icmp ult i64 %other_start, %stop
+  %overlaps = and i1 %begins, %ends
+  br i1 %overlaps, label %no, label %different
+different:
+  %following = add i64 %other_number, 1
+  br label %other
+checked:
+  %next_number = add i64 %number, 1
+  br label %output
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+; Compute the results for a filled frame: null with an exception set where that failed. `out` is null, or holds the arrays of the outputs.
+define internal ptr @compute(ptr %state, ptr %frame, ptr %out) {
 entry:
   %table = load ptr, ptr %frame
   %held_at = getelementptr %Frame, ptr %frame, i64 0, i32 2
@@ -635,6 +677,9 @@ entry:
   %context_at = getelementptr %State, ptr %state, i64 0, i32 20
   %context_start = load ptr, ptr %context_at
   call void @llvm.memcpy.p0.p0.i64(ptr %context, ptr %context_start, i64 64, i1 false)
+  %makes_arrays = icmp eq ptr %out, null
+  br i1 %makes_arrays, label %arrays, label %room
+arrays:
   %allocated = call i1 @allocate(ptr %outputs, i64 %count, ptr %slots, ptr %objects, ptr %scratch)
   br i1 %allocated, label %room, label %failed
 
@@ -683,7 +728,7 @@ free_block:
 
 judge:
   %good = icmp eq i64 %code, 0
-  br i1 %good, label %wrap, label %report
+  br i1 %good, label %hand_over, label %report
 report:
   %failure_at = getelementptr %State, ptr %state, i64 0, i32 19
   %on_failure = load ptr, ptr %failure_at
@@ -695,6 +740,11 @@ call_failure:
   call void @Py_DecRef(ptr %code_object)
   br label %failed
 
+hand_over:
+  br i1 %makes_arrays, label %wrap, label %same_arrays
+same_arrays:
+  call void @Py_IncRef(ptr %out)
+  ret ptr %out
 wrap:
   %wrapped = call i1 @wrap_numbers(ptr %outputs, i64 %count, ptr %slots, ptr %objects)
   br i1 %wrapped, label %assemble, label %failed
@@ -784,7 +834,7 @@ frame_of:
   %table = alloca ptr, i64 %length
   %scratch_bytes = mul i64 %inputs, 16
   %scratch = alloca i8, i64 %scratch_bytes, align 16
-  %held = alloca ptr, i64 %inputs
+  %held = alloca ptr, i64 %length
   %start_at = getelementptr %State, ptr %state, i64 0, i32 7
   %start = load ptr, ptr %start_at
   %bytes = mul i64 %length, 8
@@ -820,7 +870,23 @@ guards:
   %is_unchanged = call i1 @unchanged(ptr %probes, i64 %probe_count)
   br i1 %is_unchanged, label %go, label %other
 go:
-  %result = call ptr @compute(ptr %state, ptr %frame)
+  %out_at = getelementptr %State, ptr %state, i64 0, i32 21
+  %out_number = load i64, ptr %out_at
+  %makes_arrays = icmp slt i64 %out_number, 0
+  br i1 %makes_arrays, label %compute, label %check_out
+check_out:
+  %sizes_at = getelementptr %State, ptr %state, i64 0, i32 22
+  %sizes = load ptr, ptr %sizes_at
+  %outputs_at = getelementptr %State, ptr %state, i64 0, i32 10
+  %outputs = load i64, ptr %outputs_at
+  %is_apart = call i1 @apart(ptr %table, ptr %sizes, i64 %length, i64 %outputs)
+  br i1 %is_apart, label %take_out, label %other
+take_out:
+  %given_out = call ptr @object(ptr %arguments, i64 %out_number)
+  br label %compute
+compute:
+  %out = phi ptr [ null, %go ], [ %given_out, %take_out ]
+  %result = call ptr @compute(ptr %state, ptr %frame, ptr %out)
   ret ptr %result
 other:
   ret ptr inttoptr (i64 1 to ptr)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import logging
 import weakref
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ OUTPUT, COPY, TUPLE_OF, LIST_OF, DICT_OF, OBJECT = range(6)
 ENTRY, FIELD, CALL = range(3)
 """The kinds of probes."""
 
-STATE_WORDS = 21
+STATE_WORDS = 23
 SPARE_WORKSPACE = 17
 MOST_FORMS = 16
 """Forms of one function that the entry walks through; a function with more takes the slow path for the others."""
@@ -45,7 +46,10 @@ _alive: list[Any] = []  # tables of retired forms: another thread may be inside,
 
 @dataclass(frozen=True)
 class Probe:
-    """How to see that one thing outside is what it was: `kind` with its two operands, and the object that must be found."""
+    """How to see that one thing outside is what it was: `kind` with its two operands, and the object that must be found.
+
+    Operands are numbers, the addresses of objects that others keep alive among them, or objects that this keeps alive.
+    """
 
     kind: int
     holder: Any
@@ -72,6 +76,8 @@ class Form:
         What runs.
     long
         Whether it takes long enough to release the GIL.
+    out
+        Which argument holds the arrays that receive the results; -1 where new ones are made.
     """
 
     def __init__(
@@ -84,17 +90,14 @@ class Form:
         probes: Sequence[Probe],
         executable: Executable,
         long: bool,
+        out: int = -1,
     ) -> None:
         plan = executable.plan
         forward, backward = executable.addresses
         self._keep: list[Any] = [names, pattern, result, finish, probes, executable]
         probe_words = Words()
         for probe in probes:
-            probe_words.add(probe.kind).hold(probe.holder)
-            if isinstance(probe.key, int):
-                probe_words.add(probe.key)
-            else:
-                probe_words.hold(probe.key)
+            probe_words.add(probe.kind).operand(probe.holder).operand(probe.key)
             if probe.expected is MISSING:
                 probe_words.add(0)
             else:
@@ -105,6 +108,7 @@ class Form:
             outputs.add(aval.rank, shape, aval.dtype.num).hold(aval.dtype)
         constants = [array.ctypes.data for array in plan.constants]
         table = [*(0 for _ in plan.inputs), *constants, *(0 for _ in plan.outputs)]
+        sizes = [*(aval.nbytes for aval in plan.inputs), *(array.nbytes for array in plan.constants), *(a.nbytes for a in plan.outputs)]
         name_words = Words()
         for name in names:
             name_words.hold(name)
@@ -112,7 +116,7 @@ class Form:
             0, positional, len(names), self._words(name_words), self._words(pattern), self._words(probe_words), len(probes),
             self._table(table), len(table), len(plan.inputs), len(plan.outputs), self._words(outputs), self._words(result),
             0 if finish is None else id(finish), forward, backward, plan.workspace, 0, int(long), id(_raise_failure),
-            self._table([0] * CONTEXT_WORDS),
+            self._table([0] * CONTEXT_WORDS), out, self._table(sizes),
         ]  # fmt: skip
         self.state = np.array(words, np.int64)
         self.address: int = self.state.ctypes.data
@@ -150,6 +154,10 @@ class Words:
         self.objects.append(item)
         self.words.append(id(item))
         return self
+
+    def operand(self, item: Any) -> Words:
+        """Append a number, or the address of an object."""
+        return self.add(item) if type(item) is int else self.hold(item)
 
 
 def _raise_failure(code: int) -> None:
@@ -223,10 +231,9 @@ def entry_address() -> int | None:
 
 
 def _numpy_api() -> int:
-    from numpy._core import _multiarray_umath
-
+    module: Any = importlib.import_module("numpy._core._multiarray_umath")
     get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-    return int(get(_multiarray_umath._ARRAY_API, None) or 0)
+    return int(get(module._ARRAY_API, None) or 0)
 
 
 def _layout_is_known() -> bool:

@@ -11,7 +11,6 @@ from staticgrad.errors import LeakedTracerError
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 
-
 traces_under_way = np.zeros(1, np.int64)
 """How many traces are under way in all threads: a word that the entry of traced functions, which is machine code, looks at."""
 

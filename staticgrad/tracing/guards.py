@@ -24,7 +24,6 @@ import re
 import sys
 import types
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress

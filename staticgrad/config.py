@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def read_environment(environment: dict[str, str]) -> Config:
 
 
 _current: Config | None = None
+_observers: list[Callable[[], None]] = []
+
+
+def on_change(observer: Callable[[], None]) -> None:
+    """Have `observer` called whenever another configuration is in force."""
+    _observers.append(observer)
 
 
 def config() -> Config:
@@ -91,6 +98,9 @@ def configure(new: Config) -> Config:
     """Put `new` in force and return what was in force before (`new` itself at the first call)."""
     global _current
     previous, _current = _current or new, new
+    if previous != new:
+        for observer in _observers:
+            observer()
     for topic in LOG_TOPICS:
         logger = logging.getLogger(f"staticgrad.{topic}")
         if topic in new.log and not logger.handlers:

@@ -16,7 +16,11 @@ from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
+from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import Built, build, compile_lock
+from staticgrad.runtime.call_form import form_of
+from staticgrad.runtime.callable_type import FastCallable, enter
+from staticgrad.runtime.fast_call import Forms, entry_address
 from staticgrad.runtime.report import phase
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
@@ -68,6 +72,8 @@ class Entry:
 
     program: Program
     built: Built
+    calls: int = 0
+    """How many calls took the slow path."""
 
 
 @dataclass(eq=False)
@@ -81,6 +87,7 @@ class Record:
     programs: dict[Signature, Program] = field(default_factory=dict)
     entries: dict[tuple[str, str | None, Signature], Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
+    forms: dict[Options, Forms] = field(default_factory=dict)
     side_effects: frozenset[str] = frozenset()
     traces: int = 0
     compiles: int = 0
@@ -136,9 +143,16 @@ class Record:
         with compile_lock:
             self.programs.clear()
             self.entries.clear()
+            for forms in self.forms.values():
+                forms.clear()
             for each in self.derived.values():
                 each.clear()
             self.traces = self.compiles = self.disk_hits = self.memory_hits = 0
+
+    def forms_for(self, options: Options) -> Forms:
+        """Return the forms of call that the entry knows, for a function with these options."""
+        with compile_lock:
+            return self.forms.setdefault(options, Forms())
 
     @property
     def root(self) -> Record:
@@ -191,8 +205,15 @@ class _Weak:
         return self.py_func(*args, **kwargs)
 
 
-class Traced:
-    """A function that is recorded once a signature, compiled, and reused."""
+class Traced(FastCallable):  # type: ignore[misc]
+    """A function that is recorded once a signature, compiled, and reused.
+
+    Calls go to machine code, which knows the forms of call that were seen; any other one arrives in `_slow_call`.
+    """
+
+    def __new__(cls, *_: Any) -> Traced:
+        made: Traced = super().__new__(_Cold)
+        return made
 
     def __init__(self, py_func: Callable[..., Any], rec: Record, options: Options) -> None:
         self._function = py_func
@@ -203,10 +224,17 @@ class Traced:
 
     # ---- calling
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow_call(self, *args: Any, **kwargs: Any) -> Any:
+        """Do what a call does, whatever the arguments are."""
+        has_out = "out" in kwargs and not self._takes_out
+        given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
         if tracing():
-            return self._inside(args, kwargs)
-        leaves, signature = self._signature(args, kwargs)
+            result = self._inside(args, given)
+            if not has_out:
+                return result
+            leaves, tree = flatten(result)
+            return write_traced_results(kwargs["out"], leaves, tree, self._record.name)
+        leaves, signature = self._signature(args, given)
         backend = self._options.backend or config().backend
         printer = self._options.printer or config().printer
         entry = self._record.entries.get((backend, printer, signature))
@@ -214,10 +242,45 @@ class Traced:
             entry = self._record.entry(signature, backend, printer)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
+        entry.calls += 1
+        if entry.calls > 1 and entry.built.executable is not None:  # what is called once needs no entry
+            self._enter(args, kwargs, signature, entry, has_out)
         if entry.program.prints:
             show(entry.program.prints, results[entry.program.results :])
             del results[entry.program.results :]
+        if has_out:
+            return write_results(kwargs["out"], results, entry.program.out_tree, self._record.name)
         return unflatten(entry.program.out_tree, results)
+
+    @functools.cached_property
+    def _takes_out(self) -> bool:
+        """Whether `out` is an argument of the function itself."""
+        try:
+            parameters = inspect.signature(self._function).parameters
+        except (TypeError, ValueError):
+            return False
+        return "out" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    def _enter(self, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature, entry: Entry, has_out: bool) -> None:
+        """Let further calls like this one go to machine code."""
+        program, executable = entry.program, entry.built.executable
+        assert executable is not None
+        with compile_lock:
+            forms = self._record.forms_for(self._options)
+            if type(self) is _Cold:
+                vectorcall = entry_address()
+                if vectorcall is None:
+                    return
+                enter(self, vectorcall, forms.address)
+                self.__class__ = Traced
+            key = (signature, len(args), tuple(kwargs))
+            probes = program.guards.probes() if program.guards is not None else None
+            if not forms.is_current(key, probes):
+                form = form_of(self._function, args, kwargs, signature, program, executable, has_out)
+                if form is None:
+                    forms.refuse(key, probes)
+                else:
+                    forms.add(key, probes, form)
 
     def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Become part of the trace under way."""
@@ -255,6 +318,12 @@ class Traced:
             return self
         method = types.MethodType(self._function, instance)
         return Traced(method, record_of(method), replace(self._options))
+
+    def __copy__(self) -> Traced:
+        return self
+
+    def __deepcopy__(self, _: Any) -> Traced:
+        return self
 
     # ---- looking inside
 
@@ -306,6 +375,13 @@ class Traced:
     def values(self, args: tuple[Any, ...]) -> list[Value]:
         """Return the leaves of arguments as values of the trace under way."""
         return [lift(leaf) for leaf in flatten(args)[0]]
+
+
+class _Cold(Traced):
+    """A traced function whose calls do not go to machine code yet."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._slow_call(*args, **kwargs)
 
 
 def print_later(program: Program, values: Sequence[Value]) -> None:

@@ -78,6 +78,15 @@ class Nest:
     """For the reader: what is computed, and for which lines of the user's."""
 
     @property
+    def work(self) -> int:
+        """A rough number of scalar instructions."""
+        if self.contraction is not None:
+            op, inputs = self.contraction.op, self.contraction.inputs
+            assert isinstance(op, Contract)
+            return 2 * product(op.extents(*(value.aval for value in inputs)).values())
+        return self.price * product(self.domain)
+
+    @property
     def targets(self) -> tuple[Value, ...]:
         """What the nest writes."""
         if self.contraction is not None:

@@ -67,6 +67,7 @@ class Lowering:
             order=tuple(unique.index(v) for v in self.optimized.outputs),
             workspace=self.lowered.unit.workspace,
             residual=self.lowered.unit.residual,
+            work=sum(nest.work for nest in self.schedule.nests),
         )
 
 
@@ -154,7 +155,7 @@ def _build_cpu(graph: Graph, printer: str) -> Built:
         parts = graph_parts(graph, printer)
     found = fetch(graph.name, parts, graph)
     if found is not None:
-        unit, (forward, backward) = found
+        unit, addresses = found
     else:
         lowering = lower_graph(graph)
         loops = lowering.lowered.unit
@@ -166,13 +167,13 @@ def _build_cpu(graph: Graph, printer: str) -> Built:
             name = f"sg_{unit_key(parts)[:24]}"
             _dump(f"{name}.py", lowering.source)
             compiled = compile_unit(name, lowering.source)
-        forward, backward = compiled.forward_address, compiled.backward_address
-        plan, functions, nests = lowering.call_plan, len(loops.functions), len(lowering.schedule.nests)
-        unit = StoredUnit(name, compiled.object_code, loops.backward is not None, plan, functions, nests)
+        addresses = compiled.addresses
+        functions, nests = len(loops.functions), len(lowering.schedule.nests)
+        unit = StoredUnit(name, compiled.object_code, compiled.symbols, lowering.call_plan, functions, nests)
         store(graph.name, parts, unit, graph)
     assert unit.plan is not None
     origin = "compiled" if found is None else "disk"
-    executable = Executable(unit.plan, Stage(forward), Stage(backward) if backward is not None else None)
+    executable = Executable(unit.plan, Stage(addresses[0]), Stage(addresses[1]) if len(addresses) == 2 else None)
     seconds = time.perf_counter() - started
     note_unit(UnitReport(graph.name, printer, origin, unit.functions, unit.nests, len(unit.object_code), seconds))
     return Built(executable, executable, origin)
@@ -185,12 +186,28 @@ def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int 
     parts = {**environment_parts("numba"), "source": hashlib.sha256(source.encode()).hexdigest()}
     found = fetch(title, parts)
     if found is not None:
-        return *found[1], "disk"
-    name = f"sg_{unit_key(parts)[:24]}"
-    _dump(f"{name}.py", source)
-    compiled = compile_unit(name, source)
-    store(title, parts, StoredUnit(name, compiled.object_code, has_backward))
-    return compiled.forward_address, compiled.backward_address, "compiled"
+        addresses, origin = found[1], "disk"
+    else:
+        name = f"sg_{unit_key(parts)[:24]}"
+        _dump(f"{name}.py", source)
+        compiled = compile_unit(name, source)
+        store(title, parts, StoredUnit(name, compiled.object_code, compiled.symbols))
+        addresses, origin = compiled.addresses, "compiled"
+    return addresses[0], addresses[1] if has_backward else None, origin
+
+
+def machine_code_of_library(name: str, text: str, exported: Sequence[str]) -> list[int]:
+    """Return the addresses of the functions that LLVM text of the package itself exports."""
+    from staticgrad.runtime.compile import link
+    from staticgrad.runtime.llvm_compile import assemble_library
+
+    parts = {**environment_parts("library"), "source": hashlib.sha256(text.encode()).hexdigest()}
+    found = fetch(name, parts)
+    if found is not None:
+        return found[1]
+    unit = StoredUnit(name, assemble_library(name, text), tuple(exported))
+    store(name, parts, unit)
+    return link(name, unit.object_code, exported)
 
 
 def _dump(name: str, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import linecache
 import threading
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ Stage = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctype
 
 _lock = threading.Lock()  # held for moments, never while Numba compiles
 _alive: list[Any] = []  # engines, libraries and callbacks: code is never unloaded
+_linked = itertools.count()  # the name of a library that could not be linked stays taken
 _compiled = 0
 
 
@@ -59,6 +61,16 @@ class CompiledUnit:
     forward_address: int
     backward_address: int | None
     namespace: dict[str, Any] = field(repr=False)
+
+    @property
+    def addresses(self) -> list[int]:
+        """Where the stages are."""
+        return [self.forward_address, *([] if self.backward_address is None else [self.backward_address])]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What the stages are called in the object."""
+        return tuple(symbol(self.name, stage) for stage, _ in zip(STAGES, self.addresses))
 
     @functools.cached_property
     def call_forward(self) -> Any:
@@ -93,15 +105,16 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
     """
     with phase("imports"):
         import numba
-
-        import staticgrad.runtime.assemble as assembler
     with phase("Numba"):
         namespace = execute(name, source)
     entries = {stage: namespace[stage] for stage in STAGES if stage in namespace}
     if numba.config.DISABLE_JIT:
         object_code, addresses = b"", [_python_address(entry) for entry in entries.values()]
     else:
-        object_code = assembler.assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
+        with phase("imports"):
+            from staticgrad.runtime.assemble import assemble
+
+        object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
         addresses = [address for address in load_object(name, object_code, "backward" in entries) if address is not None]
     count_compilation()
     return CompiledUnit(name, source, object_code, addresses[0], addresses[1] if len(addresses) == 2 else None, namespace)
@@ -195,22 +208,32 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
     StaticgradError
         If the object needs a symbol that this process does not have.
     """
-    import llvmlite.binding as llvm
-
     if not object_code:
         raise StaticgradError(f"there is no machine code of {name}: it was made under NUMBA_DISABLE_JIT")
-    symbols = [symbol(name, stage) for stage in STAGES[: 1 + has_backward]]
+    addresses = link(name, object_code, [symbol(name, stage) for stage in STAGES[: 1 + has_backward]])
+    return addresses[0], (addresses[1] if has_backward else None)
+
+
+def link(name: str, object_code: bytes, exported: Sequence[str]) -> list[int]:
+    """Bring a verified object into the process and return the addresses of the symbols that it exports.
+
+    Raises
+    ------
+    StaticgradError
+        If the object needs a symbol that this process does not have.
+    """
+    import llvmlite.binding as llvm
+
     with phase("load"), _lock:
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
-        for exported in symbols:
-            builder.export_symbol(exported)
+        for each in exported:
+            builder.export_symbol(each)
         try:
-            library = builder.link(_engine(), f"{name}.{len(_alive)}")
+            library = builder.link(_engine(), f"{name}.{next(_linked)}")
         except RuntimeError as error:
             raise StaticgradError(f"the machine code of {name} cannot be loaded: {error}") from error
         _alive.append(library)
-    addresses = [library[exported] for exported in symbols]
-    return addresses[0], (addresses[1] if has_backward else None)
+    return [library[each] for each in exported]
 
 
 # ---- without machine code

@@ -32,6 +32,8 @@ class CallPlan:
     order: tuple[int, ...]
     workspace: int
     residual: int
+    work: int = 0
+    """A rough number of scalar instructions."""
 
 
 class Workspace:

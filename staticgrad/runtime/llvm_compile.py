@@ -62,14 +62,31 @@ def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
 
 def assemble_text(name: str, text: str) -> bytes:
     """Return one relocatable object."""
-    module = optimised(name, text)
+    return _object(optimised(name, text))
+
+
+def _object(module: Any) -> bytes:
     with phase("LLVM codegen"):
         code: bytes = target_machine().emit_object(module)
     return code
 
 
+def assemble_library(name: str, text: str) -> bytes:
+    """Return the object of a text of the package's own, which may call the interpreter and the C library."""
+    module = _parsed(name, text)
+    optimise(module, plain_loops=False)
+    return _object(module)
+
+
 def optimised(name: str, text: str) -> Any:
-    """Return LLVM's module of a text, verified and optimised for this machine."""
+    """Return LLVM's module of a unit's text, verified and optimised for this machine."""
+    module = _parsed(name, text)
+    optimise(module, plain_loops="!staticgrad.plain_loops" in text)
+    check_symbols(name, module)
+    return module
+
+
+def _parsed(name: str, text: str) -> Any:
     import llvmlite.binding as llvm
 
     try:
@@ -80,9 +97,6 @@ def optimised(name: str, text: str) -> Any:
             module.verify()
     except RuntimeError as error:
         raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
-    with phase("LLVM optimise"):
-        optimise(module, plain_loops="!staticgrad.plain_loops" in text)
-    check_symbols(name, module)
     return module
 
 
@@ -106,7 +120,8 @@ def optimise(module: Any, plain_loops: bool) -> None:
         passes = llvm.create_new_module_pass_manager()
         for name in SHORT_PIPELINE:
             getattr(passes, f"add_{name}_pass")()
-    passes.run(module, builder)
+    with phase("LLVM optimise"):
+        passes.run(module, builder)
 
 
 def check_symbols(name: str, module: Any) -> None:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from staticgrad.errors import StaticgradError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Bits, Constant
 from staticgrad.runtime.cache import disk_cache
-from staticgrad.runtime.compile import load_object
+from staticgrad.runtime.compile import link
 from staticgrad.runtime.executor import CallPlan
 from staticgrad.runtime.report import phase
 from staticgrad.runtime.unit_file import JSON, Entry
@@ -35,7 +35,7 @@ class StoredUnit:
 
     name: str
     object_code: bytes
-    has_backward: bool
+    symbols: tuple[str, ...]
     plan: CallPlan | None = None
     functions: int = 0
     nests: int = 0
@@ -67,8 +67,8 @@ def graph_parts(graph: Graph, printer: str) -> dict[str, str]:
     }
 
 
-def fetch(title: str, parts: Mapping[str, str], graph: Graph | None = None) -> tuple[StoredUnit, tuple[int, int | None]] | None:
-    """Return the unit of these components and the addresses of its stages, None where it has to be compiled; `lookups` says why."""
+def fetch(title: str, parts: Mapping[str, str], graph: Graph | None = None) -> tuple[StoredUnit, list[int]] | None:
+    """Return the unit of these components and the addresses of its symbols, None where it has to be compiled; `lookups` says why."""
     entry, found = None, _passed_over()
     folder = config().cache
     if not found and folder is not None:
@@ -78,7 +78,7 @@ def fetch(title: str, parts: Mapping[str, str], graph: Graph | None = None) -> t
     if entry is not None:
         try:
             unit = _unit_of(entry, graph)
-            addresses = load_object(unit.name, unit.object_code, unit.has_backward)
+            addresses = link(unit.name, unit.object_code, unit.symbols)
         except (StaticgradError, LookupError, TypeError, ValueError) as error:
             unit, found = None, f"ignored ({type(error).__name__}: {error})"
     if "cache" in config().log:
@@ -91,7 +91,7 @@ def _unit_of(entry: Entry, graph: Graph | None) -> StoredUnit:
     facts: Mapping[str, Any] = entry.metadata
     length = facts["object bytes"]
     plan = None if graph is None else plan_of(facts["plan"], entry.payload[length:], graph)
-    return StoredUnit(facts["name"], entry.payload[:length], facts["backward"], plan, facts["functions"], facts["nests"])
+    return StoredUnit(facts["name"], entry.payload[:length], tuple(facts["symbols"]), plan, facts["functions"], facts["nests"])
 
 
 def _passed_over() -> str:
@@ -117,7 +117,7 @@ def store(title: str, parts: Mapping[str, str], unit: StoredUnit, graph: Graph |
             "created": time.time(),
             "name": unit.name,
             "object bytes": len(unit.object_code),
-            "backward": unit.has_backward,
+            "symbols": list(unit.symbols),
             "plan": plan,
             "functions": unit.functions,
             "nests": unit.nests,
@@ -126,6 +126,9 @@ def store(title: str, parts: Mapping[str, str], unit: StoredUnit, graph: Graph |
 
 
 # ---- how a unit is called
+
+_NUMBERS = [each.name for each in fields(CallPlan) if each.name not in ("inputs", "constants", "outputs", "order")]
+"""What a call plan holds besides arrays: numbers, true or false."""
 
 
 def plan_details(plan: CallPlan, graph: Graph) -> tuple[dict[str, JSON], bytes]:
@@ -142,7 +145,8 @@ def plan_details(plan: CallPlan, graph: Graph) -> tuple[dict[str, JSON], bytes]:
         else:
             places.append([bits.dtype.str, list(bits.shape)])
             made.append(bits.data)
-    return {"order": list(plan.order), "workspace": plan.workspace, "residual": plan.residual, "constants": places}, b"".join(made)
+    numbers: dict[str, JSON] = {name: getattr(plan, name) for name in _NUMBERS}
+    return {"order": list(plan.order), "numbers": numbers, "constants": places}, b"".join(made)
 
 
 def plan_of(details: Mapping[str, Any], made: bytes, graph: Graph) -> CallPlan:
@@ -161,7 +165,7 @@ def plan_of(details: Mapping[str, Any], made: bytes, graph: Graph) -> CallPlan:
         constants.append(np.frombuffer(made, dtype, count, position).reshape(shape).copy())  # aligned
         position += count * dtype.itemsize
     avals = tuple(outputs[place] for place in range(len(outputs)))
-    return CallPlan(tuple(v.aval for v in graph.inputs), tuple(constants), avals, order, details["workspace"], details["residual"])
+    return CallPlan(tuple(v.aval for v in graph.inputs), tuple(constants), avals, order, **details["numbers"])
 
 
 def _constants(graph: Graph) -> Iterator[Bits]:

@@ -5,9 +5,21 @@ from __future__ import annotations
 import threading
 from types import TracebackType
 
+import numpy as np
+
 from staticgrad.errors import LeakedTracerError
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
+
+traces_under_way = np.zeros(1, np.int64)
+"""How many traces are under way in all threads: a word that the entry of traced functions, which is machine code, looks at."""
+
+_count_lock = threading.Lock()
+
+
+def _count(more: int) -> None:
+    with _count_lock:
+        traces_under_way[0] += more
 
 
 class Trace:
@@ -21,11 +33,13 @@ class Trace:
     def __enter__(self) -> Trace:
         self.alive = True
         _stack.traces.append(self)
+        _count(1)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.alive = False
         _stack.traces.remove(self)
+        _count(-1)
 
 
 class _Stack(threading.local):

@@ -24,9 +24,9 @@ import re
 import sys
 import types
 import warnings
-import weakref
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, cached_property, partial
 from operator import call, is_
 from typing import Any
@@ -40,11 +40,13 @@ from staticgrad.tracing.snapshots import (
     MISSING,
     OPAQUE,
     UNREADABLE,
+    CellOf,
     Guard,
     Read,
     Sentinel,
     attempt,
     class_members,
+    entry_of,
     is_library_file,
     is_library_module,
     is_open,
@@ -54,6 +56,7 @@ from staticgrad.tracing.snapshots import (
     lookup,
     mro,
     namespace,
+    part_of,
     py_func,
     reference,
     slots,
@@ -192,7 +195,7 @@ class _Walk:
             return
         for part in ("__code__", "__defaults__", "__kwdefaults__"):
             if getattr(function, part) is not None:
-                self._guard(function, part, f"{part} of {function.__qualname__}", partial(getattr, weakref.proxy(function), part))
+                self._guard(function, part, f"{part} of {function.__qualname__}", part_of(function, part))
         known = kwargs | dict(zip(code.co_varnames[: code.co_argcount], args))
         for value in (*args[code.co_argcount :], *(value for name, value in known.items() if name not in code.co_varnames)):
             self._use(value, "an argument")
@@ -249,11 +252,11 @@ class _Walk:
             return entry[0]
         if type(entry) is types.CellType:
             label = f"closure variable '{name}' of {function.__qualname__}"
-            return self._guard(entry, name, label, partial(getattr, entry, "cell_contents"))
+            return self._guard(entry, name, label, CellOf(getattr, entry, "cell_contents"))
         if name not in outside and name in vars(builtins):
             return OPAQUE
         label = f"global '{name}' of module {outside.get('__name__')}"
-        return self._guard(outside, name, label, partial(dict.get.__get__(outside), name, MISSING))
+        return self._guard(outside, name, label, entry_of(outside, name))
 
     def _attributes(self, value: Any, path: list[str], text: str) -> tuple[Any, bool]:
         """Return what `text.path` is, and whether it draws random numbers."""
@@ -291,7 +294,7 @@ class _Walk:
             return OPAQUE
         value: Any = MISSING
         if members is not None and (has_name or found is MISSING or is_open(owner)):
-            value = self._guard(members, name, label, partial(dict.get.__get__(members), name, MISSING))
+            value = self._guard(members, name, label, entry_of(members, name))
         return value if has_name or found is MISSING else self._class_attribute(kind, name, label, owner)
 
     def _class_attribute(self, cls: type, name: str, label: str, instance: Any) -> Any:
@@ -345,6 +348,7 @@ class Guards:
         self._guards = tuple(guards)
         columns: Any = tuple(zip(*(probe for guard in guards for probe in guard.probes))) or ((), (), ())
         self._probes: _Probes = columns  # one assignment: other threads see the old ones or the new ones
+        self._pairs = tuple(zip(*columns[:2]))
 
     @classmethod
     def collect(cls, function: object) -> Guards:
@@ -380,7 +384,13 @@ class Guards:
                 is_same = False
             if not is_same and (sentence := guard.sentence()):
                 return sentence
+        with suppress(RuntimeError):  # a dict that another thread resizes: the next call looks again
+            self._set([guard.again() for guard in self._guards])  # equal values, other objects: known by identity from now on
         return None
+
+    def probes(self) -> tuple[tuple[Read, object], ...]:
+        """Return the readers and the objects that they have to return; the same tuple as long as nothing is guarded anew."""
+        return self._pairs
 
     def warn_about_side_effects(self, stacklevel: int = 2) -> None:
         """Warn of each list, dict, set and variable that the function changed since `collect`; they are in `side_effects` then.

@@ -34,6 +34,32 @@ class Sentinel:
         return "nothing"
 
 
+class EntryOf(partial[Any]):
+    """Reads what a dict holds under a name: `EntryOf(dict.get.__get__(holder), name, MISSING)`."""
+
+
+class CellOf(partial[Any]):
+    """Reads a closure variable: `CellOf(getattr, cell, "cell_contents")`."""
+
+
+class PartOf(partial[Any]):
+    """Reads a part of a function that is held weakly: `PartOf(getattr, weakref.proxy(function), "__code__")`."""
+
+    function: weakref.ref[Any]
+
+
+def entry_of(holder: dict[str, Any], name: str) -> EntryOf:
+    """Return a reader of what a dict holds under a name."""
+    return EntryOf(dict.get.__get__(holder), name, MISSING)
+
+
+def part_of(function: types.FunctionType, name: str) -> PartOf:
+    """Return a reader of a part of a function, which it does not keep alive."""
+    read = PartOf(getattr, weakref.proxy(function), name)
+    read.function = weakref.ref(function)
+    return read
+
+
 MISSING = Sentinel()  # a name that is not bound yet
 OPAQUE = Sentinel()  # what only running user code could tell
 FOLLOWED = Sentinel()  # the result of a property, whose getter is guarded

@@ -1,0 +1,253 @@
+"""The entry of traced functions in machine code: loading it, and the tables that it reads (`fast_call.ll` says how).
+
+A `Form` is one way to call one compiled signature: so many positional arguments, these keywords, these containers, these arrays.
+`Forms` is what a traced function has: the forms in use, as a list linked in memory, where the machine code walks it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib
+import logging
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from staticgrad.config import on_change
+from staticgrad.runtime.build import machine_code_of_library
+from staticgrad.runtime.callable_type import is_supported
+from staticgrad.runtime.executor import CONTEXT_WORDS, Executable, failure
+from staticgrad.tracing.context import traces_under_way
+from staticgrad.tracing.snapshots import MISSING
+
+log = logging.getLogger("staticgrad.codegen")
+
+ARRAY, NUMBER, FLOAT, INT, SAME, TUPLE, LIST, DICT = range(8)
+"""The patterns of arguments."""
+
+OUTPUT, COPY, TUPLE_OF, LIST_OF, DICT_OF, OBJECT = range(6)
+"""The shapes of results."""
+
+ENTRY, FIELD, CALL = range(3)
+"""The kinds of probes."""
+
+STATE_WORDS = 23
+SPARE_WORKSPACE = 17
+MOST_FORMS = 16
+"""Forms of one function that the entry walks through; a function with more takes the slow path for the others."""
+
+_alive: list[Any] = []  # tables of retired forms: another thread may be inside, and code is never unloaded either
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How to see that one thing outside is what it was: `kind` with its two operands, and the object that must be found.
+
+    Operands are numbers, the addresses of objects that others keep alive among them, or objects that this keeps alive.
+    """
+
+    kind: int
+    holder: Any
+    key: Any
+    expected: Any
+
+
+class Form:
+    """The tables of one form of call, in memory that lives as long as this object.
+
+    Parameters
+    ----------
+    positional
+        The number of positional arguments.
+    names
+        The keywords, in the order of the call.
+    pattern, result
+        What the arguments look like, and what is made of the outputs.
+    finish
+        What makes the result of a tuple of the outputs, where `result` cannot.
+    probes
+        What must not have changed.
+    executable
+        What runs.
+    long
+        Whether it takes long enough to release the GIL.
+    out
+        Which argument holds the arrays that receive the results; -1 where new ones are made.
+    """
+
+    def __init__(
+        self,
+        positional: int,
+        names: Sequence[str],
+        pattern: Words,
+        result: Words,
+        finish: Callable[[Any], Any] | None,
+        probes: Sequence[Probe],
+        executable: Executable,
+        long: bool,
+        out: int = -1,
+    ) -> None:
+        plan = executable.plan
+        forward, backward = executable.addresses
+        self._keep: list[Any] = [names, pattern, result, finish, probes, executable]
+        probe_words = Words()
+        for probe in probes:
+            probe_words.add(probe.kind).operand(probe.holder).operand(probe.key)
+            if probe.expected is MISSING:
+                probe_words.add(0)
+            else:
+                probe_words.hold(probe.expected)
+        outputs = Words()
+        for aval in plan.outputs:
+            shape = self._table(aval.shape)
+            outputs.add(aval.rank, shape, aval.dtype.num).hold(aval.dtype)
+        constants = [array.ctypes.data for array in plan.constants]
+        table = [*(0 for _ in plan.inputs), *constants, *(0 for _ in plan.outputs)]
+        sizes = [*(aval.nbytes for aval in plan.inputs), *(array.nbytes for array in plan.constants), *(a.nbytes for a in plan.outputs)]
+        name_words = Words()
+        for name in names:
+            name_words.hold(name)
+        words = [
+            0, positional, len(names), self._words(name_words), self._words(pattern), self._words(probe_words), len(probes),
+            self._table(table), len(table), len(plan.inputs), len(plan.outputs), self._words(outputs), self._words(result),
+            0 if finish is None else id(finish), forward, backward, plan.workspace, 0, int(long), id(_raise_failure),
+            self._table([0] * CONTEXT_WORDS), out, self._table(sizes),
+        ]  # fmt: skip
+        self.state = np.array(words, np.int64)
+        self.address: int = self.state.ctypes.data
+        assert len(words) == STATE_WORDS
+
+    def _words(self, words: Words) -> int:
+        self._keep.append(words)
+        return self._table(words.words)
+
+    def _table(self, words: Sequence[int]) -> int:
+        table = np.array([*words, 0, 0, 0], np.int64)  # the entry may look three words ahead
+        self._keep.append(table)
+        return int(table.ctypes.data)
+
+    def __del__(self) -> None:
+        block = int(self.state[SPARE_WORKSPACE])
+        if block:
+            ctypes.pythonapi.PyMem_RawFree(ctypes.c_void_p(block))
+
+
+class Words:
+    """Words for the entry, with the objects whose addresses are among them."""
+
+    def __init__(self) -> None:
+        self.words: list[int] = []
+        self.objects: list[Any] = []
+
+    def add(self, *words: int) -> Words:
+        """Append numbers."""
+        self.words += words
+        return self
+
+    def hold(self, item: Any) -> Words:
+        """Append the address of an object, which stays alive."""
+        self.objects.append(item)
+        self.words.append(id(item))
+        return self
+
+    def operand(self, item: Any) -> Words:
+        """Append a number, or the address of an object."""
+        return self.add(item) if type(item) is int else self.hold(item)
+
+
+def _raise_failure(code: int) -> None:
+    raise failure(code)
+
+
+class Forms:
+    """The forms of call of one traced function."""
+
+    def __init__(self) -> None:
+        self.head = (ctypes.c_int64 * 1)(0)
+        self.address: int = ctypes.addressof(self.head)
+        self._forms: dict[Any, Form] = {}
+        self._probes: dict[Any, Any] = {}
+        _everyone.add(self)
+
+    def is_current(self, key: Any, probes: Any) -> bool:
+        """Return whether the form called `key` was added, or refused, with these very probes."""
+        return key in self._probes and self._probes[key] is probes
+
+    def refuse(self, key: Any, probes: Any) -> None:
+        """Note that calls of this kind have no form."""
+        self._probes[key] = probes
+
+    def add(self, key: Any, probes: Any, form: Form) -> None:
+        """Let the entry try `form` first, in place of the one that had the same key."""
+        self._probes[key] = probes
+        kept = [each for name, each in self._forms.items() if name != key][-MOST_FORMS + 1 :]
+        _alive.extend(each for each in self._forms.values() if each not in kept)
+        self._forms = {name: each for name, each in self._forms.items() if each in kept} | {key: form}
+        following = 0
+        for each in self._forms.values():
+            each.state[0] = following
+            following = each.address
+        self.head[0] = following
+
+    def clear(self) -> None:
+        """Send every call to the slow path."""
+        self.head[0] = 0
+        _alive.extend(self._forms.values())
+        self._forms = {}
+        self._probes = {}
+
+
+_everyone: weakref.WeakSet[Forms] = weakref.WeakSet()
+
+
+def _clear_all() -> None:
+    for forms in list(_everyone):
+        forms.clear()
+
+
+on_change(_clear_all)
+
+# ---- the machine code
+
+
+@functools.cache
+def entry_address() -> int | None:
+    """Return the address of the vectorcall function, or None where the slow path has to do."""
+    if not is_supported() or not _layout_is_known():
+        log.info("calls go through Python: this interpreter or this NumPy is not one that the entry knows")
+        return None
+    path = Path(__file__).with_name("fast_call.ll")
+    install, call = machine_code_of_library("fast_call", path.read_text(encoding="utf-8"), ("sg_install", "sg_call"))
+    name = "_slow_call"
+    _alive.append(name)
+    arguments = (_numpy_api(), id(np.ndarray), traces_under_way.ctypes.data, id(name))
+    ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 4)(install)(*arguments)
+    return call
+
+
+def _numpy_api() -> int:
+    module: Any = importlib.import_module("numpy._core._multiarray_umath")
+    get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
+    return int(get(module._ARRAY_API, None) or 0)
+
+
+def _layout_is_known() -> bool:
+    """Return whether arrays and objects lie in memory as `fast_call.ll` has it."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    words = (ctypes.c_int64 * 10).from_address(id(array))
+    extents = (ctypes.c_int64 * 2).from_address(words[4])
+    flags = ctypes.c_int32.from_address(id(array) + 64).value
+    return (
+        words[1] == id(np.ndarray)
+        and words[2] == array.ctypes.data
+        and ctypes.c_int32.from_address(id(array) + 24).value == 2
+        and tuple(extents) == (2, 3)
+        and words[7] == id(array.dtype)
+        and flags & 0x101 == 0x101
+        and ctypes.c_int32.from_address(id(array.T) + 64).value & 0x1 == 0
+    )

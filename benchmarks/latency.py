@@ -187,6 +187,13 @@ def with_torch(model: Callable[..., Any], start: tuple[np.ndarray, ...], scale: 
     return call
 
 
+def with_torch_compile(model: Callable[..., Any], start: tuple[np.ndarray, ...], scale: float = 1.0) -> Callable[..., Any]:
+    import torch
+
+    torch._dynamo.reset()
+    return with_torch(model, start, scale, compiled=True)
+
+
 def with_casadi(model: Callable[..., Any], start: tuple[np.ndarray, ...], scale: float = 1.0) -> Callable[..., Any]:
     import casadi
 
@@ -206,7 +213,8 @@ def calls(rounds: int) -> None:
     contenders: dict[str, Callable[..., Any]] = {"staticgrad": with_staticgrad(model, args)}
     makers: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
         "JAX (jit)": (("jax",), with_jax), "PyTensor (Numba, trusted input)": (("pytensor",), with_pytensor),
-        "HIPS autograd": (("autograd",), with_autograd), "PyTorch, eager": (("torch",), with_torch), "CasADi (SX)": (("casadi",), with_casadi),
+        "HIPS autograd": (("autograd",), with_autograd), "PyTorch, eager": (("torch",), with_torch),
+        "CasADi (SX)": (("casadi",), with_casadi),
     }  # fmt: skip
     for name, (packages, maker) in makers.items():
         if installed(*packages):
@@ -243,7 +251,7 @@ def compile_times(rounds: int) -> None:
             args = start()
             contenders = dict(there)
             if title == "rosenbrock" and has_torch:
-                contenders["torch.compile"] = lambda *a: with_torch(*a, compiled=True)
+                contenders["torch.compile"] = with_torch_compile
             measured: Measured = {}
             for round_number in range(rounds + 1):
                 for name, maker in contenders.items():

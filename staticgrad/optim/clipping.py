@@ -173,9 +173,7 @@ def chain(*parts: Any) -> Chain:
     """
     if not parts or not all(callable(getattr(parts[-1], name, None)) for name in ("init", "update")):
         found = f"{parts[-1]!r}" if parts else "nothing"
-        raise ArgumentError(
-            at_user_line(f"chain: the last part is {found}, not an optimizer; for example chain(clip_by_value(1.0), adam())")
-        )
+        raise ArgumentError(at_user_line(f"chain: the last part is {found}, no optimizer; for example chain(clip_by_value(1.0), adam())"))
     for part in parts[:-1]:
         if not callable(part):
             raise ArgumentError(at_user_line(f"chain: {part!r} stands before the optimizer and is not a function of the gradients"))

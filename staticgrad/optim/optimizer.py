@@ -137,9 +137,7 @@ def counted(rate: Rate, step: Any, word: str) -> Any:
 def checked_counter(step: Any, word: str) -> Any:
     """Return the number of updates in a state, which must be an int64."""
     if step is None:
-        raise ArgumentError(
-            at_user_line(f"{word}: the state counts no updates, which a schedule needs; make it with this optimizer's init")
-        )
+        raise ArgumentError(at_user_line(f"{word}: the state counts no updates; a schedule needs one from this optimizer's init"))
     aval = leaf_aval(step)
     if aval.shape:
         raise ShapeError(at_user_line(f"{word}: the counter in the state has shape {aval.shape}; it is one number"))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from staticgrad.ir.aval import INT64
+from staticgrad.ir.options import number
 from staticgrad.optim.optimizer import (
     Optimizer,
     Rate,
@@ -17,7 +18,6 @@ from staticgrad.optim.optimizer import (
     factor,
     in_dtype,
     matching,
-    number,
     number_or_schedule,
     parameters,
     rate_at,

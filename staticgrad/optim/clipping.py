@@ -14,8 +14,9 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError
 from staticgrad.ir.aval import FLOAT64, is_float
+from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.optimizer import Optimizer, in_dtype, label, number, operand
+from staticgrad.optim.optimizer import Optimizer, in_dtype, label, operand
 from staticgrad.tracing.pytree import Tree, flatten, leaf_aval, unflatten
 
 

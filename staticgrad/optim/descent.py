@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from staticgrad.errors import InvalidValueError
+from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.optimizer import (
     Optimizer,
@@ -14,7 +15,6 @@ from staticgrad.optim.optimizer import (
     counter,
     factor,
     matching,
-    number,
     number_or_schedule,
     parameters,
     rate_at,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import numpy as np
 import optree
 
-from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
+from staticgrad.errors import ArgumentError, DTypeError, ShapeError
 from staticgrad.ir.aval import FLOAT64, INT64, is_float
+from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import Tree, flatten, leaf_aval, unflatten
 from staticgrad.tracing.tracer import Tracer
@@ -93,35 +93,12 @@ class Optimizer:
         return () if self.schedule is None else (self.schedule,)
 
 
-# ---- hyperparameters
-
-
-def number(name: str, value: Any, *, below: float = math.inf) -> float:
-    """Return a hyperparameter as a float: finite, at least 0 and less than `below`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ArgumentError(at_user_line(f"{name}={value!r}: expected a number, not {type(value).__name__}"))
-    found = float(value)
-    if not math.isfinite(found) or not 0 <= found < below:
-        limit = f" and less than {below:g}" if below < math.inf else ""
-        raise InvalidValueError(at_user_line(f"{name}={value!r}: expected a number of at least 0{limit}"))
-    return found
+# ---- learning rates
 
 
 def number_or_schedule(value: Any) -> Rate:
     """Return a learning rate, which is a number of at least 0 or a schedule."""
     return value if callable(value) else number("learning_rate", value)
-
-
-def whole(name: str, value: Any, least: int = 1) -> int:
-    """Return a hyperparameter as a whole number of at least `least`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ArgumentError(at_user_line(f"{name}={value!r}: expected a whole number"))
-    if value < least:
-        raise InvalidValueError(at_user_line(f"{name}={value!r}: expected at least {least}"))
-    return int(value)
-
-
-# ---- learning rates
 
 
 def counter(rate: Rate) -> Any:

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import InvalidValueError
+from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.optimizer import Rate, number, number_or_schedule, whole
+from staticgrad.optim.optimizer import Rate, number_or_schedule
 
 __all__ = ["Schedule", "constant", "cosine", "exponential", "linear_warmup", "one_cycle", "piecewise", "step", "warmup_cosine"]
 

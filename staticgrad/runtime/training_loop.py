@@ -47,7 +47,7 @@ class Place:
     step: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Step:
     """A runnable step: (carried values, batch) -> (new carried values; metrics, float64 scalars).
 
@@ -63,6 +63,8 @@ class Step:
         The outputs that are metrics.
     weight
         The output that says how much the batch counts in the means of the metrics; -1 for its number of rows.
+    pace
+        The seconds a step took when it last ran, 0 if it never did.
     """
 
     graph: Graph
@@ -70,6 +72,7 @@ class Step:
     updates: tuple[int, ...]
     metrics: tuple[int, ...]
     weight: int = -1
+    pace: float = 0.0
 
     @functools.cached_property
     def plan(self) -> CallPlan:
@@ -176,7 +179,7 @@ class TrainingLoop:
         self._pointers = (ctypes.c_void_p * 15)(*(table.ctypes.data for table in tables))
         self._workspace = Workspace(max(step.plan.workspace for step in steps))
         self._context = (ctypes.c_int64 * CONTEXT_WORDS)()
-        self._pace = 0.0
+        self._step = steps[0]
 
     # ---- memory
 
@@ -226,7 +229,8 @@ class TrainingLoop:
     def run(self, epochs: int) -> tuple[float, int]:
         """Run for about `SECONDS_A_CALL`, to the end of `epochs` epochs at most; return the seconds and the steps that it went on."""
         before = int(self._plan[Plan.STEP])
-        self._plan[Plan.LIMIT] = 1 if self._pace == 0.0 else max(1, int(SECONDS_A_CALL / self._pace))
+        pace = self._step.pace
+        self._plan[Plan.LIMIT] = 1 if pace == 0.0 else max(1, int(SECONDS_A_CALL / pace))
         self._plan[Plan.EPOCH_LIMIT] = min(epochs, EPOCHS_A_CALL)
         self._context[0] = 0
         start = time.perf_counter()
@@ -241,7 +245,7 @@ class TrainingLoop:
         steps = max(int(self._plan[Plan.STEP]) - before, 0)  # one that is taken back does not count
         if steps:
             # A call that is much longer than the one before would make up for a wrong guess of the pace at the user's expense.
-            self._pace = max(seconds / steps, 1e-9, SECONDS_A_CALL / (64 * steps))
+            self._step.pace = max(seconds / steps, 1e-9, SECONDS_A_CALL / (64 * steps))
         return seconds, steps
 
     @property

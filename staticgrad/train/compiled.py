@@ -108,7 +108,7 @@ class Compiler:
                 self._seen.append(recorded[0])
                 if any(program.prints for program in recorded):
                     text = f"sg.debug.print in {body.name} prints nothing in a native training loop"
-                    warnings.warn(text, StaticgradWarning, stacklevel=user_stack_level() + 1)
+                    warnings.warn(text, StaticgradWarning, stacklevel=user_stack_level())
             program = body.program(recorded, signature)
             made = self._made[kind, signature] = self._built(kind, body, program, recorded, arguments[0])
             return made

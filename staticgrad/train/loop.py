@@ -7,13 +7,14 @@ from typing import Any
 
 from staticgrad.config import BACKENDS
 from staticgrad.errors import ArgumentError, InvalidValueError
+from staticgrad.ir.options import whole
 from staticgrad.ir.source import at_user_line
 from staticgrad.runtime.training_loop import Place
 from staticgrad.traced import CacheInfo
 from staticgrad.train.compiled import Body, Compiler
 from staticgrad.train.data import rows_of
 from staticgrad.train.history import Result
-from staticgrad.train.running import Callback, Evaluating, Options, Run, arrays_of, whole
+from staticgrad.train.running import Callback, Evaluating, Options, Run, arrays_of
 from staticgrad.train.stopping import EarlyStopping
 
 
@@ -177,7 +178,7 @@ class Loop:
         if self._evaluation is None:
             raise ArgumentError(at_user_line("this loop has no function that computes metrics: Loop(step, evaluate)"))
         rows = rows_of(data, "data")
-        evaluating = Evaluating(self._compiler, self._evaluation, arrays_of(carry), rows, whole("batch_size", batch_size, 1))
+        evaluating = Evaluating(self._compiler, self._evaluation, arrays_of(carry), rows, whole("batch_size", batch_size))
         return dict(zip(evaluating.names, evaluating.run()[0].tolist(), strict=True))
 
     def cache_info(self) -> CacheInfo:

@@ -15,7 +15,6 @@ from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, Shap
 from staticgrad.ir.aval import FLOAT64, Aval, is_float
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.optimizer import Optimizer
 from staticgrad.traced import Options, traced
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
@@ -111,10 +110,11 @@ class TrainingStep(Evaluation):
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        return self._optimizer.functions if isinstance(self._optimizer, Optimizer) else (self._optimizer.update,)
+        found: tuple[Callable[..., Any], ...] = getattr(self._optimizer, "functions", (self._optimizer.update,))
+        return found
 
     def program(self, recorded: tuple[Program, ...], signature: Signature) -> Program:
-        has_schedule = isinstance(self._optimizer, Optimizer) and self._optimizer.schedule is not None
+        has_schedule = getattr(self._optimizer, "schedule", None) is not None and hasattr(self._optimizer, "rate")
 
         def objective(params: Any, batch: Any) -> Any:
             values = self._values(recorded, params, batch)

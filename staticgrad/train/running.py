@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, NonFiniteLossError, StaticgradWarning
+from staticgrad.ir.options import whole
 from staticgrad.ir.source import at_user_line, user_stack_level
 from staticgrad.runtime.training_loop import Place, TrainingLoop
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
@@ -55,19 +56,8 @@ class Options:
         callbacks = tuple(callbacks)
         if not all(map(callable, callbacks)):
             raise ArgumentError(at_user_line("callbacks must be functions of one argument"))
-        size = None if batch_size is None else whole("batch_size", batch_size, 1)
-        return Options(
-            whole("epochs", epochs, 1), size, bool(shuffle), whole("seed", seed, 0), early_stopping, str(on_nonfinite), callbacks
-        )
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """Return an option as a whole number of at least `least`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ArgumentError(at_user_line(f"{name}={value!r}: expected a whole number"))
-    if value < least:
-        raise InvalidValueError(at_user_line(f"{name}={value!r}: expected at least {least}"))
-    return int(value)
+        size = None if batch_size is None else whole("batch_size", batch_size)
+        return Options(whole("epochs", epochs), size, bool(shuffle), whole("seed", seed, 0), early_stopping, str(on_nonfinite), callbacks)
 
 
 def _sizes(rows: int, batch_size: int) -> list[int]:
@@ -242,13 +232,13 @@ class Run:
             "data, or look for a division by zero or the logarithm of 0 in the loss function"
         )
         if self._options.on_nonfinite == "warn":
-            warnings.warn(message, StaticgradWarning, stacklevel=user_stack_level() + 1)
+            warnings.warn(message, StaticgradWarning, stacklevel=user_stack_level())
             return
         self.history.ended_by, self.history.place = "non-finite loss", self._loop.place
         message += "; the state is the one before the update that led there"
         if self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(at_user_line(message), self._carry(), self.history, epoch + 1, batch)
-        warnings.warn(message, StaticgradWarning, stacklevel=user_stack_level() + 1)
+        warnings.warn(message, StaticgradWarning, stacklevel=user_stack_level())
 
 
 def arrays_of(carry: Any) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from staticgrad.errors import ArgumentError, InvalidValueError
+from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.optimizer import number, whole
 from staticgrad.runtime.training_loop import Place
 
 

@@ -161,8 +161,8 @@ def test_two_trainings_at_once():
 
 def test_a_loss_that_is_not_finite_is_reported_once():
     trainer = Trainer(lambda p, x: np.mean((p - x) ** 2), sgd(1e300))
-    with pytest.warns(StaticgradWarning, match="step 2 of this training: lower the learning rate") as caught:
-        state, history = trainer.fit(trainer.init(1.0), np.arange(4.0), 5, 2, shuffle=False, progress=False)
+    with pytest.warns(StaticgradWarning, match="epoch 1, batch 2 of 2: lower the learning rate") as caught:
+        state, history = trainer.fit(trainer.init(1.0), np.arange(4.0), 5, 2, shuffle=False, progress=False, on_nonfinite="warn")
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert state.epoch == 5

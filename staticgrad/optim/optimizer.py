@@ -141,7 +141,7 @@ def rate_at(rate: Rate, done: Any, word: str) -> Any:
 
 def factor(rate: Any, dtype: np.dtype) -> Any:
     """Return a learning rate as a factor of arrays in `dtype`, which it does not widen."""
-    return rate if isinstance(rate, float) else in_dtype(rate, dtype)
+    return rate if type(rate) is float else in_dtype(rate, dtype)  # np.float64 is a float, too, but not weak
 
 
 # ---- parameters, gradients, states

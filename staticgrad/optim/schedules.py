@@ -82,7 +82,7 @@ def step(rate: float, every: int, factor: float = 0.1) -> Schedule:
 
 
 def _step(step: Any, rate: float, every: int, factor: float) -> Any:
-    return rate * factor ** (step // every)
+    return rate * factor ** np.floor(step / every)
 
 
 def piecewise(rates: Sequence[float], boundaries: Sequence[int]) -> Schedule:

@@ -129,14 +129,16 @@ class Compiler:
         elif not isinstance(result, dict):
             raise ArgumentError(at_user_line(f"{body.name} must return a dict of numbers by name; it returned {_shown(program)}"))
         numbers = [convert(value, FLOAT64) for value in _numbers(body.name, metrics, graph.outputs)]
-        changed = [value for value, old in zip(updates, graph.inputs, strict=False) if value != old]
+        moves = [value != old for value, old in zip(updates, graph.inputs, strict=False)]
+        changed = [value for value, is_new in zip(updates, moves, strict=True) if is_new]
         places = iter(range(len(changed)))
-        step_updates = tuple(-1 if value == old else next(places) for value, old in zip(updates, graph.inputs, strict=False))
+        step_updates = tuple(next(places) if is_new else -1 for is_new in moves)
         place_of = {name: len(changed) + k for k, name in enumerate(metrics)}
         weight = place_of.pop(WEIGHT, -1)
-        built, origin = build(graph.with_outputs((*changed, *numbers), numbers), self._backend_of(body), body.options.printer)
+        graph = graph.with_outputs((*changed, *numbers), numbers)
+        built, origin = build(graph, self._backend_of(body), body.options.printer)
         self._origins.append(origin)
-        step = Step(graph.with_outputs((*changed, *numbers), numbers), built, step_updates, tuple(place_of.values()), weight)
+        step = Step(graph, built, step_updates, tuple(place_of.values()), weight)
         return CompiledStep(recorded, tuple(Guards.collect(function) for function in body.functions), step, tuple(place_of))
 
     def _backend_of(self, body: Body) -> str:

@@ -12,6 +12,7 @@ import optree
 from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line
+from staticgrad.tracing.lift import as_array
 from staticgrad.tracing.pytree import Tree, flatten, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import parameter_names
 
@@ -63,6 +64,7 @@ def weights_of(weights: Any, rows: int, what: str) -> np.ndarray | None:
     """Return the weights of rows as floats; None stays None."""
     if weights is None:
         return None
+    weights = as_array(weights)
     aval = leaf_aval(weights)
     if aval.shape != (rows,):
         raise ShapeError(at_user_line(f"{what} has shape {aval.shape}; expected one number for each of the {rows} rows"))

@@ -18,7 +18,7 @@ from staticgrad.train.compiled import Body, Compiler
 from staticgrad.train.data import Rows
 from staticgrad.train.history import EpochInfo, History, Result
 from staticgrad.train.progress import Progress
-from staticgrad.train.stopping import EarlyStopping, Watch
+from staticgrad.train.stopping import Best, EarlyStopping, Watch
 
 Callback = Callable[[EpochInfo], Any]
 
@@ -176,8 +176,8 @@ class Run:
             history.ended_by = "Ctrl-C"
         finally:
             bar.close()
-        history.place = loop.place
-        history.best = best = None if self._watch is None else self._watch.best
+        history.place, history.best = loop.place, self._best
+        best = history.best
         if best is None or options.early_stopping is None or not options.early_stopping.restore_best or history.interrupted:
             return Result(self._carry(), history)
         history.place = best.place
@@ -186,6 +186,10 @@ class Run:
     @property
     def _done(self) -> int:
         return self._loop.place.epoch - self._start.epoch
+
+    @property
+    def _best(self) -> Best | None:
+        return None if self._watch is None else self._watch.best
 
     def _carry(self) -> Any:
         """Return what is carried now: copies."""
@@ -234,7 +238,7 @@ class Run:
         if self._options.on_nonfinite == "warn":
             warnings.warn(message, StaticgradWarning, stacklevel=user_stack_level())
             return
-        self.history.ended_by, self.history.place = "non-finite loss", self._loop.place
+        self.history.ended_by, self.history.place, self.history.best = "non-finite loss", self._loop.place, self._best
         message += "; the state is the one before the update that led there"
         if self._options.on_nonfinite == "raise":
             raise NonFiniteLossError(at_user_line(message), self._carry(), self.history, epoch + 1, batch)

@@ -13,7 +13,7 @@ from staticgrad.traced import CacheInfo
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
 from staticgrad.train.compiled import name_of
 from staticgrad.train.data import arguments_of, rows_of, weights_of
-from staticgrad.train.history import Result, TrainState
+from staticgrad.train.history import History, Result, TrainState
 from staticgrad.train.loop import Loop
 from staticgrad.train.losses import Carry, Evaluation, TrainingStep
 from staticgrad.train.running import Callback
@@ -187,9 +187,9 @@ class Trainer:
             )
         except NonFiniteLossError as error:
             error.state = _state(error.state, error.history.place)
+            _complete(error.history)
             raise
-        if history.best is not None:
-            history.best = replace(history.best, state=_state(history.best.state, history.best.place))
+        _complete(history)
         return Result(_state(carry, history.place), history)
 
     def evaluate(self, state: TrainState, data: Any, batch_size: int = 256, *, sample_weight: Any = None) -> dict[str, float]:
@@ -229,6 +229,12 @@ class Trainer:
 
 def _state(carry: Carry, place: Place) -> TrainState:
     return TrainState(carry.params, carry.optimizer_state, place.epoch, place.step, place.position)
+
+
+def _complete(history: History) -> None:
+    """Make the best state of a history one of the trainer's."""
+    if history.best is not None:
+        history.best = replace(history.best, state=_state(history.best.state, history.best.place))
 
 
 def _with_state(callback: Any) -> Any:

@@ -225,6 +225,19 @@ def test_raise_with_the_state():
     assert error.state.step == expected.step == 2
 
 
+def test_the_best_state_of_a_training_that_failed():
+    def spoil(params, x):
+        return np.where(params < 0.3, np.nan, np.mean(params + 0 * x))
+
+    trainer = Trainer(spoil, sgd(0.25))
+    with pytest.raises(NonFiniteLossError) as caught:
+        trainer.fit(trainer.init(1.0), np.zeros(4), 9, 4, progress=False, on_nonfinite="raise", early_stopping=EarlyStopping("loss", 3))
+    error = caught.value
+    assert error.history.best.state[2:] == (3, 3, 0)
+    assert error.history.best.state.params == 0.25
+    assert (error.state.params, error.state.step) == (0.5, 2)
+
+
 def test_a_shuffled_bad_row_is_found_where_it_is():
     place = int(np.flatnonzero(reference.order_of(50, 5, 0) == 20)[0])
     trainer = Trainer(NETWORK.loss, sgd(0.1))

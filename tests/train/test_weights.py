@@ -33,7 +33,7 @@ def close(found, expected):
         np.testing.assert_allclose(found[name], value, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("weights", [COUNTS, COUNTS.astype(np.float32), COUNTS / 7.0], ids=["whole", "float32", "shares"])
+@pytest.mark.parametrize("weights", [COUNTS, list(COUNTS / 7.0)], ids=["whole", "shares"])
 def test_weights_are_repetitions(weights):
     """In one batch, the weighted loss is the mean over rows that are repeated."""
     plain = Trainer(NETWORK.loss, adam(0.05), metrics={"accuracy": NETWORK.accuracy})
@@ -54,7 +54,7 @@ def test_weights_are_repetitions(weights):
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(found[name], history[name], rtol=1e-9)
     assert list(found) == list(history)
-    assert trainer.evaluate(state, (X, Y), 16, sample_weight=weights) == pytest.approx(plain.evaluate(expected, repeated), rel=1e-9)
+    assert trainer.evaluate(state, (X, Y), sample_weight=weights) == pytest.approx(plain.evaluate(expected, repeated), rel=1e-9)
 
 
 def test_batches_and_epochs_are_weighted():
@@ -82,7 +82,7 @@ def test_batches_and_epochs_are_weighted():
 def test_equal_weights_and_a_loss_of_each_row():
     """A loss of each row without weights is their mean."""
     expected = None
-    for loss, weights in ((NETWORK.loss, None), (losses, None), (losses, np.full(50, 3.0))):
+    for loss, weights in ((NETWORK.loss, None), (losses, None), (losses, np.full(50, 3.0, np.float32))):
         trainer = Trainer(loss, sgd(0.1))
         state, history = trainer.fit(trainer.init(NETWORK.params), (X, Y), 3, 16, progress=False, sample_weight=weights, validation=(X, Y))
         expected = expected or (state, history)

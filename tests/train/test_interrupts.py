@@ -288,18 +288,22 @@ SCRIPT = """
 import numpy as np
 from tests.train import reference
 from staticgrad.optim import sgd
-from staticgrad.train import Trainer
+from staticgrad.train import Loop, Trainer
 network, data = reference.Network(np.float64), reference.data(np.float64, 18)
 trainer = Trainer(network.loss, sgd(0.1))
 state, history = trainer.fit(trainer.init(network.params), data, 2, 16, progress=False)
+count, _ = Loop(lambda n: (n + 1, {"loss": np.where(n > 4, np.nan, 1.0)})).run(0, epochs=9)
 """
 
 
 def test_uncompiled_loop():
     """Under NUMBA_DISABLE_JIT the driver and the steps run as plain Python, with the same results."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "STATICGRAD_CACHE": "off"}
-    command = [sys.executable, "-c", SCRIPT + 'print(*history["loss"])']
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT + 'print(count, *history["loss"])']
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     compiled = {}
-    exec(SCRIPT, compiled)
-    np.testing.assert_allclose([float(word) for word in run.stdout.split()], compiled["history"]["loss"], rtol=1e-13)
+    with pytest.warns(StaticgradWarning, match="epoch 6, batch 1 of 1"):
+        exec(SCRIPT, compiled)
+    found = [float(word) for word in run.stdout.split()]
+    np.testing.assert_allclose(found, [compiled["count"], *compiled["history"]["loss"]], rtol=1e-13)
+    assert compiled["count"] == 4

@@ -1,5 +1,6 @@
 """`Loop`: steps given by the user, against the same steps in Python."""
 
+import sys
 import time
 
 import numpy as np
@@ -162,6 +163,14 @@ def test_whole_data_keep_their_order():
         np.testing.assert_array_equal(seen, data if size is None else reference.order_of(6, 1, 0))
 
 
+@pytest.mark.parametrize("backend", ["cpu", "interp"])
+def test_nothing_to_carry_or_to_compute(backend):
+    carry, history = Loop(lambda c, x: (c, {"mean": np.mean(x)}), backend=backend).run((), np.arange(4.0), batch_size=2)
+    assert carry == ()
+    assert history["mean"] == [1.5]
+    assert Loop(lambda c: (c, {}), backend=backend).run(1.0, epochs=3)[0] == 1.0
+
+
 # ---- without data
 
 
@@ -244,6 +253,22 @@ def test_callbacks_and_early_stopping_without_data():
     assert result.state == result.best_state == 4.0
     assert result.history.place == Place(4, 0, 4)
     assert result.history.ended_by == "early stopping"
+
+
+def test_progress(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    Loop(lambda n: (n + 1, {"count": n})).run(0, epochs=5, progress=True)
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert last.startswith("epoch 5/5: count 4, ")
+    assert last.endswith(" steps/s\033[K\n")
+    Loop(lambda n, x: (n + 1, {})).run(0, np.zeros(8), batch_size=2, progress=True)
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert last.startswith("epoch 1/1: ")
+    assert last.endswith(" samples/s\033[K\n")
+    assert "," not in last
+    Loop(descend).run(np.ones(2, np.float32), epochs=5)
+    assert capsys.readouterr().err == ""
 
 
 # ---- tracing

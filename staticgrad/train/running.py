@@ -14,7 +14,7 @@ from staticgrad.ir.options import whole
 from staticgrad.ir.source import at_user_line, user_stack_level
 from staticgrad.runtime.training_loop import Place, TrainingLoop
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
-from staticgrad.train.compiled import Body, Compiler
+from staticgrad.train.compiled import Body, CompiledStep, Compiler
 from staticgrad.train.data import Rows
 from staticgrad.train.history import EpochInfo, History, Result
 from staticgrad.train.progress import Progress
@@ -65,13 +65,25 @@ def _sizes(rows: int, batch_size: int) -> list[int]:
     return [size for size in (batch_size, rows % batch_size) if size]
 
 
+def _names(made: list[CompiledStep]) -> tuple[str, ...]:
+    """Return the names of the metrics, which must be the same for the last batch."""
+    first, last = made[0].names, made[-1].names
+    if first != last:
+        raise ArgumentError(
+            at_user_line(
+                f"the metrics of a whole batch are {', '.join(first)}, those of the smaller last one {', '.join(last)}; name the same"
+            )
+        )
+    return first
+
+
 class Evaluating:
     """Metrics over data that change nothing of what is carried."""
 
     def __init__(self, compiler: Compiler, body: Body, carry: Any, data: Rows, batch_size: int) -> None:
         batch_size = min(batch_size, len(data))
         made = [compiler.evaluation(body, carry, data.batch(size)) for size in _sizes(len(data), batch_size)]
-        self.names = made[0].names
+        self.names = _names(made)
         self.loop = TrainingLoop([each.step for each in made], flatten(carry)[0], data.leaves, len(data), batch_size)
 
     def run(self, training: TrainingLoop | None = None) -> np.ndarray:
@@ -123,7 +135,7 @@ class Run:
         leaves, self._tree = flatten(carry)
         batches = [() if data is None else (data.batch(size),) for size in _sizes(self._rows, self._batch)]
         made = [compiler.step(step, carry, *batch) for batch in batches]
-        self._names = made[0].names
+        self._names = _names(made)
         if place.position >= self._rows or place.position % self._batch:
             place = Place(place.epoch, 0, place.step)
         self._loop = TrainingLoop(

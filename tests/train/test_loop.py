@@ -345,6 +345,11 @@ MISTAKES = {
         ArgumentError,
         ["must return a dict of numbers"],
     ),
+    "metrics of another batch": (
+        lambda: Loop(lambda c, x: (c, {"x": c} if len(x) > 2 else {})).run(0.0, X, batch_size=4),
+        ArgumentError,
+        ["metrics of a whole batch are x", "the smaller last one"],
+    ),
     "no evaluation": (lambda: Loop(lambda c, x: (c, {})).run(0.0, X, validation=X), ArgumentError, ["Loop(step, evaluate)"]),
     "nothing to evaluate with": (lambda: Loop(lambda c, x: (c, {})).evaluate(0.0, X), ArgumentError, ["Loop(step, evaluate)"]),
     "batches of nothing": (lambda: Loop(descend).run(np.zeros(2), batch_size=3), InvalidValueError, ["there is no data"]),

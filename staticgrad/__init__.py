@@ -20,9 +20,11 @@ from staticgrad import debug, nn, numpy, optim  # noqa: E402
 from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 from staticgrad.gradient_check import check_grads, numeric_grad  # noqa: E402
-from staticgrad.train import Trainer  # noqa: E402
+from staticgrad.train import EarlyStopping, Loop, Trainer  # noqa: E402
 
 __all__ = [
+    "EarlyStopping",
+    "Loop",
     "StaticgradError",
     "StaticgradWarning",
     "TraceError",

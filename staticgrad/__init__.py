@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
-    from staticgrad.train import Trainer
+    from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
+    "EarlyStopping",
+    "Loop",
     "StaticgradError",
     "StaticgradWarning",
     "TraceError",
@@ -57,6 +59,8 @@ _MODULES = frozenset({"debug", "nn", "numpy", "optim", "train"})
 """Modules of the package that are imported when they are first asked for."""
 
 _HOMES = {
+    "EarlyStopping": "train",
+    "Loop": "train",
     "Trainer": "train",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",

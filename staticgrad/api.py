@@ -60,8 +60,8 @@ def trace(
     backend
         `"cpu"`, `"cuda"` or `"interp"` (the NumPy reference interpreter); by default `STATICGRAD_BACKEND` or `"cpu"`.
     printer
-        The printer that writes what is compiled for CPUs: `"numba"` or `"llvm"`, which compiles faster and computes the same bits;
-        by default `STATICGRAD_PRINTER` or `"numba"`.
+        The printer that writes what is compiled for CPUs: `"llvm"`, which compiles faster, or `"numba"`; both compute the same bits.
+        By default `STATICGRAD_PRINTER` or `"llvm"` (`"numba"` under `NUMBA_DISABLE_JIT`, where the source runs as plain Python).
     threads
         The number of threads; results have the same bits for any number.
     fastmath

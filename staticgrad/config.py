@@ -12,7 +12,7 @@ from staticgrad.errors import InvalidValueError
 
 LOG_TOPICS = ("trace", "pass", "codegen", "cache", "retrace")
 BACKENDS = ("cpu", "cuda", "interp")
-PRINTERS = ("numba", "llvm")
+PRINTERS = ("llvm", "numba")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Config:
     dump: Path | None = None
     verify: bool = False
     backend: str = "cpu"
-    printer: str = "numba"
+    printer: str = "llvm"
     skip: frozenset[str] = frozenset()
     rewrite_limit: int | None = None
     cache: Path | None = field(default_factory=lambda: default_cache_folder({}))
@@ -56,7 +56,8 @@ def read_environment(environment: dict[str, str]) -> Config:
     backend = environment.get("STATICGRAD_BACKEND", "cpu")
     if backend not in BACKENDS:
         raise InvalidValueError(f"STATICGRAD_BACKEND={backend!r}: expected one of {', '.join(BACKENDS)}.")
-    printer = environment.get("STATICGRAD_PRINTER", "numba")
+    without_jit = environment.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")  # then people want Python, to step through
+    printer = environment.get("STATICGRAD_PRINTER", "numba" if without_jit else "llvm")
     if printer not in PRINTERS:
         raise InvalidValueError(f"STATICGRAD_PRINTER={printer!r}: expected one of {', '.join(PRINTERS)}.")
     verify = environment.get("STATICGRAD_VERIFY", "0")

@@ -6,6 +6,8 @@ catches `ValueError` for a bad shape keeps working when it is traced.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -82,6 +84,24 @@ class OverflowedError(StaticgradError, OverflowError):
 
 class RecursionTraceError(TraceError, RecursionError):
     """The traced function calls itself without end."""
+
+
+class NonFiniteLossError(StaticgradError, FloatingPointError):
+    """The loss of a training is infinite or not a number.
+
+    Attributes
+    ----------
+    state
+        The state before the update that led there.
+    history
+        The epochs until then.
+    epoch, batch : int
+        Where it happened, both counted from 1.
+    """
+
+    def __init__(self, message: str, state: Any, history: Any, epoch: int, batch: int) -> None:
+        super().__init__(message)
+        self.state, self.history, self.epoch, self.batch = state, history, epoch, batch
 
 
 class VerificationError(StaticgradError, RuntimeError):

@@ -34,7 +34,7 @@ class Report:
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(self, graph: Graph, backend: str, printer: str = "numba") -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "llvm") -> None:
         self.graph = graph
         self.backend = backend
         self._printer = printer

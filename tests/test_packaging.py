@@ -75,7 +75,8 @@ def test_installed_and_started_inside_the_checkout(installed):
 
 
 def test_wheel_holds_every_module(wheel):
-    expected = {f"staticgrad/{path.relative_to(CHECKOUT / 'staticgrad').as_posix()}" for path in (CHECKOUT / "staticgrad").rglob("*.py")}
+    own = [path for pattern in ("*.py", "*.ll") for path in (CHECKOUT / "staticgrad").rglob(pattern)]
+    expected = {f"staticgrad/{path.relative_to(CHECKOUT / 'staticgrad').as_posix()}" for path in own}
     expected |= {f"staticgrad/kernels/{path.relative_to(CHECKOUT / 'kernels').as_posix()}" for path in (CHECKOUT / "kernels").rglob("*.py")}
     expected.add("staticgrad/py.typed")
     with zipfile.ZipFile(wheel) as archive:

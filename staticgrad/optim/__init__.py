@@ -1,7 +1,31 @@
 """Optimisers: how parameters follow their gradients. Pure functions in NumPy, on arrays and inside of traced functions alike."""
 
-from staticgrad.optim.adaptive import Adam, AdamState, adam, adamw
+from staticgrad.optim import schedules
+from staticgrad.optim.adaptive import Adagrad, AdagradState, Adam, AdamState, RMSProp, RMSPropState, adagrad, adam, adamw, rmsprop
+from staticgrad.optim.clipping import Chain, ClipByGlobalNorm, ClipByValue, chain, clip_by_global_norm, clip_by_value
 from staticgrad.optim.descent import SGD, SGDState, sgd
 from staticgrad.optim.optimizer import Optimizer
 
-__all__ = ["SGD", "Adam", "AdamState", "Optimizer", "SGDState", "adam", "adamw", "sgd"]
+__all__ = [
+    "SGD",
+    "Adagrad",
+    "AdagradState",
+    "Adam",
+    "AdamState",
+    "Chain",
+    "ClipByGlobalNorm",
+    "ClipByValue",
+    "Optimizer",
+    "RMSProp",
+    "RMSPropState",
+    "SGDState",
+    "adagrad",
+    "adam",
+    "adamw",
+    "chain",
+    "clip_by_global_norm",
+    "clip_by_value",
+    "rmsprop",
+    "schedules",
+    "sgd",
+]

@@ -6,46 +6,61 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from staticgrad.errors import InvalidValueError
+from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.optimizer import Optimizer, matching, number, parameters, state_of, zeros
+from staticgrad.optim.optimizer import (
+    Optimizer,
+    Rate,
+    counted,
+    counter,
+    factor,
+    matching,
+    number_or_schedule,
+    parameters,
+    rate_at,
+    state_of,
+    zeros,
+)
 from staticgrad.tracing.pytree import unflatten
 
 
 class SGDState(NamedTuple):
-    """What gradient descent remembers: the velocities (None without momentum)."""
+    """What gradient descent remembers: the velocities (None without momentum), and the number of updates (None without a schedule)."""
 
     velocity: Any
+    step: Any = None
 
 
 @dataclass(frozen=True)
 class SGD(Optimizer):
     """Gradient descent; see `sgd`."""
 
-    learning_rate: float
+    learning_rate: Rate
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
 
     def init(self, params: Any) -> SGDState:
         leaves, tree = parameters(params, "sgd")
-        return SGDState(zeros(leaves, tree) if self.momentum else None)
+        return SGDState(zeros(leaves, tree) if self.momentum else None, counter(self.learning_rate))
 
     def update(self, params: Any, gradients: Any, state: Any) -> tuple[Any, SGDState]:
         leaves, tree = parameters(params, "sgd")
         slopes = matching(leaves, tree, gradients, "sgd", "the gradients")
         if self.weight_decay:
             slopes = [g + self.weight_decay * p for p, g in zip(leaves, slopes, strict=True)]
-        velocity = state_of(SGDState, state, "sgd").velocity
+        velocity, done = state_of(SGDState, state, "sgd")
+        rate = rate_at(self.learning_rate, done, "sgd")
         if self.momentum:
             old = matching(leaves, tree, velocity, "sgd", "the velocities")
             new = [self.momentum * v + g for v, g in zip(old, slopes, strict=True)]
             slopes = [g + self.momentum * v for v, g in zip(new, slopes, strict=True)] if self.nesterov else new
             velocity = unflatten(tree, new)
-        moved = [p - self.learning_rate * g for p, g in zip(leaves, slopes, strict=True)]
-        return unflatten(tree, moved), SGDState(velocity)
+        moved = [p - factor(rate, p.dtype) * g for p, g in zip(leaves, slopes, strict=True)]
+        return unflatten(tree, moved), SGDState(velocity, counted(self.learning_rate, done, "sgd"))
 
 
-def sgd(learning_rate: float, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> SGD:
+def sgd(learning_rate: Rate, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> SGD:
     """Return stochastic gradient descent, with the formulas of `torch.optim.SGD`.
 
     For a gradient g, with weight decay first added to it (g += weight_decay * p):
@@ -55,10 +70,10 @@ def sgd(learning_rate: float, momentum: float = 0.0, nesterov: bool = False, wei
 
     Parameters
     ----------
-    learning_rate : float
-        The length of a step, at least 0.
+    learning_rate : float or function
+        The length of a step, at least 0; or a schedule, a function of the number of updates done before (see `sg.optim.schedules`).
     momentum : float
-        How much of the velocity lasts to the next step, at least 0; with 0 the state is empty.
+        How much of the velocity lasts to the next step, at least 0; with 0 the state holds none.
     nesterov : bool
         Whether to look ahead along the velocity (Nesterov's accelerated gradient); needs a momentum.
     weight_decay : float
@@ -89,7 +104,7 @@ def sgd(learning_rate: float, momentum: float = 0.0, nesterov: bool = False, wei
     ----------
     I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and momentum in deep learning" (ICML, 2013).
     """
-    made = SGD(number("learning_rate", learning_rate), number("momentum", momentum), bool(nesterov), number("weight_decay", weight_decay))
+    made = SGD(number_or_schedule(learning_rate), number("momentum", momentum), bool(nesterov), number("weight_decay", weight_decay))
     if made.nesterov and not made.momentum:
         raise InvalidValueError(at_user_line("sgd: nesterov=True needs a momentum, for example momentum=0.9"))
     return made

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import optree
 
-from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
-from staticgrad.ir.aval import is_float
+from staticgrad.errors import ArgumentError, DTypeError, ShapeError
+from staticgrad.ir.aval import FLOAT64, INT64, is_float
+from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import Tree, flatten, leaf_aval, unflatten
 from staticgrad.tracing.tracer import Tracer
+
+Rate = float | Callable[[Any], Any]
+"""A learning rate: a number, or a schedule, a function of the number of updates done before."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +70,78 @@ class Optimizer:
         """
         raise NotImplementedError
 
+    @property
+    def schedule(self) -> Callable[[Any], Any] | None:
+        """The learning rate as a function of the number of updates done before; None where it is one number."""
+        rate: Rate | None = getattr(self, "learning_rate", None)
+        return rate if callable(rate) else None
 
-# ---- hyperparameters
+    def rate(self, state: Any) -> Any:
+        """Return the learning rate of the next update.
+
+        Parameters
+        ----------
+        state
+            What `init` or the previous `update` returned.
+        """
+        word = type(self).__name__.lower()
+        return rate_at(self.learning_rate, state.step, word)  # type: ignore[attr-defined]
+
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """The functions that users gave: what they read from outside may change, and then the update does."""
+        return () if self.schedule is None else (self.schedule,)
 
 
-def number(name: str, value: Any, *, below: float = math.inf) -> float:
-    """Return a hyperparameter as a float: finite, at least 0 and less than `below`."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise ArgumentError(at_user_line(f"{name}={value!r}: expected a number, not {type(value).__name__}"))
-    found = float(value)
-    if not math.isfinite(found) or not 0 <= found < below:
-        limit = f" and less than {below:g}" if below < math.inf else ""
-        raise InvalidValueError(at_user_line(f"{name}={value!r}: expected a number of at least 0{limit}"))
-    return found
+# ---- learning rates
+
+
+def number_or_schedule(value: Any) -> Rate:
+    """Return a learning rate, which is a number of at least 0 or a schedule."""
+    return value if callable(value) else number("learning_rate", value)
+
+
+def counter(rate: Rate) -> Any:
+    """Return the number of updates as it stands in a new state; None where the learning rate does not ask for it."""
+    return np.zeros((), INT64) if callable(rate) else None
+
+
+def counted(rate: Rate, step: Any, word: str) -> Any:
+    """Return the number of updates done before, as it stands in a state, plus 1; None where the learning rate does not ask for it."""
+    return checked_counter(step, word) + 1 if callable(rate) else None
+
+
+def checked_counter(step: Any, word: str) -> Any:
+    """Return the number of updates in a state, which must be an int64."""
+    if step is None:
+        raise ArgumentError(at_user_line(f"{word}: the state counts no updates; a schedule needs one from this optimizer's init"))
+    aval = leaf_aval(step)
+    if aval.shape:
+        raise ShapeError(at_user_line(f"{word}: the counter in the state has shape {aval.shape}; it is one number"))
+    if aval.dtype != INT64:
+        raise DTypeError(at_user_line(f"{word}: the counter in the state has dtype {aval.dtype}; expected int64"))
+    return operand(step)
+
+
+def rate_at(rate: Rate, done: Any, word: str) -> Any:
+    """Return the learning rate of the update that follows `done` others: a float, or of a schedule one float64."""
+    if not callable(rate):
+        return rate
+    found = rate(checked_counter(done, word))
+    name = getattr(rate, "__name__", repr(rate))
+    if isinstance(found, bool) or not isinstance(found, (Tracer, np.ndarray, np.generic, int, float)):
+        raise ArgumentError(at_user_line(f"{word}: the schedule {name} returned {type(found).__name__}; it must return one number"))
+    aval = leaf_aval(found)
+    if aval.shape:
+        raise ShapeError(at_user_line(f"{word}: the schedule {name} returned shape {aval.shape}; it must return one number"))
+    if aval.dtype.kind not in "iuf":
+        raise DTypeError(at_user_line(f"{word}: the schedule {name} returned {aval.dtype}; it must return a number"))
+    return in_dtype(operand(found), FLOAT64)
+
+
+def factor(rate: Any, dtype: np.dtype) -> Any:
+    """Return a learning rate as a factor of arrays in `dtype`, which it does not widen."""
+    return rate if type(rate) is float else in_dtype(rate, dtype)  # np.float64 is a float, too, but not weak
 
 
 # ---- parameters, gradients, states

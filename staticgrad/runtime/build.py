@@ -60,14 +60,17 @@ class Lowering:
     def call_plan(self) -> CallPlan:
         """What a call needs to know."""
         unique = list(dict.fromkeys(self.optimized.outputs))
+        made, storage = self.schedule, self.schedule.storage
+        written = {storage(target) for nest in made.stage("forward") for target in nest.targets}
         return CallPlan(
             inputs=tuple(v.aval for v in self.optimized.inputs),
             constants=self.lowered.constants,
-            outputs=tuple(v.aval for v in self.schedule.outputs),
+            outputs=tuple(v.aval for v in made.outputs),
             order=tuple(unique.index(v) for v in self.optimized.outputs),
             workspace=self.lowered.unit.workspace,
             residual=self.lowered.unit.residual,
-            work=sum(nest.work for nest in self.schedule.nests),
+            work=sum(nest.work for nest in made.nests),
+            early=tuple(k for k, output in enumerate(made.outputs) if storage(output) in written),
         )
 
 

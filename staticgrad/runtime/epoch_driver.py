@@ -6,14 +6,18 @@ It is written in the vocabulary of emitted units and has their ABI, but it knows
     0  plan       i64: see `training_loop.Plan`
     1  order      i64: the rows in the order of this epoch
     2  leaves     i64: for each array of the data its address, the bytes of a row, the address of its batch
-    3  carried    i64: the addresses of the parameters and of the optimiser's state as they are now
-    4  totals     f64: for each epoch of a call, the sum of each metric over the rows, and the number of rows
+    3  carried    i64: the addresses of what is carried as it is now; then, as it was before the last step
+    4  totals     f64: for each epoch of a call, the sum of each metric times the weight of its batch, and the sum of these weights
     5  the program for whole batches, as five tables; 10: the one for the last batch
     +0 stages     i64: the addresses of forward, of backward (0: none), of the argument table; its length
     +1 table      i64: the argument table itself: carried values, batch, constants, outputs
     +2 result     i64: for each carried value the slot that holds its new value, -1 if it does not change
-    +3 spare      i64: for each slot the address to write to in the next step, 0 to write to the same one
-    +4 metric     i64: for each metric its slot
+    +3 spare      i64: for each slot the address to write to in the next step, 0 to write to the same one; then, in the step after
+                  that, 0 where two addresses take turns
+    +4 metric     i64: for each metric its slot; then the slot of the weight of the batch, -1 if that is its number of rows
+
+The loss is computed by the forward stage. Where it is not finite, new values that the backward stage writes do not exist yet, and
+those that the forward stage writes have three addresses: what was carried before the last step is still there.
 """
 
 from typing import Any
@@ -26,6 +30,9 @@ from staticgrad.runtime.vocabulary.calls import call_stage, copy_bytes, pointer
 
 if not numba.config.DISABLE_JIT:
     import staticgrad.runtime.vocabulary.lowering_calls  # noqa: F401
+
+LIMIT, ROWS, BATCH, SHUFFLE, SEED, CARRIED, LEAVES, METRICS, EPOCH_LIMIT, LOSS, STOP = range(11)
+EPOCH, POSITION, STEP, ORDERED, BAD_EPOCH, BAD_POSITION, BACK, FIRST = range(11, 19)
 
 
 @kernel("u64*, u64, u64")
@@ -76,45 +83,61 @@ def gather(table: Any, leaves: Any, order: Any, shuffled: Any, leaf_count: Any, 
 def exchange(table: Any, result: Any, carried: Any, carried_count: Any, spare: Any, slots: Any) -> None:
     """Make the new values the carried ones; the next step writes elsewhere, and nothing is copied."""
     for k in range(carried_count):
+        carried[carried_count + k] = carried[k]
         if result[k] >= 0:
             carried[k] = table[result[k]]
     for slot in range(slots):
         if spare[slot] != 0:
             written = table[slot]
             table[slot] = spare[slot]
-            spare[slot] = written
+            if spare[slots + slot] != 0:
+                spare[slot] = spare[slots + slot]
+                spare[slots + slot] = written
+            else:
+                spare[slot] = written
+
+
+@kernel("i64*, i64*")
+def take_back(plan: Any, carried: Any) -> None:
+    """Carry what was carried before the last step."""
+    for k in range(plan[CARRIED]):
+        carried[k] = carried[plan[CARRIED] + k]
+    plan[STEP] -= plan[BACK]
+    plan[BACK] = 0
 
 
 @kernel("void**, u8*, i64*", entry=True)
 def forward(arguments: Any, workspace: Any, context: Any) -> Any:
-    """Run steps up to a limit or the end of an epoch; return the failure code of a step, which then changed nothing, or 0."""
+    """Run steps up to a limit, the end of an epoch or a loss that is not finite.
+
+    Return the failure code of a step, which then changed nothing, or 0.
+    """
     plan = argument(arguments, 0, np.int64)
     unsigned = argument(arguments, 0, np.uint64)
     order = argument(arguments, 1, np.int64)
     leaves = argument(arguments, 2, np.int64)
     carried = argument(arguments, 3, np.int64)
     totals = argument(arguments, 4, np.float64)
-    rows = plan[1]
-    batch = plan[2]
-    carried_count = plan[5]
-    metric_count = plan[7]
+    carried_count = plan[CARRIED]
+    metric_count = plan[METRICS]
     width = metric_count + 1
     for column in range(width):
-        totals[column] = totals[(plan[9] - plan[14]) * width + column]
-    plan[14] = plan[9]
+        totals[column] = totals[(plan[EPOCH] - plan[FIRST]) * width + column]
+    plan[FIRST] = plan[EPOCH]
     code: Any = np.int64(0)
     done: Any = np.int64(0)
-    while done < plan[0] and plan[9] - plan[14] < plan[8] and code == 0:
-        current = (plan[9] - plan[14]) * width
-        start = plan[10]
+    halted: Any = np.int64(0)
+    while done < plan[LIMIT] and plan[EPOCH] - plan[FIRST] < plan[EPOCH_LIMIT] and code == 0 and halted == 0:
+        current = (plan[EPOCH] - plan[FIRST]) * width
+        start = plan[POSITION]
         if start == 0:
             for column in range(width):
                 totals[current + column] = 0.0
-        if plan[3] != 0 and plan[12] != plan[9]:
-            shuffle(order, rows, unsigned[4], unsigned[9])
-            plan[12] = plan[9]
-        count = minimum(batch, rows - start)
-        program = 5 if count == batch else 10
+        if plan[SHUFFLE] != 0 and plan[ORDERED] != plan[EPOCH]:
+            shuffle(order, plan[ROWS], unsigned[SEED], unsigned[EPOCH])
+            plan[ORDERED] = plan[EPOCH]
+        count = minimum(plan[BATCH], plan[ROWS] - start)
+        program = 5 if count == plan[BATCH] else 10
         stages = argument(arguments, program, np.int64)
         table = argument(arguments, program + 1, np.int64)
         result = argument(arguments, program + 2, np.int64)
@@ -122,22 +145,32 @@ def forward(arguments: Any, workspace: Any, context: Any) -> Any:
         metric_slot = argument(arguments, program + 4, np.int64)
         for k in range(carried_count):
             table[k] = carried[k]
-        gather(pointer(stages[2] + 8 * carried_count, np.int64), leaves, order, plan[3], plan[6], start, count)
+        gather(pointer(stages[2] + 8 * carried_count, np.int64), leaves, order, plan[SHUFFLE], plan[LEAVES], start, count)
         code = call_stage(stages[0], stages[2], workspace, context)
-        if code == 0 and stages[1] != 0:
+        if code == 0 and plan[LOSS] >= 0:
+            loss = pointer(table[metric_slot[plan[LOSS]]], np.float64)[0]
+            if loss - loss != 0.0:
+                if plan[BAD_EPOCH] < 0:
+                    plan[BAD_EPOCH] = plan[EPOCH]
+                    plan[BAD_POSITION] = start
+                halted = plan[STOP]
+        if halted != 0:
+            take_back(plan, carried)
+        if code == 0 and halted == 0 and stages[1] != 0:
             code = call_stage(stages[1], stages[2], workspace, context)
-        if code == 0:
+        if code == 0 and halted == 0:
+            weight: Any = np.float64(count)
+            if metric_slot[metric_count] >= 0:
+                weight = pointer(table[metric_slot[metric_count]], np.float64)[0]
             for k in range(metric_count):
-                value = pointer(table[metric_slot[k]], np.float64)[0]
-                totals[current + k] += count * value
-                if k == 0 and plan[13] < 0 and value - value != 0.0:
-                    plan[13] = plan[11]
-            totals[current + metric_count] += count
+                totals[current + k] += weight * pointer(table[metric_slot[k]], np.float64)[0]
+            totals[current + metric_count] += weight
             exchange(table, result, carried, carried_count, spare, stages[3])
+            plan[BACK] = 1
             done += 1
-            plan[11] += 1
-            plan[10] = start + count
-            if plan[10] == rows:
-                plan[10] = 0
-                plan[9] += 1
+            plan[STEP] += 1
+            plan[POSITION] = start + count
+            if plan[POSITION] == plan[ROWS]:
+                plan[POSITION] = 0
+                plan[EPOCH] += 1
     return code

@@ -127,7 +127,7 @@ def store(title: str, parts: Mapping[str, str], unit: StoredUnit, graph: Graph |
 
 # ---- how a unit is called
 
-_NUMBERS = [each.name for each in fields(CallPlan) if each.name not in ("inputs", "constants", "outputs", "order")]
+_NUMBERS = [each.name for each in fields(CallPlan) if each.name not in ("inputs", "constants", "outputs", "order", "early")]
 """What a call plan holds besides arrays: numbers, true or false."""
 
 
@@ -146,7 +146,8 @@ def plan_details(plan: CallPlan, graph: Graph) -> tuple[dict[str, JSON], bytes]:
             places.append([bits.dtype.str, list(bits.shape)])
             made.append(bits.data)
     numbers: dict[str, JSON] = {name: getattr(plan, name) for name in _NUMBERS}
-    return {"order": list(plan.order), "numbers": numbers, "constants": places}, b"".join(made)
+    details: dict[str, JSON] = {"order": list(plan.order), "early": list(plan.early), "numbers": numbers, "constants": places}
+    return details, b"".join(made)
 
 
 def plan_of(details: Mapping[str, Any], made: bytes, graph: Graph) -> CallPlan:
@@ -165,7 +166,9 @@ def plan_of(details: Mapping[str, Any], made: bytes, graph: Graph) -> CallPlan:
         constants.append(np.frombuffer(made, dtype, count, position).reshape(shape).copy())  # aligned
         position += count * dtype.itemsize
     avals = tuple(outputs[place] for place in range(len(outputs)))
-    return CallPlan(tuple(v.aval for v in graph.inputs), tuple(constants), avals, order, **details["numbers"])
+    return CallPlan(
+        tuple(v.aval for v in graph.inputs), tuple(constants), avals, order, early=tuple(details["early"]), **details["numbers"]
+    )
 
 
 def _constants(graph: Graph) -> Iterator[Bits]:

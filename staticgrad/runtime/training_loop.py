@@ -1,8 +1,8 @@
 """The native training loop: compiled steps over all rows of the data, whole epochs in one call without the GIL.
 
-    rows -> order of the epoch -> batches -> step(parameters, state, batch) -> parameters, state, loss and metrics
+    rows -> order of the epoch -> batches -> step(carry, batch) -> carry, metrics
 
-New parameters are written to memory of their own, which the next step reads: two buffers take turns and nothing is copied.
+New values are written to memory of their own, which the next step reads: two buffers take turns and nothing is copied.
 All that changes is changed by the machine code of `epoch_driver`, so Python may be interrupted anywhere.
 """
 
@@ -27,31 +27,52 @@ from staticgrad.runtime.executor import ALIGNMENT, CONTEXT_WORDS, CallPlan, Work
 SECONDS_A_CALL = 0.1
 """About so long a call lasts: between two calls Python looks for Ctrl-C and moves the progress bar."""
 
-EPOCHS_A_CALL = 1024
+EPOCHS_A_CALL = 8192
 """A call ends at most so many epochs, however short they are."""
 
 
 class Plan(IntEnum):
     """The words of the driver's plan: what Python asks for, then (from EPOCH on) how far it got."""
 
-    LIMIT, ROWS, BATCH, SHUFFLE, SEED, CARRIED, LEAVES, METRICS, EPOCH_LIMIT, EPOCH, POSITION, STEP, ORDERED, BAD, FIRST = range(15)
+    LIMIT, ROWS, BATCH, SHUFFLE, SEED, CARRIED, LEAVES, METRICS, EPOCH_LIMIT, LOSS, STOP = range(11)
+    EPOCH, POSITION, STEP, ORDERED, BAD_EPOCH, BAD_POSITION, BACK, FIRST = range(11, 19)
 
 
 @dataclass(frozen=True)
 class Place:
-    """How far a training is: epochs done, rows done of the epoch under way, steps done."""
+    """How far a loop is: epochs done, rows done of the epoch under way, steps done."""
 
     epoch: int = 0
     position: int = 0
     step: int = 0
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Step:
-    """A runnable step: (carried values, batch) -> (new carried values, or nothing; loss and metrics, float64 scalars)."""
+    """A runnable step: (carried values, batch) -> (new carried values; metrics, float64 scalars).
+
+    Parameters
+    ----------
+    graph
+        Its inputs are the carried values and the arrays of a batch; metrics and weight are among its primals.
+    built
+        The graph as something that runs.
+    updates
+        For each carried value the output that replaces it, -1 if it does not change.
+    metrics
+        The outputs that are metrics.
+    weight
+        The output that says how much the batch counts in the means of the metrics; -1 for its number of rows.
+    pace
+        The seconds a step took when it last ran, 0 if it never did.
+    """
 
     graph: Graph
     built: Built
+    updates: tuple[int, ...]
+    metrics: tuple[int, ...]
+    weight: int = -1
+    pace: float = 0.0
 
     @functools.cached_property
     def plan(self) -> CallPlan:
@@ -60,6 +81,11 @@ class Step:
             return self.built.executable.plan
         outputs = tuple(v.aval for v in self.graph.outputs)
         return CallPlan(tuple(v.aval for v in self.graph.inputs), (), outputs, tuple(range(len(outputs))), 0, 0)
+
+    @functools.cached_property
+    def early(self) -> frozenset[int]:
+        """The buffers of outputs that the forward stage writes."""
+        return frozenset(self.plan.early if self.built.executable is not None else range(len(self.plan.outputs)))
 
 
 @dataclass(eq=False)
@@ -90,24 +116,26 @@ class _Callback:
 
 
 class TrainingLoop:
-    """One training under way, or one evaluation.
+    """A loop under way: a training, an evaluation, or whatever its steps do.
 
     Parameters
     ----------
     steps
         The step for whole batches, and the one for the last batch where that is smaller.
     carried
-        What goes from step to step: parameters, then the optimiser's state. Copied.
+        What goes from step to step. Copied, but for what no step changes.
     data
         C-contiguous arrays of one length; a batch holds rows of them.
-    batch
-        Rows of a whole batch.
-    metrics
-        How many metrics a step returns, the loss included.
+    rows, batch
+        That length, and the rows of a whole batch.
     seed
         What the order of the rows depends on, together with the epoch; None keeps their own order.
     place
-        Where the training starts.
+        Where the loop starts.
+    loss
+        Which metric must be finite; -1 for none.
+    stop
+        Whether one that is not ends the loop, with what was carried before the step that led there.
     """
 
     def __init__(
@@ -115,36 +143,39 @@ class TrainingLoop:
         steps: Sequence[Step],
         carried: Sequence[np.ndarray],
         data: Sequence[np.ndarray],
+        rows: int,
         batch: int,
-        metrics: int,
         seed: int | None = None,
         place: Place | None = None,
+        loss: int = -1,
+        stop: bool = False,
     ) -> None:
-        place = place or Place()
-        self.steps_an_epoch = -(-len(data[0]) // batch)
+        place, metrics = place or Place(), len(steps[0].metrics)
         self._avals = [Aval(array.shape, array.dtype) for array in carried]
-        self._owned: list[Any] = [data]
+        self._owned: list[Any] = [data, carried]
         self._callbacks: list[_Callback] = []
         self._plan = np.zeros(len(Plan), np.int64)
         for word, value in (
-            (Plan.ROWS, len(data[0])), (Plan.BATCH, batch), (Plan.SHUFFLE, seed is not None), (Plan.CARRIED, len(carried)),
-            (Plan.LEAVES, len(data)), (Plan.METRICS, metrics), (Plan.EPOCH, place.epoch), (Plan.FIRST, place.epoch),
-            (Plan.POSITION, place.position), (Plan.STEP, place.step), (Plan.ORDERED, -1), (Plan.BAD, -1),
+            (Plan.ROWS, rows), (Plan.BATCH, batch), (Plan.SHUFFLE, seed is not None), (Plan.CARRIED, len(carried)),
+            (Plan.LEAVES, len(data)), (Plan.METRICS, metrics), (Plan.LOSS, loss), (Plan.STOP, stop), (Plan.EPOCH, place.epoch),
+            (Plan.FIRST, place.epoch), (Plan.POSITION, place.position), (Plan.STEP, place.step), (Plan.ORDERED, -1), (Plan.BAD_EPOCH, -1),
         ):  # fmt: skip
             self._plan[word] = value
         self._plan.view(np.uint64)[Plan.SEED] = (seed or 0) % 2**64
-        order = np.zeros(len(data[0]) if seed is not None else 1, np.int64)
+        order = np.zeros(rows if seed is not None else 1, np.int64)
         leaves = [self._leaf(array, batch, shuffled=seed is not None) for array in data]
-        self._carried = np.array([self._block(array).ctypes.data for array in carried], np.int64)
+        changed = [any(step.updates[k] >= 0 for step in steps) for k in range(len(carried))]
+        blocks = [self._block(array) if moves else array for array, moves in zip(carried, changed, strict=True)]
+        self._carried = np.array(2 * [block.ctypes.data for block in blocks], np.int64)
         self._totals = np.zeros((EPOCHS_A_CALL + 1, metrics + 1))
         tables = [self._plan, order, np.array(leaves, np.int64), self._carried, self._totals]
         for step in steps:
-            tables += self._program(step, metrics)
+            tables += self._program(step)
         self._owned.append(tables)
         self._pointers = (ctypes.c_void_p * 15)(*(table.ctypes.data for table in tables))
         self._workspace = Workspace(max(step.plan.workspace for step in steps))
         self._context = (ctypes.c_int64 * CONTEXT_WORDS)()
-        self._pace = 0.0
+        self._step = steps[0]
 
     # ---- memory
 
@@ -164,20 +195,22 @@ class TrainingLoop:
         room = self._block(Aval((batch, *array.shape[1:]), array.dtype)).ctypes.data if shuffled else 0
         return array.ctypes.data, size, room
 
-    def _program(self, step: Step, metrics: int) -> list[np.ndarray]:
+    def _program(self, step: Step) -> list[np.ndarray]:
         """Return the five tables of a step that `epoch_driver` describes."""
         plan = step.plan
         slots = [0] * len(plan.inputs) + [array.ctypes.data for array in plan.constants]
         first = len(slots)
         slots += [self._block(aval).ctypes.data for aval in plan.outputs]
-        spare = [0] * len(slots)
-        updated = plan.order[: len(plan.order) - metrics]
-        for output in set(updated):
-            spare[first + output] = self._block(plan.outputs[output]).ctypes.data
-        result = [first + output for output in updated] or [-1] * len(self._avals)
-        metric = [first + output for output in plan.order[len(updated) :]]
+        count = len(slots)
+        spare = [0] * (2 * count)
+        for output in {plan.order[number] for number in step.updates if number >= 0}:
+            for turn in range(2 if output in step.early else 1):
+                spare[first + output + turn * count] = self._block(plan.outputs[output]).ctypes.data
+        slot_of = [*(first + output for output in plan.order), -1]  # number -1 is no output
+        result = [slot_of[number] for number in step.updates]
+        metric = [slot_of[number] for number in (*step.metrics, step.weight)]
         table = np.array(slots, np.int64)
-        stages = [*self._addresses(step), table.ctypes.data, len(slots)]
+        stages = [*self._addresses(step), table.ctypes.data, count]
         self._owned.append(step)
         return [np.array(stages, np.int64), table, *(np.array(each or [0], np.int64) for each in (result, spare, metric))]
 
@@ -190,9 +223,10 @@ class TrainingLoop:
     # ---- running
 
     def run(self, epochs: int) -> tuple[float, int]:
-        """Run for about `SECONDS_A_CALL`, to the end of `epochs` epochs at most; return the seconds and the steps that it took."""
+        """Run for about `SECONDS_A_CALL`, to the end of `epochs` epochs at most; return the seconds and the steps that it went on."""
         before = int(self._plan[Plan.STEP])
-        self._plan[Plan.LIMIT] = 1 if self._pace == 0.0 else max(1, int(SECONDS_A_CALL / self._pace))
+        pace = self._step.pace
+        self._plan[Plan.LIMIT] = 1 if pace == 0.0 else max(1, int(SECONDS_A_CALL / pace))
         self._plan[Plan.EPOCH_LIMIT] = min(epochs, EPOCHS_A_CALL)
         self._context[0] = 0
         start = time.perf_counter()
@@ -204,9 +238,10 @@ class TrainingLoop:
                 raise error
         if code:
             raise failure(code)
-        steps = int(self._plan[Plan.STEP]) - before
-        # A call that is much longer than the one before would make up for a wrong guess of the pace at the user's expense.
-        self._pace = max(seconds / steps, 1e-9, SECONDS_A_CALL / (64 * steps))
+        steps = max(int(self._plan[Plan.STEP]) - before, 0)  # one that is taken back does not count
+        if steps:
+            # A call that is much longer than the one before would make up for a wrong guess of the pace at the user's expense.
+            self._step.pace = max(seconds / steps, 1e-9, SECONDS_A_CALL / (64 * steps))
         return seconds, steps
 
     @property
@@ -216,32 +251,36 @@ class TrainingLoop:
         return Place(epoch, position, step)
 
     @property
-    def bad_step(self) -> int | None:
-        """The first step whose loss was infinite or not a number."""
-        step = int(self._plan[Plan.BAD])
-        return None if step < 0 else step
+    def bad_place(self) -> tuple[int, int] | None:
+        """The epoch and the first row of the first batch whose loss was infinite or not a number."""
+        epoch = int(self._plan[Plan.BAD_EPOCH])
+        return None if epoch < 0 else (epoch, int(self._plan[Plan.BAD_POSITION]))
 
-    def means(self, epoch: int) -> list[list[float]]:
-        """Return the means over the rows of all metrics, for each epoch of the last call from `epoch` on that is complete."""
+    def means(self, epoch: int) -> np.ndarray:
+        """Return the means of all metrics, a row for each epoch of the last call from `epoch` on that is complete."""
         first, end = int(self._plan[Plan.FIRST]), int(self._plan[Plan.EPOCH])
-        rows = self._totals[epoch - first : end - first]
-        means: list[list[float]] = (rows[:, :-1] / rows[:, -1:]).tolist()
-        return means
+        return _means(self._totals[epoch - first : end - first])
 
     def mean_so_far(self) -> list[float]:
         """Return the means of the epoch under way; of the last one at its end."""
         row = int(self._plan[Plan.EPOCH] - self._plan[Plan.FIRST])
         row -= bool(row and not self._plan[Plan.POSITION])
-        means: list[float] = (self._totals[row, :-1] / max(self._totals[row, -1], 1.0)).tolist()
+        means: list[float] = _means(self._totals[row]).tolist()
         return means
 
     def carried(self) -> list[np.ndarray]:
         """Return copies of what is carried, as it is now."""
-        return [array_at(int(address), aval).copy() for address, aval in zip(self._carried, self._avals, strict=True)]
+        return [array_at(int(address), aval).copy() for address, aval in zip(self._carried, self._avals, strict=False)]
 
     def borrow(self, other: TrainingLoop) -> None:
-        """Let an evaluation read the parameters of a training, the first of what that carries, where they are now."""
-        self._carried[:] = other._carried[: len(self._carried)]
+        """Let an evaluation read what a training carries, where it is now."""
+        self._carried[:] = other._carried
+
+
+def _means(totals: np.ndarray) -> np.ndarray:
+    """Return sums of metrics divided by the sums of weights behind them; of nothing, not a number."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(totals[..., :-1] / totals[..., -1:])
 
 
 def array_at(address: int, aval: Aval) -> np.ndarray:

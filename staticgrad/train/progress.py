@@ -20,10 +20,10 @@ def readable(rate: float) -> str:
 
 
 class Progress:
-    """Shows how far a training is, its loss and the samples it takes in a second; silent unless `enabled`."""
+    """Shows how far a training is, its first metric and the `unit` it takes in a second; silent unless `enabled`."""
 
-    def __init__(self, enabled: bool, rows: int, epochs: int) -> None:
-        self._rows, self._epochs = rows, epochs
+    def __init__(self, enabled: bool, rows: int, epochs: int, unit: str = "samples") -> None:
+        self._rows, self._epochs, self._unit = rows, epochs, unit
         self._next = 0.0
         self._bar: Any = None
         self._is_terminal = enabled and sys.stderr is not None and sys.stderr.isatty()
@@ -38,13 +38,14 @@ class Progress:
         form = "{desc} {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
         self._bar = tqdm(total=rows * epochs, bar_format=form, dynamic_ncols=True, mininterval=0, miniters=0)
 
-    def show(self, rows: int, loss: float, rate: float, last: bool = False) -> None:
-        """Show that `rows` rows of all epochs are done."""
+    def show(self, rows: int, metric: tuple[str, float] | None, rate: float, last: bool = False) -> None:
+        """Show that `rows` rows of all epochs are done, a metric by name, and the rate."""
         if not self._enabled or (not last and time.monotonic() < self._next):
             return
         self._next = time.monotonic() + SECONDS
         epoch = min(rows // self._rows + (rows % self._rows > 0), self._epochs)
-        place, numbers = f"epoch {epoch}/{self._epochs}", f"loss {loss:.4g}, {readable(rate)} samples/s"
+        shown = "" if metric is None else f"{metric[0]} {metric[1]:.4g}, "
+        place, numbers = f"epoch {epoch}/{self._epochs}", f"{shown}{readable(rate)} {self._unit}/s"
         if self._bar is None:
             sys.stderr.write(f"\r{place}: {numbers}\033[K")
             sys.stderr.flush()

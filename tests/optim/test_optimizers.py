@@ -8,7 +8,7 @@ import pytest
 
 from staticgrad import api
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError, StaticgradError
-from staticgrad.optim import adam, adamw, sgd
+from staticgrad.optim import adagrad, adam, adamw, chain, clip_by_value, rmsprop, schedules, sgd
 
 STEPS = 12
 
@@ -44,6 +44,63 @@ class TorchAdam:
         return p - self.lr / (1 - self.b1**self.step) * self.mean / denominator
 
 
+class TorchRMSprop:
+    """torch.optim.RMSprop for one array, in float64."""
+
+    def __init__(self, lr=1e-2, alpha=0.99, eps=1e-8, momentum=0.0, centered=False, weight_decay=0.0):
+        self.lr, self.alpha, self.eps, self.momentum, self.centered, self.weight_decay = lr, alpha, eps, momentum, centered, weight_decay
+        self.square, self.mean, self.buffer = 0.0, 0.0, 0.0
+
+    def __call__(self, p, g):
+        if self.weight_decay != 0:
+            g = g + self.weight_decay * p
+        self.square = self.square * self.alpha + (1 - self.alpha) * g * g
+        if self.centered:
+            self.mean = self.mean + (g - self.mean) * (1 - self.alpha)
+            average = np.sqrt(self.square - self.mean * self.mean) + self.eps
+        else:
+            average = np.sqrt(self.square) + self.eps
+        if self.momentum > 0:
+            self.buffer = self.buffer * self.momentum + g / average
+            return p - self.lr * self.buffer
+        return p - self.lr * g / average
+
+
+class TorchAdagrad:
+    """torch.optim.Adagrad for one array, in float64."""
+
+    def __init__(self, lr=1e-2, lr_decay=0.0, weight_decay=0.0, initial=0.0, eps=1e-10):
+        self.lr, self.lr_decay, self.weight_decay, self.eps = lr, lr_decay, weight_decay, eps
+        self.step, self.total = 0, initial
+
+    def __call__(self, p, g):
+        self.step += 1
+        if self.weight_decay != 0:
+            g = g + self.weight_decay * p
+        self.total = self.total + g * g
+        return p - self.lr / (1 + (self.step - 1) * self.lr_decay) * g / (np.sqrt(self.total) + self.eps)
+
+
+class Scheduled:
+    """A rule of the above whose learning rate is set before each step, as PyTorch's schedulers do."""
+
+    def __init__(self, rule, rate):
+        self.rule, self.rate, self.step = rule, rate, 0
+
+    def __call__(self, p, g):
+        self.rule.lr = self.rate(self.step)
+        self.step += 1
+        return self.rule(p, g)
+
+
+def harmonic(step):
+    return 0.1 / (1 + 0.5 * step)
+
+
+def halving(step):
+    return 0.2 * 0.5**step
+
+
 CASES = {
     "sgd": (sgd(0.1), lambda: TorchSGD(0.1)),
     "momentum": (sgd(0.1, momentum=0.9), lambda: TorchSGD(0.1, 0.9)),
@@ -55,6 +112,17 @@ CASES = {
     "adam, no means": (adam(0.02, 0.0, 0.0), lambda: TorchAdam(0.02, 0.0, 0.0)),
     "adamw": (adamw(0.03), lambda: TorchAdam(0.03, weight_decay=1e-2)),
     "adamw, strong": (adamw(0.03, weight_decay=0.5), lambda: TorchAdam(0.03, weight_decay=0.5)),
+    "rmsprop": (rmsprop(), TorchRMSprop),
+    "rmsprop, centered": (rmsprop(0.02, 0.8, centered=True), lambda: TorchRMSprop(0.02, 0.8, centered=True)),
+    "rmsprop, all": (rmsprop(0.02, 0.9, 1e-3, 0.8, True, 0.1), lambda: TorchRMSprop(0.02, 0.9, 1e-3, 0.8, True, 0.1)),
+    "rmsprop, momentum": (rmsprop(0.02, momentum=0.9), lambda: TorchRMSprop(0.02, momentum=0.9)),
+    "adagrad": (adagrad(0.1), lambda: TorchAdagrad(0.1)),
+    "adagrad, all": (adagrad(0.1, 1e-3, 0.5, 0.1), lambda: TorchAdagrad(0.1, weight_decay=0.1, initial=0.5, eps=1e-3)),
+    "adagrad, decay": (adagrad(harmonic), lambda: TorchAdagrad(0.1, lr_decay=0.5)),
+    "sgd, schedule": (sgd(halving, 0.9, True, 0.1), lambda: Scheduled(TorchSGD(0, 0.9, True, 0.1), halving)),
+    "adam, schedule": (adam(halving, 0.5, 0.9), lambda: Scheduled(TorchAdam(0, 0.5, 0.9), halving)),
+    "adamw, schedule": (adamw(halving, weight_decay=0.5), lambda: Scheduled(TorchAdam(0, weight_decay=0.5), halving)),
+    "rmsprop, schedule": (rmsprop(harmonic, momentum=0.5), lambda: Scheduled(TorchRMSprop(momentum=0.5), harmonic)),
 }
 
 
@@ -92,7 +160,7 @@ def test_formula(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ["all", "adam, slow", "adamw"])
+@pytest.mark.parametrize("name", ["all", "adam, slow", "adamw", "rmsprop, all", "adagrad, decay", "sgd, schedule", "adamw, schedule"])
 def test_traced_update_is_the_same(name, dtype):
     optimizer, _ = CASES[name]
     update = api.trace(optimizer.update)
@@ -144,7 +212,8 @@ def test_arguments_stay_as_they_are():
 
 def test_precise_gradients_do_not_widen_parameters():
     params = {"w": np.ones(3, np.float32)}
-    for optimizer in (sgd(0.1, 0.9, weight_decay=0.1), adamw()):
+    scheduled = [make(harmonic) for make in (sgd, adam, adamw, rmsprop, adagrad)]
+    for optimizer in (sgd(0.1, 0.9, weight_decay=0.1), adamw(), rmsprop(centered=True, momentum=0.9), adagrad(), *scheduled):
         moved, state = optimizer.update(params, {"w": np.ones(3)}, optimizer.init(params))
         moved, state = optimizer.update(moved, {"w": np.ones(3)}, state)
         assert moved["w"].dtype == np.float32
@@ -159,8 +228,35 @@ def test_optimizers_are_frozen_and_compare_by_value():
     assert sgd(0.1) == sgd(0.1) != sgd(0.2)
     assert hash(adam()) == hash(adam())
     assert repr(sgd(0.1, 0.9)) == "SGD(learning_rate=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)"
+    assert adam(schedules.cosine(0.1, 9)) == adam(schedules.cosine(0.1, 9)) != adam(schedules.cosine(0.1, 8))
+    assert hash(rmsprop(schedules.step(0.1, 9))) == hash(rmsprop(schedules.step(0.1, 9)))
     with pytest.raises(dataclasses.FrozenInstanceError):
         sgd(0.1).learning_rate = 1.0
+
+
+@pytest.mark.parametrize("make", [sgd, adam, adamw, rmsprop, adagrad, lambda rate: chain(clip_by_value(1.0), sgd(rate))])
+def test_rate_of_the_next_update(make):
+    optimizer, params = make(halving), np.ones(2)
+    state = optimizer.init(params)
+    for step in range(3):
+        assert optimizer.rate(state) == halving(step)
+        params, state = optimizer.update(params, np.ones(2), state)
+    assert state.step == 3
+    assert optimizer.schedule is halving
+    assert make(0.25).schedule is None
+    assert make(0.25).rate(make(0.25).init(params)) == 0.25
+
+
+def test_centered_rmsprop_stays_finite_with_equal_gradients():
+    optimizer, params = rmsprop(0.1, alpha=0.1, centered=True), np.ones(1, np.float32)
+    state = optimizer.init(params)
+    for _ in range(40):
+        params, state = optimizer.update(params, np.full(1, 0.3, np.float32), state)
+    assert np.isfinite(params).all()
+
+
+def update(optimizer):
+    return optimizer.update(np.ones(2), np.ones(2), optimizer.init(np.ones(2)))
 
 
 @pytest.mark.parametrize(
@@ -188,6 +284,13 @@ def test_optimizers_are_frozen_and_compare_by_value():
         (lambda: sgd(0.1, 0.9).update(np.ones(2), np.ones(2), sgd(0.1).init(np.ones(2))), ArgumentError, "velocities"),
         (lambda: adam().update(np.ones(2), np.ones(2), sgd(0.1).init(np.ones(2))), ArgumentError, "SGDState"),
         (lambda: adam().update(np.ones(2), np.ones(2), adam().init(np.ones(2))._replace(step=0.5)), DTypeError, "counter"),
+        (lambda: sgd(halving).update(np.ones(2), np.ones(2), sgd(0.1).init(np.ones(2))), ArgumentError, "counts no updates"),
+        (lambda: update(sgd(lambda step: np.ones(3))), ShapeError, "shape (3,)"),
+        (lambda: update(sgd(lambda step: None)), ArgumentError, "NoneType"),
+        (lambda: update(rmsprop(lambda step: step > 0)), DTypeError, "bool"),
+        (lambda: rmsprop(alpha=1.0), InvalidValueError, "less than 1"),
+        (lambda: rmsprop(momentum="much"), ArgumentError, "momentum"),
+        (lambda: adagrad(start=-1.0), InvalidValueError, "start=-1.0"),
     ],
 )
 def test_errors(make, kind, words):

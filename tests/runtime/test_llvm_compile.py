@@ -301,9 +301,11 @@ def test_the_key_covers_the_printer_and_the_text(disk):
 
 
 def test_the_configuration_chooses():
-    assert read_environment({}).printer == "numba"
-    assert read_environment({"STATICGRAD_PRINTER": "llvm"}).printer == "llvm"
-    with pytest.raises(InvalidValueError, match=r"STATICGRAD_PRINTER='gcc': expected one of numba, llvm"):
+    assert read_environment({}).printer == "llvm"
+    assert read_environment({"STATICGRAD_PRINTER": "numba"}).printer == "numba"
+    assert read_environment({"NUMBA_DISABLE_JIT": "1"}).printer == "numba"
+    assert read_environment({"NUMBA_DISABLE_JIT": "1", "STATICGRAD_PRINTER": "llvm"}).printer == "llvm"
+    with pytest.raises(InvalidValueError, match=r"STATICGRAD_PRINTER='gcc': expected one of llvm, numba"):
         read_environment({"STATICGRAD_PRINTER": "gcc"})
     with pytest.raises(InvalidValueError, match="printer='gcc'"):
         sg.trace(lambda x: x, printer="gcc")

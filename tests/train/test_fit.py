@@ -7,7 +7,7 @@ import pytest
 
 from staticgrad import api
 from staticgrad.errors import DTypeError
-from staticgrad.optim import adam, adamw, sgd
+from staticgrad.optim import Optimizer, adagrad, adam, adamw, chain, clip_by_global_norm, clip_by_value, sgd
 from staticgrad.runtime import training_loop
 from staticgrad.train import Trainer
 from tests.train import reference
@@ -32,8 +32,9 @@ def agree(found, expected, dtype):
         (adam(0.01), np.float32),
         (adam(0.01), np.float64),
         (adamw(0.01), np.float64),
+        (chain(clip_by_global_norm(0.2), clip_by_value(0.05), adagrad(lambda step: 0.2 / (1 + step))), np.float64),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__ if isinstance(value, Optimizer) else value.__name__,
 )
 def test_fit_is_the_loop_in_numpy(optimizer, dtype):
     network, rows = Network(dtype), reference.data(dtype)
@@ -45,7 +46,8 @@ def test_fit_is_the_loop_in_numpy(optimizer, dtype):
     agree(state.params, params, dtype)
     assert (state.epoch, state.step, state.position) == (6, 24, 0)
     assert history["loss"][-1] < history["loss"][0]
-    assert list(history) == ["loss", "accuracy", "seconds", "samples_per_second"]
+    rates = ["learning_rate"] * (optimizer.schedule is not None)
+    assert list(history) == ["loss", "accuracy", *rates, "seconds", "samples_per_second"]
 
 
 @pytest.mark.parametrize("rows, batch", [(50, 1), (50, 50), (50, 49), (1, 1)])

@@ -161,8 +161,8 @@ def test_two_trainings_at_once():
 
 def test_a_loss_that_is_not_finite_is_reported_once():
     trainer = Trainer(lambda p, x: np.mean((p - x) ** 2), sgd(1e300))
-    with pytest.warns(StaticgradWarning, match="step 2 of this training: lower the learning rate") as caught:
-        state, history = trainer.fit(trainer.init(1.0), np.arange(4.0), 5, 2, shuffle=False, progress=False)
+    with pytest.warns(StaticgradWarning, match="epoch 1, batch 2 of 2: lower the learning rate") as caught:
+        state, history = trainer.fit(trainer.init(1.0), np.arange(4.0), 5, 2, shuffle=False, progress=False, on_nonfinite="warn")
     assert len(caught) == 1
     assert caught[0].filename == __file__
     assert state.epoch == 5
@@ -288,18 +288,22 @@ SCRIPT = """
 import numpy as np
 from tests.train import reference
 from staticgrad.optim import sgd
-from staticgrad.train import Trainer
+from staticgrad.train import Loop, Trainer
 network, data = reference.Network(np.float64), reference.data(np.float64, 18)
 trainer = Trainer(network.loss, sgd(0.1))
 state, history = trainer.fit(trainer.init(network.params), data, 2, 16, progress=False)
+count, _ = Loop(lambda n: (n + 1, {"loss": np.where(n > 4, np.nan, 1.0)})).run(0, epochs=9)
 """
 
 
 def test_uncompiled_loop():
     """Under NUMBA_DISABLE_JIT the driver and the steps run as plain Python, with the same results."""
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "STATICGRAD_CACHE": "off"}
-    command = [sys.executable, "-c", SCRIPT + 'print(*history["loss"])']
+    command = [sys.executable, "-W", "ignore", "-c", SCRIPT + 'print(count, *history["loss"])']
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     compiled = {}
-    exec(SCRIPT, compiled)
-    np.testing.assert_allclose([float(word) for word in run.stdout.split()], compiled["history"]["loss"], rtol=1e-13)
+    with pytest.warns(StaticgradWarning, match="epoch 6, batch 1 of 1"):
+        exec(SCRIPT, compiled)
+    found = [float(word) for word in run.stdout.split()]
+    np.testing.assert_allclose(found, [compiled["count"], *compiled["history"]["loss"]], rtol=1e-13)
+    assert compiled["count"] == 4

@@ -118,6 +118,8 @@ def _meaning(value: Any) -> str:
         return value
     if isinstance(value, python_types.ModuleType):
         return value.__name__
+    if isinstance(value, (int, float)):  # a constant of the module
+        return repr(value)
     if (key := getattr(value, "kernel_key", None)) is not None:
         return f"kernel {key}"
     return f"{value.__module__}.{value.__qualname__}"

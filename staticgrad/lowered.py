@@ -9,7 +9,7 @@ from typing import Any
 from staticgrad.codegen.schedule import Schedule
 from staticgrad.ir.graph import Graph
 from staticgrad.passes.pipeline import PassResult
-from staticgrad.runtime.build import Built, Lowering, build, lower_graph
+from staticgrad.runtime.build import Built, Lowering, build, compile_lock, lower_graph
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,12 @@ class LoweredFunction:
             return load_source(self.source)
         from staticgrad.runtime.compile import compile_unit, without_jit
 
-        if self._printer == "llvm" and not without_jit():
-            from staticgrad.runtime.llvm_compile import compile_text
+        with compile_lock:
+            if self._printer == "llvm" and not without_jit():
+                from staticgrad.runtime.llvm_compile import compile_text
 
-            return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
-        return compile_unit(self._lowering.lowered.unit.name, self.source)
+                return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
+            return compile_unit(self._lowering.lowered.unit.name, self.source)
 
     @property
     def forward(self) -> Any:

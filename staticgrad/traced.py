@@ -9,25 +9,28 @@ import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from staticgrad.config import BACKENDS, PRINTERS, config
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.lowered import LoweredFunction
 from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, enter
 from staticgrad.runtime.fast_call import Forms, entry_address
+from staticgrad.runtime.report import phase
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import Program, record, show
 from staticgrad.tracing.tracer import tracer_of
 from staticgrad.transforms import Transform
+
+if TYPE_CHECKING:
+    from staticgrad.lowered import LoweredFunction
 
 log = logging.getLogger("staticgrad.retrace")
 
@@ -98,7 +101,10 @@ class Record:
             if found is not None and (found.guards is None or found.guards.changed() is None) and not tracing():
                 return found
             if self.function is not None:
-                made = record(self.function, signature, self.name)
+                with phase("imports"):
+                    import staticgrad.tracing.functions  # noqa: F401  (what NumPy's functions do on tracers)
+                with phase("trace"):
+                    made = record(self.function, signature, self.name)
                 self.traces += 1
                 if made.guards is not None:
                     self.side_effects |= made.guards.side_effects
@@ -106,7 +112,8 @@ class Record:
                         program.guards.forget(self.side_effects)  # type: ignore[union-attr]
             else:
                 assert self.base is not None and self.transform is not None
-                made = self.transform(self.base, signature)
+                with phase("derivatives"):
+                    made = self.transform(self.base, signature)
             if not made.captures and not tracing():
                 self.programs[signature] = made
             return made
@@ -341,6 +348,8 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def lower(self, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
         """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""
+        from staticgrad.lowered import LoweredFunction
+
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)
         program = self._record.program(signature)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import threading
+import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from staticgrad.ir.loops import Function, Invoke, walk
 from staticgrad.runtime.build import Built, Lowering, lower_graph
 from staticgrad.runtime.compile import execute
 from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, failure
+from staticgrad.runtime.report import UnitReport, note_unit
 
 SOURCE_REMAINS = '`.lower(..., backend="cuda").source` shows the kernels all the same'
 SIMULATOR_REMAINS = "with NUMBA_ENABLE_CUDASIM=1, set before Python starts, they run in Numba's simulator"
@@ -112,6 +114,7 @@ def build_cuda(graph: Graph) -> Built:
     ExecutionError
         If there is no GPU.
     """
+    started = time.perf_counter()
     if not vocabulary().cuda.is_available():
         needed = "backend='cuda' needs a CUDA GPU and its driver, and numba.cuda finds none on this machine"
         raise ExecutionError(f"{needed}; {SOURCE_REMAINS}, and {SIMULATOR_REMAINS}")
@@ -123,7 +126,9 @@ def build_cuda(graph: Graph) -> Built:
         (folder / f"{unit.name}_cuda.py").write_text(lowering.source, encoding="utf-8")
     loaded = load_source(lowering.source)
     fails = any(can_fail(function) for function in unit.functions)
-    return Built(CudaExecutable(lowering.call_plan, loaded.forward, loaded.backward, fails), None, lowering, "compiled")
+    seconds = time.perf_counter() - started
+    note_unit(UnitReport(graph.name, "cuda", "compiled", len(unit.functions), len(lowering.schedule.nests), 0, seconds))
+    return Built(CudaExecutable(lowering.call_plan, loaded.forward, loaded.backward, fails), None, "compiled")
 
 
 class CudaExecutable:

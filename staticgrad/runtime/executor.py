@@ -35,6 +35,9 @@ class CallPlan:
     work: int = 0
     """A rough number of scalar instructions."""
 
+    early: tuple[int, ...] = ()
+    """The output buffers that the forward stage writes."""
+
 
 class Workspace:
     """Memory that a call writes to, aligned to a cache line."""

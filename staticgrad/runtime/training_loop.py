@@ -85,11 +85,7 @@ class Step:
     @functools.cached_property
     def early(self) -> frozenset[int]:
         """The buffers of outputs that the forward stage writes."""
-        if self.built.lowering is None:
-            return frozenset(range(len(self.plan.outputs)))
-        schedule = self.built.lowering.schedule
-        written = {schedule.storage(target) for nest in schedule.stage("forward") for target in nest.targets}
-        return frozenset(k for k, output in enumerate(schedule.outputs) if schedule.storage(output) in written)
+        return frozenset(self.plan.early if self.built.executable is not None else range(len(self.plan.outputs)))
 
 
 @dataclass(eq=False)

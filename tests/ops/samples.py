@@ -6,7 +6,7 @@ A test fails if an op has none.
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -341,7 +341,7 @@ def samples_of(name: str) -> list[Sample]:
     if name in SAMPLERS:
         return list(SAMPLERS[name]())
     cls = REGISTRY[name]
-    plain = issubclass(cls, Elementwise) and not getattr(cls, "__dataclass_fields__", {})
+    plain = issubclass(cls, Elementwise) and not fields(cls)
     return list(plain_samples(cls)) if plain else []
 
 

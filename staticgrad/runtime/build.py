@@ -107,7 +107,7 @@ class Built:
     origin: str
 
 
-_memory: dict[tuple[str, str, str], Built] = {}
+_memory: dict[tuple[object, ...], Built] = {}
 
 compile_lock = threading.RLock()
 """Held while anything is traced or compiled: one at a time, and never across a fork, so that a child finds no lock taken."""
@@ -126,7 +126,7 @@ def build(graph: Graph, backend: str, printer: str | None = None) -> tuple[Built
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     printer = (printer or config().printer) if backend == "cpu" else ""
-    key = (graph.digest, backend, printer)
+    key = (graph.digest, backend, printer, config().skip, config().rewrite_limit)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
@@ -156,7 +156,7 @@ def _build_cpu(graph: Graph, printer: str) -> Built:
 
     with phase("disk cache"):
         parts = graph_parts(graph, printer)
-    found = fetch(graph.name, parts, graph)
+    found = None if printer == "numba" and config().without_jit else fetch(graph.name, parts, graph)
     if found is not None:
         unit, addresses = found
     else:
@@ -187,7 +187,7 @@ def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int 
     from staticgrad.runtime.compile import compile_unit
 
     parts = {**environment_parts("numba"), "source": hashlib.sha256(source.encode()).hexdigest()}
-    found = fetch(title, parts)
+    found = None if config().without_jit else fetch(title, parts)
     if found is not None:
         addresses, origin = found[1], "disk"
     else:

@@ -183,6 +183,18 @@ def test_whoever_wants_to_see_the_passes_sees_them(disk: Path, tmp_path: Path) -
     assert function(X) is not None and function.cache_info().disk_hits == 1
 
 
+def test_without_jit_the_source_runs_in_spite_of_what_is_stored(disk: Path) -> None:
+    """NUMBA_DISABLE_JIT=1 is for people who step through the source."""
+    source = "import numpy as np, staticgrad as sg; sg.trace(lambda x: x * 2.5, printer='numba')(np.ones(3)); print(sg.compile_report().disk_hits)"
+    hits = []
+    for without_jit in ("0", "1"):
+        environment = {**os.environ, "STATICGRAD_CACHE": str(disk), "NUMBA_DISABLE_JIT": without_jit}
+        subprocess.run([sys.executable, "-c", source], env=environment, check=True)
+        found = subprocess.run([sys.executable, "-c", source], env=environment, check=True, capture_output=True, text=True)
+        hits.append(found.stdout.strip())
+    assert hits == ["1", "0"]
+
+
 def test_a_source_of_our_own_is_stored_too(disk: Path) -> None:
     source = (Path(build_module.__file__).parent / "epoch_driver.py").read_text(encoding="utf-8")
     assert machine_code(source, has_backward=False, title="epoch driver")[1:] == (None, "compiled")

@@ -185,7 +185,11 @@ def test_whoever_wants_to_see_the_passes_sees_them(disk: Path, tmp_path: Path) -
 
 def test_without_jit_the_source_runs_in_spite_of_what_is_stored(disk: Path) -> None:
     """NUMBA_DISABLE_JIT=1 is for people who step through the source."""
-    source = "import numpy as np, staticgrad as sg; sg.trace(lambda x: x * 2.5, printer='numba')(np.ones(3)); print(sg.compile_report().disk_hits)"
+    source = """
+import numpy as np, staticgrad as sg
+sg.trace(lambda x: x * 2.5, printer="numba")(np.ones(3))
+print(sg.compile_report().disk_hits)
+"""
     hits = []
     for without_jit in ("0", "1"):
         environment = {**os.environ, "STATICGRAD_CACHE": str(disk), "NUMBA_DISABLE_JIT": without_jit}

@@ -63,6 +63,21 @@ class Item:
         return tuple(long.index(axis) for axis in axes if axis in long)
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """A loop in blocks that any thread may run: `count` of `size` iterations, of which the last takes what is left over as well.
+
+    `axes` are those of the domain that the loop runs over; of a contraction, the label of the rows or columns.
+    """
+
+    axes: tuple[int, ...]
+    count: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.count} blocks of {self.size}"
+
+
 @dataclass(eq=False)
 class Nest:
     """Loops over `domain`; or one contraction."""
@@ -74,6 +89,7 @@ class Nest:
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
+    blocks: Blocks | None = None
     title: str = ""
     """For the reader: what is computed, and for which lines of the user's."""
 
@@ -83,6 +99,12 @@ class Nest:
         if self.contraction is not None:
             return (self.contraction.outputs[0],)
         return tuple(item.target for item in self.items)
+
+    @property
+    def partial_items(self) -> tuple[Item, ...]:
+        """The reductions of which each block makes a part."""
+        axes = set(self.blocks.axes) if self.blocks is not None else set()
+        return tuple(item for item in self.items if axes & set(item.reduced))
 
 
 @dataclass(eq=False)
@@ -107,7 +129,8 @@ class Schedule:
         for stage in ("forward", "backward"):
             for number, nest in enumerate(self.stage(stage)):
                 shape = "x".join(map(str, nest.domain)) or "scalar"
-                lines.append(f"{stage} nest {number}: {shape}: {nest.title}")
+                blocks = f" in {nest.blocks}" if nest.blocks is not None else ""
+                lines.append(f"{stage} nest {number}: {shape}{blocks}: {nest.title}")
         return "\n".join(lines)
 
 

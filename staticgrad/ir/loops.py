@@ -224,11 +224,16 @@ class Local:
 
 @dataclass(frozen=True)
 class Invoke:
-    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64."""
+    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64.
+
+    With `blocks` > 0, which only a stage's own calls have, it is called so many times, with the number of the block as its last
+    number; the calls are independent and may run on any thread.
+    """
 
     function: Function
     buffers: tuple[tuple[Buffer, Index], ...]
     numbers: tuple[Index, ...] = ()
+    blocks: int = 0
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         executable = record.entry(signature, backend, printer).built.executable
         assert executable is not None
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-        state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)])
+        state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)], options.threads)
         order = executable.plan.order
         outputs = [state.outputs[order[k]].copy()[()] for k in range(total + printed)]
         show(program.prints, outputs[total:])

@@ -206,7 +206,7 @@ class Traced:
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
             entry = self._record.entry(signature, backend, printer)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
-        results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
+        results = [r if r.ndim else r[()] for r in entry.built.run(arrays, self._options.threads)]
         if entry.program.prints:
             show(entry.program.prints, results[entry.program.results :])
             del results[entry.program.results :]

@@ -34,7 +34,7 @@ SHORTEST_ROW = 256
 MOST_PARTIAL = 1 / 8
 """Partial results that are made for each element of the domain at most: one thread merges them."""
 
-PRICE, MULTIPLY_ADD = 0.0075, 0.0025
+PRICE, MULTIPLY_ADD = 0.005, 0.0025
 """Nanoseconds that a unit of a nest's price, or a multiply-add of a contraction, takes on one core for each byte of its type."""
 
 

@@ -63,6 +63,7 @@ class Lowering:
             order=tuple(unique.index(v) for v in self.optimized.outputs),
             workspace=self.lowered.unit.workspace,
             residual=self.lowered.unit.residual,
+            parallel=any(nest.blocks is not None for nest in self.schedule.nests),
         )
 
 
@@ -89,7 +90,9 @@ def lower_graph(
 class Built:
     """A runnable graph, and where it came from: `compiled`, `disk` or `memory`."""
 
-    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    run: Callable[..., list[np.ndarray]]
+    """Takes the arrays, and how many threads may share the work (None: the default)."""
+
     executable: Executable | None
     lowering: Lowering | None
     origin: str
@@ -110,7 +113,7 @@ def build(graph: Graph, backend: str, printer: str | None = None) -> tuple[Built
     On CPUs the `printer`, by default the configuration's, writes what is compiled.
     """
     if backend == "interp":
-        return Built(lambda arrays: interpret(graph, arrays), None, None, "interp"), "compiled"
+        return Built(lambda arrays, threads=None: interpret(graph, arrays), None, None, "interp"), "compiled"
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     printer = (printer or config().printer) if backend == "cpu" else ""

@@ -193,11 +193,16 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
     StaticgradError
         If the object needs a symbol that this process does not have.
     """
-    import llvmlite.binding as llvm
-
     if not object_code:
         raise StaticgradError(f"there is no machine code of {name}: it was made under NUMBA_DISABLE_JIT")
-    symbols = [symbol(name, stage) for stage in STAGES[: 1 + has_backward]]
+    addresses = load_symbols(name, object_code, [symbol(name, stage) for stage in STAGES[: 1 + has_backward]])
+    return addresses[0], (addresses[1] if has_backward else None)
+
+
+def load_symbols(name: str, object_code: bytes, symbols: Sequence[str]) -> list[int]:
+    """Return the addresses of symbols in an object, which stays in this process for good."""
+    import llvmlite.binding as llvm
+
     with _lock:
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for exported in symbols:
@@ -207,8 +212,7 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
         except RuntimeError as error:
             raise StaticgradError(f"the machine code of {name} cannot be loaded: {error}") from error
         _alive.append(library)
-    addresses = [library[exported] for exported in symbols]
-    return addresses[0], (addresses[1] if has_backward else None)
+    return [library[exported] for exported in symbols]
 
 
 # ---- without machine code

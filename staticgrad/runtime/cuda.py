@@ -136,8 +136,8 @@ class CudaExecutable:
         self._constants: list[Any] | None = None
         self._workspace: Any = None
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return all results, as arrays of the host."""
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> list[np.ndarray]:
+        """Return all results, as arrays of the host; `threads` are those of the host, which has nothing to do."""
         cuda = vocabulary().cuda
         with _lock, _without_warnings():
             if self._constants is None:

@@ -23,6 +23,7 @@ from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Built, machine_code
 from staticgrad.runtime.executor import ALIGNMENT, CONTEXT_WORDS, CallPlan, Workspace, failure
+from staticgrad.runtime.threads import share
 
 SECONDS_A_CALL = 0.1
 """About so long a call lasts: between two calls Python looks for Ctrl-C and moves the progress bar."""
@@ -52,6 +53,7 @@ class Step:
 
     graph: Graph
     built: Built
+    threads: int | None = None
 
     @functools.cached_property
     def plan(self) -> CallPlan:
@@ -144,6 +146,8 @@ class TrainingLoop:
         self._pointers = (ctypes.c_void_p * 15)(*(table.ctypes.data for table in tables))
         self._workspace = Workspace(max(step.plan.workspace for step in steps))
         self._context = (ctypes.c_int64 * CONTEXT_WORDS)()
+        self._threads = steps[0].threads
+        self._parallel = any(step.plan.parallel for step in steps)
         self._pace = 0.0
 
     # ---- memory
@@ -195,6 +199,8 @@ class TrainingLoop:
         self._plan[Plan.LIMIT] = 1 if self._pace == 0.0 else max(1, int(SECONDS_A_CALL / self._pace))
         self._plan[Plan.EPOCH_LIMIT] = min(epochs, EPOCHS_A_CALL)
         self._context[0] = 0
+        if self._parallel:
+            share(self._context, self._threads)
         start = time.perf_counter()
         code = driver()(ctypes.addressof(self._pointers), self._workspace.address, ctypes.addressof(self._context))
         seconds = time.perf_counter() - start

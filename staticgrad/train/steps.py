@@ -168,7 +168,7 @@ class Steps:
         graph = program.graph.with_outputs(outputs, outputs[len(outputs) - len(names) :])
         built, origin = build(graph, self._backend_name(), self.loss._options.printer)
         self._origins.append(origin)
-        made = self._made[kind, signature] = CompiledStep(sources, program, Step(graph, built), names)
+        made = self._made[kind, signature] = CompiledStep(sources, program, Step(graph, built, self.loss._options.threads), names)
         return made
 
     def _backend_name(self) -> str:

@@ -21,6 +21,8 @@ class Report:
     backward_nests: int
     forward_nests_unfused: int
     backward_nests_unfused: int
+    parallel_nests: int
+    """Nests, fused, that run in blocks on several threads."""
 
     def __str__(self) -> str:
         lines = [f"{'pass':<28}{'nodes before':>14}{'after':>8}"]
@@ -28,6 +30,8 @@ class Report:
         lines.append(f"{'loop nests':<28}{'unfused':>14}{'fused':>8}")
         lines.append(f"{'  forward':<28}{self.forward_nests_unfused:>14}{self.forward_nests:>8}")
         lines.append(f"{'  backward':<28}{self.backward_nests_unfused:>14}{self.backward_nests:>8}")
+        if self.parallel_nests:
+            lines.append(f"{'  of both, in blocks':<28}{'':>14}{self.parallel_nests:>8}")
         return "\n".join(lines)
 
 
@@ -92,6 +96,7 @@ class LoweredFunction:
             loops(chosen, "backward"),
             loops(unfused, "forward"),
             loops(unfused, "backward"),
+            sum(nest.blocks is not None for nest in chosen.nests),
         )
 
     @functools.cached_property

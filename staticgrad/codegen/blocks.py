@@ -9,6 +9,8 @@ So results have the same bits for any number of threads, one included.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from staticgrad.codegen.axes import loop_axes
@@ -19,8 +21,21 @@ from staticgrad.ir.builder import Builder
 from staticgrad.ir.node import Node
 from staticgrad.ops.contract import Contract
 
-PARALLEL_WORK = 50_000.0
-"""Nanoseconds of work from which on a nest runs in blocks: some ten times what it takes to wake a thread."""
+
+
+@dataclass(frozen=True)
+class Grain:
+    """How finely nests are divided."""
+
+    work: float = 50_000.0
+    """Nanoseconds of work from which on a nest runs in blocks: some ten times what it takes to wake a thread."""
+
+    row: int = 256
+    """Elements that a block of the innermost loop has at least."""
+
+    partial: float = 1 / 8
+    """Partial results that are made for each element of the domain at most: one thread merges them."""
+
 
 MOST_BLOCKS = 64
 """More are not made: a nest has to keep this many processors busy at most."""
@@ -28,23 +43,17 @@ MOST_BLOCKS = 64
 ENOUGH_BLOCKS = 8
 """With so many, a better way to divide is worth more than further blocks."""
 
-SHORTEST_ROW = 256
-"""Elements that a block of the innermost loop has at least."""
-
-MOST_PARTIAL = 1 / 8
-"""Partial results that are made for each element of the domain at most: one thread merges them."""
-
 PRICE, MULTIPLY_ADD = 0.005, 0.0025
 """Nanoseconds that a unit of a nest's price, or a multiply-add of a contraction, takes on one core for each byte of its type."""
 
 
-def divide(schedule: Schedule, work: float = PARALLEL_WORK) -> Schedule:
-    """Choose the blocks of every nest of `schedule` that is estimated at more nanoseconds than `work`, and return it."""
+def divide(schedule: Schedule, grain: Grain) -> Schedule:
+    """Choose the blocks of every nest of `schedule` that is worth it, and return it."""
     for nest in schedule.nests:
         estimate = estimated_work(nest)
-        if estimate >= work:
-            count = int(min(MOST_BLOCKS, 2 * estimate / work))
-            nest.blocks = _contraction(nest.contraction, count) if nest.contraction is not None else _nest(nest, schedule, count)
+        if estimate >= grain.work:
+            count = int(min(MOST_BLOCKS, 2 * estimate / grain.work))
+            nest.blocks = _contraction(nest.contraction, count) if nest.contraction is not None else _nest(nest, schedule, count, grain)
     return schedule
 
 
@@ -58,17 +67,16 @@ def estimated_work(nest: Nest) -> float:
     return PRICE * widest * nest.price * product(nest.domain)
 
 
-def _nest(nest: Nest, schedule: Schedule, count: int) -> Blocks | None:
+def _nest(nest: Nest, schedule: Schedule, count: int, grain: Grain) -> Blocks | None:
     """Return blocks of the outermost loop with the most of them; of one that is reduced only where the others are short."""
     loops = loop_axes(nest.items, nest.order or range(len(nest.domain)), schedule.memory)
     found: dict[bool, Blocks] = {}
     for number, loop in enumerate(loops):
-        row = number == len(loops) - 1
-        blocks = _blocks(loop.axes, loop.extent, count, SHORTEST_ROW if row else 1)
+        blocks = _blocks(loop.axes, loop.extent, count, grain.row if number == len(loops) - 1 else 1)
         if blocks is None:
             continue
         partial = [item for item in nest.items if set(loop.axes) & set(item.reduced)]
-        if sum(_partial_size(item) for item in partial) * blocks.count > MOST_PARTIAL * product(nest.domain):
+        if sum(_partial_size(item) for item in partial) * blocks.count > grain.partial * product(nest.domain):
             continue
         if bool(partial) not in found or found[bool(partial)].count < blocks.count:
             found[bool(partial)] = blocks
@@ -100,7 +108,7 @@ def _blocks(axes: tuple[int, ...], extent: int, most: int, least: int) -> Blocks
     best: tuple[int, int] | None = None
     for count in range(most, max(1, most // 2 - 1), -1):
         size = extent // count
-        size -= size % 64 if least > 1 else 0
+        size -= size % 64 if least > 1 and size > 64 else 0
         longest = extent - (count - 1) * size
         if best is None or longest < extent - (best[0] - 1) * best[1]:
             best = count, size

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from staticgrad.codegen.blocks import PARALLEL_WORK, divide
+from staticgrad.codegen.blocks import Grain, divide
 from staticgrad.codegen.llvm_printer import named_text
 from staticgrad.codegen.lower import Lowered, lower
 from staticgrad.codegen.numba_printer import print_unit
@@ -68,18 +68,18 @@ class Lowering:
 
 
 def lower_graph(
-    graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower, work: float = PARALLEL_WORK
+    graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower, grain: Grain = Grain()
 ) -> Lowering:
     """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule.
 
-    Nests for CPUs that are estimated at more nanoseconds than `work` become parallel blocks.
+    `grain` says which nests for CPUs become parallel blocks.
     """
     if config().verify:
         verify(graph)
     optimized, passes = optimize(graph)
     chosen = schedule(optimized, fuse and "fuse" not in config().skip)
     if to_loops is lower:
-        divide(chosen, work)
+        divide(chosen, grain)
     lowered = to_loops(chosen, f"sg_{graph.digest[:16]}")
     if config().verify:
         verify_unit(lowered.unit, after="lowering")

@@ -1,7 +1,7 @@
 """The thread pool's machine code, as LLVM text: what runs the blocks of parallel kernels.
 
     parallel_for(task, blocks, arguments, workspace, context)     any thread calls it; returns when all blocks are done
-    worker(nothing)                                               what the pool's threads run, for as long as the process lives
+    worker(nothing)                                               what the pool's threads run until they are to stop
 
 One job runs at a time. A caller that finds the pool taken runs its blocks itself, in order, and so does a block that calls
 `parallel_for`, as its context has none. The caller takes part in its own job; workers join in under the mutex as long as the job is
@@ -21,6 +21,9 @@ POOL_BYTES = 1024
 MUTEX, WORK, DONE = 0, 128, 256
 """Where the pool's memory holds what the C library initialises: the mutex, and what workers and callers wait for."""
 
+GENERATION, STOP = 448, 680
+"""Where it holds the number of jobs so far, and whether the threads are to end."""
+
 SPINS = 1000
 """So often a thread looks for what it waits for, some 20 microseconds, before it goes to sleep."""
 
@@ -39,12 +42,13 @@ TEXT = """
 @next = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 512)
 ; workers that joined in and are through
 @finished = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 576)
-; under the mutex: whether workers may join in, how many did, how many may, how many sleep, whether the caller does
+; under the mutex: whether workers may join in, how many did, how many may, how many sleep, whether the caller does, the end
 @open = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 640)
 @joined = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 648)
 @limit = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 656)
 @sleeping = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 664)
 @waiting = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 672)
+@stop = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 680)
 ; the job
 @task = internal alias ptr, getelementptr (i8, ptr @sg_pool, i64 704)
 @blocks = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 712)
@@ -240,6 +244,13 @@ lock:
   call i32 @pthread_mutex_lock(ptr @mutex)
   br label %look
 look:
+  %stop = load i64, ptr @stop
+  %goes_on = icmp eq i64 %stop, 0
+  br i1 %goes_on, label %decide, label %end
+end:
+  call i32 @pthread_mutex_unlock(ptr @mutex)
+  ret ptr null
+decide:
   %job = load atomic i64, ptr @generation monotonic, align 8
   %open = load i64, ptr @open
   %joined = load i64, ptr @joined

@@ -1,8 +1,8 @@
 """Threads: the pool that runs the blocks of parallel kernels, and the words of a context that lead there.
 
 The pool is native (see `pool_text`) and its threads know nothing of Python: they hold no lock of it, run none of its signal handlers
-and end with the process. It is made at the first call that can use it. A fork leaves the child without threads but with a pool in
-its first state: blocks run in order there until the child's own next call makes threads.
+and end with the process. It is made at the first call that can use it. For a fork the threads end; parent and child make new ones at
+their next call, and a call under way in the parent goes on without.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from staticgrad.config import config
 from staticgrad.runtime.compile import load_symbols, target_machine
-from staticgrad.runtime.pool_text import DONE, MUTEX, POOL_BYTES, SYMBOLS, WORK, pool_text
+from staticgrad.runtime.pool_text import DONE, GENERATION, MUTEX, POOL_BYTES, STOP, SYMBOLS, WORK, pool_text
 
 PARALLEL_FOR, SLOTS = 4, 5
 """Where the context holds the address of `parallel_for`, 0 for none, and the number of threads that it may use."""
@@ -27,7 +27,6 @@ MOST_THREADS = 64
 """No kernel has more blocks."""
 
 _lock = threading.Lock()
-_workers = 0
 
 
 def thread_count(threads: int | None) -> int:
@@ -52,7 +51,7 @@ def share(context: Any, threads: int | None) -> None:
     """
     count = thread_count(threads)
     if count > 1 and (pool := _pool()) is not None:
-        if _workers < count - 1:
+        if len(pool.threads) < count - 1:
             pool.grow(count - 1)
         context[PARALLEL_FOR], context[SLOTS] = pool.parallel_for, count
     else:
@@ -65,7 +64,9 @@ class _Pool:
     def __init__(self, library: ctypes.CDLL) -> None:
         import llvmlite.binding as llvm
 
-        machine = target_machine()
+        target_machine()  # initialises LLVM
+        # Without optimisation, which would take ten times as long and gain nothing: what counts are the atomic operations.
+        machine = llvm.Target.from_default_triple().create_target_machine(opt=0, reloc="pic", codemodel="small")
         module = llvm.parse_assembly(pool_text())
         module.triple, module.data_layout = machine.triple, str(machine.target_data)
         module.verify()
@@ -75,24 +76,33 @@ class _Pool:
 
     def reset(self) -> None:
         """Put the memory into its first state; no thread may be using it."""
+        self.threads: list[ctypes.c_void_p] = []
         ctypes.memset(self._memory, 0, POOL_BYTES)
-        for place, initialise in (
-            (MUTEX, self._library.pthread_mutex_init),
-            (WORK, self._library.pthread_cond_init),
-            (DONE, self._library.pthread_cond_init),
-        ):
-            initialise(ctypes.c_void_p(self._memory + place), None)
+        for place, initialise in ((MUTEX, "pthread_mutex_init"), (WORK, "pthread_cond_init"), (DONE, "pthread_cond_init")):
+            self._library[initialise](ctypes.c_void_p(self._memory + place), None)
 
     def grow(self, count: int) -> None:
         """Make threads until there are `count`, or as many as the system allows."""
-        global _workers
         with _lock, _no_signals():
-            while _workers < count:
+            while len(self.threads) < count:
                 thread = ctypes.c_void_p()
                 if self._library.pthread_create(ctypes.byref(thread), None, ctypes.c_void_p(self._worker), None):
                     break
-                self._library.pthread_detach(thread)
-                _workers += 1
+                self.threads.append(thread)
+
+    def stop(self) -> None:
+        """End all threads, each after the job that it takes part in; the caller holds `_lock`."""
+        mutex, work = (ctypes.c_void_p(self._memory + place) for place in (MUTEX, WORK))
+        generation, stop = (ctypes.c_int64.from_address(self._memory + place) for place in (GENERATION, STOP))
+        self._library.pthread_mutex_lock(mutex)
+        generation.value += 1
+        stop.value = 1
+        self._library.pthread_cond_broadcast(work)
+        self._library.pthread_mutex_unlock(mutex)
+        for thread in self.threads:
+            self._library.pthread_join(thread, None)
+        self.threads = []
+        stop.value = 0
 
 
 @contextmanager
@@ -118,14 +128,18 @@ def _pool() -> _Pool | None:
     return _made[0]
 
 
+def _before_fork() -> None:
+    _lock.acquire()
+    if _made and _made[0] is not None:
+        _made[0].stop()
+
+
 def _after_fork() -> None:
-    """Start again in a child: the parent's threads do not exist there."""
-    global _workers
-    _workers = 0
+    """Start again in a child, where no other thread goes on with what it was about."""
     _lock.release()
     if _made and _made[0] is not None:
         _made[0].reset()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_lock.release, after_in_child=_after_fork)

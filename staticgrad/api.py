@@ -63,7 +63,8 @@ def trace(
         The printer that writes what is compiled for CPUs: `"numba"` or `"llvm"`, which compiles faster and computes the same bits;
         by default `STATICGRAD_PRINTER` or `"numba"`.
     threads
-        The number of threads; results have the same bits for any number.
+        How many threads a call may use; by default `STATICGRAD_THREADS`, or as many as there are processors that the process may run
+        on. Only loops that take a core some 50 microseconds are shared among threads, and results have the same bits for any number.
     fastmath
         Whether rules that change rounding may be used.
 

@@ -22,7 +22,6 @@ from staticgrad.ir.node import Node
 from staticgrad.ops.contract import Contract
 
 
-
 @dataclass(frozen=True)
 class Grain:
     """How finely nests are divided."""
@@ -36,6 +35,8 @@ class Grain:
     partial: float = 1 / 8
     """Partial results that are made for each element of the domain at most: one thread merges them."""
 
+
+GRAIN = Grain()
 
 MOST_BLOCKS = 64
 """More are not made: a nest has to keep this many processors busy at most."""

@@ -144,9 +144,9 @@ class ContractionLowering:
                 yield i
             return
         first = Index.of(self.block) * self.blocks.size
-        last: Index | Scalar = first + self.blocks.size
-        if stop != self.blocks.count * self.blocks.size:
-            last = b.select(self._is_last(b), b.literal(stop, INT64), b.position(last))
+        following = first + self.blocks.size
+        exact = stop == self.blocks.count * self.blocks.size
+        last = following if exact else b.select(self._is_last(b), b.literal(stop, INT64), b.position(following))
         with b.loop(last, first, step, hint=hint) as i:
             yield i
 

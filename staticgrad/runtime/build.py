@@ -7,13 +7,13 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from staticgrad.codegen.blocks import Grain, divide
+from staticgrad.codegen.blocks import GRAIN, Grain, divide
 from staticgrad.codegen.llvm_printer import named_text
 from staticgrad.codegen.lower import Lowered, lower
 from staticgrad.codegen.numba_printer import print_unit
@@ -67,9 +67,7 @@ class Lowering:
         )
 
 
-def lower_graph(
-    graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower, grain: Grain = Grain()
-) -> Lowering:
+def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower, grain: Grain = GRAIN) -> Lowering:
     """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule.
 
     `grain` says which nests for CPUs become parallel blocks.

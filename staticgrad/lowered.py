@@ -38,18 +38,19 @@ class Report:
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(self, graph: Graph, backend: str, printer: str = "numba") -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "numba", fastmath: bool = False) -> None:
         self.graph = graph
         self.backend = backend
         self._printer = printer
+        self._fastmath = fastmath
 
     @functools.cached_property
     def _lowering(self) -> Lowering:
         if self.backend == "cuda":
             from staticgrad.runtime.cuda import lower_cuda
 
-            return lower_cuda(self.graph)
-        return lower_graph(self.graph)
+            return lower_cuda(self.graph, fastmath=self._fastmath)
+        return lower_graph(self.graph, fastmath=self._fastmath)
 
     @property
     def optimized(self) -> Graph:
@@ -84,7 +85,7 @@ class LoweredFunction:
     @functools.cached_property
     def report(self) -> Report:
         """What the passes and fusion did."""
-        unfused = lower_graph(self.graph, fuse=False).schedule
+        unfused = lower_graph(self.graph, fuse=False, fastmath=self._fastmath).schedule
 
         def loops(schedule: Schedule, stage: str) -> int:
             return sum(nest.contraction is not None or bool(nest.domain) for nest in schedule.stage(stage))
@@ -125,7 +126,7 @@ class LoweredFunction:
 
     def compile(self) -> Built:
         """Compile, and return something to call with a list of arrays (the leaves of the arguments)."""
-        return build(self.graph, self.backend, self._printer)[0]
+        return build(self.graph, self.backend, self._printer, self._fastmath)[0]
 
     def __repr__(self) -> str:
         return f"<lowered {self.graph.name} for {self.backend}>"

@@ -118,7 +118,7 @@ def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buf
         at = base
         for item in nest.partial_items:
             assert nest.blocks is not None and item.reduce is not None
-            size = nest.blocks.count * item.target.aval.size
+            size = nest.blocks.count * item.part
             made = []
             for dtype in state_dtypes(item):
                 made.append(Buffer(f"partial_{item.reduce.name}", dtype, size, Space.WORKSPACE, offset=at))

@@ -99,7 +99,7 @@ class NestLowering:
                 return tuple(b.load(buffer, place) for buffer in partials)
 
             with b.loop(self.nest.blocks.count, 1, hint="block") as block, b.loop(size, lanes=size) as i:
-                for buffer, new in zip(partials, reduce.merge(b, states(i), states(block * size + i)), strict=True):
+                for buffer, new in zip(partials, reduce.merge(b, states(i), states(block * item.part + i)), strict=True):
                     b.store(buffer, i, new)
             with b.loop(size, lanes=size) as i:
                 b.store(parameters(self.memory[item.target]), i, reduce.finish(b, states(i)))
@@ -327,7 +327,7 @@ class NestLowering:
         if not a.partials:
             return (self.parameters(self.memory[a.item.target]),), place
         assert self.block is not None
-        return a.partials, place + Index.of(self.block) * a.item.target.aval.size
+        return a.partials, place + Index.of(self.block) * a.item.part
 
     def _step_in_memory(self, a: Accumulator, x: Scalar, index: Position) -> None:
         b = self.b

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -302,6 +302,16 @@ class Unit:
     workspace: int
     residual: int
     functions: tuple[Function, ...]
+
+
+def with_functions(unit: Unit, made: dict[Function, Function]) -> Unit:
+    """Return the unit with other functions in place of its own."""
+
+    def stage(calls: tuple[Invoke, ...]) -> tuple[Invoke, ...]:
+        return tuple(replace(call, function=made[call.function]) for call in calls)
+
+    backward = None if unit.backward is None else stage(unit.backward)
+    return replace(unit, forward=stage(unit.forward), backward=backward, functions=tuple(made.values()))
 
 
 def walk(block: Block) -> Iterator[Statement]:

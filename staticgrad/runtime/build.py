@@ -8,12 +8,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from staticgrad.codegen.blocks import GRAIN, Grain, divide
+from staticgrad.codegen.fused_products import with_fused_products
 from staticgrad.codegen.llvm_printer import named_text
 from staticgrad.codegen.lower import Lowered, lower
 from staticgrad.codegen.numba_printer import print_unit
@@ -67,18 +68,26 @@ class Lowering:
         )
 
 
-def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower, grain: Grain = GRAIN) -> Lowering:
+def lower_graph(
+    graph: Graph,
+    fuse: bool = True,
+    to_loops: Callable[[Schedule, str], Lowered] = lower,
+    grain: Grain = GRAIN,
+    fastmath: bool = False,
+) -> Lowering:
     """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule.
 
-    `grain` says which nests for CPUs become parallel blocks.
+    `grain` says which nests for CPUs become parallel blocks; with `fastmath` the last digits of results may differ.
     """
     if config().verify:
         verify(graph)
-    optimized, passes = optimize(graph)
+    optimized, passes = optimize(graph, fastmath)
     chosen = schedule(optimized, fuse and "fuse" not in config().skip)
     if to_loops is lower:
         divide(chosen, grain)
     lowered = to_loops(chosen, f"sg_{graph.digest[:16]}")
+    if fastmath:
+        lowered = replace(lowered, unit=with_fused_products(lowered.unit))
     if config().verify:
         verify_unit(lowered.unit, after="lowering")
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)
@@ -96,7 +105,7 @@ class Built:
     origin: str
 
 
-_memory: dict[tuple[str, str, str], Built] = {}
+_memory: dict[tuple[str, str, str, bool], Built] = {}
 
 compile_lock = threading.RLock()
 """Held while anything is traced or compiled: one at a time, and never across a fork, so that a child finds no lock taken."""
@@ -105,29 +114,29 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=compile_lock.acquire, after_in_parent=compile_lock.release, after_in_child=compile_lock.release)
 
 
-def build(graph: Graph, backend: str, printer: str | None = None) -> tuple[Built, str]:
+def build(graph: Graph, backend: str, printer: str | None = None, fastmath: bool = False) -> tuple[Built, str]:
     """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled.
 
-    On CPUs the `printer`, by default the configuration's, writes what is compiled.
+    On CPUs the `printer`, by default the configuration's, writes what is compiled. The interpreter knows no `fastmath`.
     """
     if backend == "interp":
         return Built(lambda arrays, threads=None: interpret(graph, arrays), None, None, "interp"), "compiled"
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     printer = (printer or config().printer) if backend == "cpu" else ""
-    key = (graph.digest, backend, printer)
+    key = (graph.digest, backend, printer, fastmath)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
             return found, "memory"
-        built = _memory[key] = _build_cpu(graph, printer) if backend == "cpu" else _build_cuda(graph)
+        built = _memory[key] = _build_cpu(graph, printer, fastmath) if backend == "cpu" else _build_cuda(graph, fastmath)
     return built, built.origin
 
 
-def _build_cuda(graph: Graph) -> Built:
+def _build_cuda(graph: Graph, fastmath: bool) -> Built:
     from staticgrad.runtime.cuda import build_cuda
 
-    return build_cuda(graph)
+    return build_cuda(graph, fastmath)
 
 
 def forget() -> None:
@@ -136,10 +145,10 @@ def forget() -> None:
         _memory.clear()
 
 
-def _build_cpu(graph: Graph, printer: str) -> Built:
+def _build_cpu(graph: Graph, printer: str, fastmath: bool) -> Built:
     from staticgrad.runtime.compile import Stage
 
-    lowering = lower_graph(graph)
+    lowering = lower_graph(graph, fastmath=fastmath)
     has_backward = lowering.lowered.unit.backward is not None
     if printer == "llvm":
         forward, backward, origin = machine_code_of_text(*lowering.llvm, has_backward, graph.name)

@@ -166,9 +166,10 @@ class Steps:
         if carried is not None:
             _check_updates(carried, program, self._optimizer)
         graph = program.graph.with_outputs(outputs, outputs[len(outputs) - len(names) :])
-        built, origin = build(graph, self._backend_name(), self.loss._options.printer)
+        options = self.loss._options
+        built, origin = build(graph, self._backend_name(), options.printer, bool(options.fastmath))
         self._origins.append(origin)
-        made = self._made[kind, signature] = CompiledStep(sources, program, Step(graph, built, self.loss._options.threads), names)
+        made = self._made[kind, signature] = CompiledStep(sources, program, Step(graph, built, options.threads), names)
         return made
 
     def _backend_name(self) -> str:

@@ -13,16 +13,24 @@ passed on: so neither results nor failures depend on who ran what.
 from __future__ import annotations
 
 import platform
+import re
 
 SYMBOLS = ("sg_parallel_for", "sg_worker", "sg_pool")
 
 POOL_BYTES = 1024
 
-MUTEX, WORK, DONE = 0, 128, 256
-"""Where the pool's memory holds what the C library initialises: the mutex, and what workers and callers wait for."""
-
-GENERATION, STOP = 448, 680
-"""Where it holds the number of jobs so far, and whether the threads are to end."""
+PLACES = {
+    "mutex": 0, "work": 128, "done": 256,  # of the C library: the lock, and what workers and callers wait for
+    "busy": 384,  # 1 while a job is under way
+    "generation": 448,  # the number of jobs so far
+    "next": 512,  # the next block
+    "finished": 576,  # the workers that joined in and are through
+    # under the mutex: whether workers may join in, how many did, how many may, how many sleep, whether the caller does, the end of all
+    "open": 640, "joined": 648, "limit": 656, "sleeping": 664, "waiting": 672, "stop": 680,
+    "task": 704, "blocks": 712, "arguments": 720, "workspace": 728, "user": 736,  # the job
+    "failed": 768, "failure": 776,  # the lowest block that failed, and its failure: code, node, index
+}  # fmt: skip
+"""Where the pool's memory, `sg_pool`, holds what the text calls by these names."""
 
 SPINS = 1000
 """So often a thread looks for what it waits for, some 20 microseconds, before it goes to sleep."""
@@ -31,33 +39,6 @@ PAUSE = {"x86_64": "llvm.x86.sse2.pause", "AMD64": "llvm.x86.sse2.pause"}
 
 TEXT = """
 @sg_pool = global [@BYTES@ x i8] zeroinitializer, align 64
-@mutex = internal alias i8, ptr @sg_pool
-@work = internal alias i8, getelementptr (i8, ptr @sg_pool, i64 128)
-@done = internal alias i8, getelementptr (i8, ptr @sg_pool, i64 256)
-; 1 while a job is under way
-@busy = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 384)
-; the number of jobs so far
-@generation = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 448)
-; the next block
-@next = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 512)
-; workers that joined in and are through
-@finished = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 576)
-; under the mutex: whether workers may join in, how many did, how many may, how many sleep, whether the caller does, the end
-@open = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 640)
-@joined = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 648)
-@limit = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 656)
-@sleeping = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 664)
-@waiting = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 672)
-@stop = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 680)
-; the job
-@task = internal alias ptr, getelementptr (i8, ptr @sg_pool, i64 704)
-@blocks = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 712)
-@arguments = internal alias ptr, getelementptr (i8, ptr @sg_pool, i64 720)
-@workspace = internal alias ptr, getelementptr (i8, ptr @sg_pool, i64 728)
-@user = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 736)
-; the lowest block that failed, and its failure: code, node, index
-@failed = internal alias i64, getelementptr (i8, ptr @sg_pool, i64 768)
-@failure = internal alias [3 x i64], getelementptr (i8, ptr @sg_pool, i64 776)
 
 declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
@@ -289,4 +270,7 @@ def pool_text() -> str:
     pause = PAUSE.get(platform.machine())
     text = TEXT.replace("@BYTES@", str(POOL_BYTES)).replace("@SPINS@", str(SPINS))
     text = text.replace("@DECLARATION@", f"declare void @{pause}()" if pause else "")
-    return text.replace("@PAUSE@", f"call void @{pause}()" if pause else "; no instruction says that this thread only waits")
+    text = text.replace("@PAUSE@", f"call void @{pause}()" if pause else "; no instruction says that this thread only waits")
+    for name, place in PLACES.items():
+        text = re.sub(rf"ptr @{name}\b", f"ptr getelementptr (i8, ptr @sg_pool, i64 {place})", text)
+    return text

@@ -18,7 +18,7 @@ from typing import Any
 
 from staticgrad.config import config
 from staticgrad.runtime.compile import load_symbols, target_machine
-from staticgrad.runtime.pool_text import DONE, GENERATION, MUTEX, POOL_BYTES, STOP, SYMBOLS, WORK, pool_text
+from staticgrad.runtime.pool_text import PLACES, POOL_BYTES, SYMBOLS, pool_text
 
 PARALLEL_FOR, SLOTS = 4, 5
 """Where the context holds the address of `parallel_for`, 0 for none, and the number of threads that it may use."""
@@ -78,8 +78,8 @@ class _Pool:
         """Put the memory into its first state; no thread may be using it."""
         self.threads: list[ctypes.c_void_p] = []
         ctypes.memset(self._memory, 0, POOL_BYTES)
-        for place, initialise in ((MUTEX, "pthread_mutex_init"), (WORK, "pthread_cond_init"), (DONE, "pthread_cond_init")):
-            self._library[initialise](ctypes.c_void_p(self._memory + place), None)
+        for name, initialise in (("mutex", "pthread_mutex_init"), ("work", "pthread_cond_init"), ("done", "pthread_cond_init")):
+            self._library[initialise](ctypes.c_void_p(self._memory + PLACES[name]), None)
 
     def grow(self, count: int) -> None:
         """Make threads until there are `count`, or as many as the system allows."""
@@ -92,8 +92,8 @@ class _Pool:
 
     def stop(self) -> None:
         """End all threads, each after the job that it takes part in; the caller holds `_lock`."""
-        mutex, work = (ctypes.c_void_p(self._memory + place) for place in (MUTEX, WORK))
-        generation, stop = (ctypes.c_int64.from_address(self._memory + place) for place in (GENERATION, STOP))
+        mutex, work = (ctypes.c_void_p(self._memory + PLACES[name]) for name in ("mutex", "work"))
+        generation, stop = (ctypes.c_int64.from_address(self._memory + PLACES[name]) for name in ("generation", "stop"))
         self._library.pthread_mutex_lock(mutex)
         generation.value += 1
         stop.value = 1

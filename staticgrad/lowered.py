@@ -21,6 +21,8 @@ class Report:
     backward_nests: int
     forward_nests_unfused: int
     backward_nests_unfused: int
+    parallel_nests: int
+    """Nests, fused, that run in blocks on several threads."""
 
     def __str__(self) -> str:
         lines = [f"{'pass':<28}{'nodes before':>14}{'after':>8}"]
@@ -28,24 +30,27 @@ class Report:
         lines.append(f"{'loop nests':<28}{'unfused':>14}{'fused':>8}")
         lines.append(f"{'  forward':<28}{self.forward_nests_unfused:>14}{self.forward_nests:>8}")
         lines.append(f"{'  backward':<28}{self.backward_nests_unfused:>14}{self.backward_nests:>8}")
+        if self.parallel_nests:
+            lines.append(f"{'  of both, in blocks':<28}{'':>14}{self.parallel_nests:>8}")
         return "\n".join(lines)
 
 
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(self, graph: Graph, backend: str, printer: str = "llvm") -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "llvm", fastmath: bool = False) -> None:
         self.graph = graph
         self.backend = backend
         self._printer = printer
+        self._fastmath = fastmath
 
     @functools.cached_property
     def _lowering(self) -> Lowering:
         if self.backend == "cuda":
             from staticgrad.runtime.cuda import lower_cuda
 
-            return lower_cuda(self.graph)
-        return lower_graph(self.graph)
+            return lower_cuda(self.graph, fastmath=self._fastmath)
+        return lower_graph(self.graph, fastmath=self._fastmath)
 
     @property
     def optimized(self) -> Graph:
@@ -80,7 +85,7 @@ class LoweredFunction:
     @functools.cached_property
     def report(self) -> Report:
         """What the passes and fusion did."""
-        unfused = lower_graph(self.graph, fuse=False).schedule
+        unfused = lower_graph(self.graph, fuse=False, fastmath=self._fastmath).schedule
 
         def loops(schedule: Schedule, stage: str) -> int:
             return sum(nest.contraction is not None or bool(nest.domain) for nest in schedule.stage(stage))
@@ -92,6 +97,7 @@ class LoweredFunction:
             loops(chosen, "backward"),
             loops(unfused, "forward"),
             loops(unfused, "backward"),
+            sum(nest.blocks is not None for nest in chosen.nests),
         )
 
     @functools.cached_property
@@ -121,7 +127,7 @@ class LoweredFunction:
 
     def compile(self) -> Built:
         """Compile, and return something to call with a list of arrays (the leaves of the arguments)."""
-        return build(self.graph, self.backend, self._printer)[0]
+        return build(self.graph, self.backend, self._printer, self._fastmath)[0]
 
     def __repr__(self) -> str:
         return f"<lowered {self.graph.name} for {self.backend}>"

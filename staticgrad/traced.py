@@ -62,8 +62,8 @@ class Options:
             raise InvalidValueError(at_user_line(f"printer={self.printer!r}: expected one of {', '.join(PRINTERS)}"))
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise InvalidValueError(at_user_line(f"threads={self.threads!r}: expected a whole number of at least 1"))
-        if self.fastmath:
-            raise InvalidValueError(at_user_line("fastmath=True is not available yet: results keep every bit"))
+        if self.fastmath not in (None, False, True):
+            raise InvalidValueError(at_user_line(f"fastmath={self.fastmath!r}: expected True or False"))
 
 
 @dataclass(eq=False)
@@ -85,7 +85,7 @@ class Record:
     base: Record | None = None
     transform: Transform | None = None
     programs: dict[Signature, Program] = field(default_factory=dict)
-    entries: dict[tuple[str, str | None, Signature], Entry] = field(default_factory=dict)
+    entries: dict[tuple[str, str | None, bool, Signature], Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
     forms: dict[Options, Forms] = field(default_factory=dict)
     side_effects: frozenset[str] = frozenset()
@@ -118,10 +118,10 @@ class Record:
                 self.programs[signature] = made
             return made
 
-    def entry(self, signature: Signature, backend: str, printer: str | None = None) -> Entry:
+    def entry(self, signature: Signature, backend: str, printer: str | None = None, fastmath: bool = False) -> Entry:
         """Return the compiled entry for a signature, compiling it if need be."""
         with compile_lock:
-            key = (backend, printer, signature)
+            key = (backend, printer, fastmath, signature)
             found = self.entries.get(key)
             if found is not None:
                 reason = found.program.guards.changed() if found.program.guards is not None else None
@@ -131,7 +131,7 @@ class Record:
                 reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
             log.info("%s: %s", self.name, reason)
             program = self.program(signature)
-            built, origin = build(program.graph, backend, printer)
+            built, origin = build(program.graph, backend, printer, fastmath)
             self.compiles += origin == "compiled"
             self.disk_hits += origin == "disk"
             self.memory_hits += origin == "memory"
@@ -237,11 +237,12 @@ class Traced(FastCallable):  # type: ignore[misc]
         leaves, signature = self._signature(args, given)
         backend = self._options.backend or config().backend
         printer = self._options.printer or config().printer
-        entry = self._record.entries.get((backend, printer, signature))
+        fastmath = bool(self._options.fastmath)
+        entry = self._record.entries.get((backend, printer, fastmath, signature))
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
-            entry = self._record.entry(signature, backend, printer)
+            entry = self._record.entry(signature, backend, printer, fastmath)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
-        results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
+        results = [r if r.ndim else r[()] for r in entry.built.run(arrays, self._options.threads)]
         entry.calls += 1
         if entry.calls > 1 and entry.built.executable is not None:  # what is called once needs no entry
             self._enter(args, kwargs, signature, entry, has_out)
@@ -276,7 +277,7 @@ class Traced(FastCallable):  # type: ignore[misc]
             key = (signature, len(args), tuple(kwargs))
             probes = program.guards.probes() if program.guards is not None else None
             if not forms.is_current(key, probes):
-                form = form_of(self._function, args, kwargs, signature, program, executable, has_out)
+                form = form_of(self._function, args, kwargs, signature, program, executable, has_out, self._options.threads)
                 if form is None:
                     forms.refuse(key, probes)
                 else:
@@ -353,7 +354,8 @@ class Traced(FastCallable):  # type: ignore[misc]
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)
         program = self._record.program(signature)
-        return LoweredFunction(program.graph, options.backend or config().backend, options.printer or config().printer)
+        named = options.backend or config().backend, options.printer or config().printer
+        return LoweredFunction(program.graph, *named, bool(options.fastmath))
 
     def program(self, *args: Any, **kwargs: Any) -> Program:
         """Return the recorded program for these arguments."""

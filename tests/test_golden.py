@@ -19,10 +19,15 @@ def differences(x):
     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+def blocks(x, b):
+    return np.sum(np.sqrt(x * x + b))
+
+
 PROGRAMS = {
     "chain": (chain, (np.zeros((5, 7)), np.zeros(7)), (0, 1)),
     "layer": (layer, (np.zeros((8, 16), np.float32), np.zeros((16, 20), np.float32), np.zeros(20, np.float32)), (1, 2)),
     "differences": (differences, (np.zeros(10),), 0),
+    "blocks": (blocks, (np.zeros((2000, 300)), np.zeros(300)), (0, 1)),
 }
 
 

@@ -25,7 +25,8 @@ class Lowered:
 
 
 Made = tuple[Function, tuple[Buffer, ...]]
-"""A function whose name is the ending of its final one, and the buffers of the unit that it is called with."""
+"""A function whose name is the ending of its final one, and the buffers of the unit that it is called with. One that takes a number
+is called for every block of its nest."""
 
 
 def lower(schedule: Schedule, name: str) -> Lowered:
@@ -36,8 +37,11 @@ def lower(schedule: Schedule, name: str) -> Lowered:
     def functions_of(nest: Nest) -> Iterator[Made]:
         if nest.contraction is not None:
             yield ContractionLowering(nest, schedule, layout.buffers, tiles).function("")
-        else:
-            yield NestLowering(nest, schedule, layout.buffers).function("")
+            return
+        lowering = NestLowering(nest, schedule, layout.buffers, layout.partials)
+        yield lowering.function("")
+        if nest.partial_items:
+            yield lowering.merging("_merged")
 
     return assembled(schedule, name, layout, functions_of, tiles.functions.values())
 
@@ -53,7 +57,8 @@ def assembled(
             for made, buffers in functions_of(nest):
                 function, starts = _relocated(replace(made, name=f"nest_{len(functions)}{made.name}"))
                 text = function_text(function, anonymous=True)
-                yield Invoke(functions.setdefault(text, function), tuple(zip(buffers, starts, strict=True)))
+                blocks = nest.blocks.count if nest.blocks is not None and function.numbers else 0
+                yield Invoke(functions.setdefault(text, function), tuple(zip(buffers, starts, strict=True)), blocks=blocks)
 
     forward, backward = tuple(invocations("forward")), tuple(invocations("backward"))
     unit = Unit(

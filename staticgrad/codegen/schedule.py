@@ -62,6 +62,26 @@ class Item:
         long = [axis for axis, extent in enumerate(self.value.shape) if extent != 1]
         return tuple(long.index(axis) for axis in axes if axis in long)
 
+    @property
+    def part(self) -> int:
+        """The elements from the result of one block to that of the next: whole cache lines, so that no two threads share one."""
+        return -(-self.target.aval.size // 64) * 64
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A loop in blocks that any thread may run: `count` of `size` iterations, of which the last takes what is left over as well.
+
+    `axes` are those of the domain that the loop runs over; of a contraction, the label of the rows or columns.
+    """
+
+    axes: tuple[int, ...]
+    count: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.count} blocks of {self.size}"
+
 
 @dataclass(eq=False)
 class Nest:
@@ -74,6 +94,7 @@ class Nest:
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
+    blocks: Blocks | None = None
     title: str = ""
     """For the reader: what is computed, and for which lines of the user's."""
 
@@ -92,6 +113,12 @@ class Nest:
         if self.contraction is not None:
             return (self.contraction.outputs[0],)
         return tuple(item.target for item in self.items)
+
+    @property
+    def partial_items(self) -> tuple[Item, ...]:
+        """The reductions of which each block makes a part."""
+        axes = set(self.blocks.axes) if self.blocks is not None else set()
+        return tuple(item for item in self.items if axes & set(item.reduced))
 
 
 @dataclass(eq=False)
@@ -116,7 +143,8 @@ class Schedule:
         for stage in ("forward", "backward"):
             for number, nest in enumerate(self.stage(stage)):
                 shape = "x".join(map(str, nest.domain)) or "scalar"
-                lines.append(f"{stage} nest {number}: {shape}: {nest.title}")
+                blocks = f" in {nest.blocks}" if nest.blocks is not None else ""
+                lines.append(f"{stage} nest {number}: {shape}{blocks}: {nest.title}")
         return "\n".join(lines)
 
 

@@ -55,12 +55,7 @@ def widened(unit: Unit) -> Unit:
         body = widener.block(function.body)
         body.statements[:0] = [Local(buffer) for buffer in widener.scratch.values()]
         made[function] = replace(function, body=body)
-
-    def stage(calls: tuple[Invoke, ...]) -> tuple[Invoke, ...]:
-        return tuple(replace(call, function=made[call.function]) for call in calls)
-
-    backward = None if unit.backward is None else stage(unit.backward)
-    return replace(unit, forward=stage(unit.forward), backward=backward, functions=tuple(made.values()))
+    return loops.with_functions(unit, made)
 
 
 class _Widener:

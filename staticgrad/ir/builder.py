@@ -325,6 +325,13 @@ class Builder:
 
     # ---- mutable scalars and control
 
+    def number(self, count: int, hint: str) -> Scalar:
+        """Return a number that the function is called with, one of 0 up to `count` (exclusive)."""
+        number = self._new(INT64, hint=hint)
+        self._levels[number] = 1
+        self._ranges[number] = 0, count - 1
+        return number
+
     def variable(self, value: Scalar, hint: str = "acc") -> Variable:
         """Return a new mutable scalar that starts as `value`."""
         self._count += 1

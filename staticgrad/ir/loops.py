@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -224,11 +224,16 @@ class Local:
 
 @dataclass(frozen=True)
 class Invoke:
-    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64."""
+    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64.
+
+    With `blocks` > 0, which only a stage's own calls have, it is called so many times, with the number of the block as its last
+    number; the calls are independent and may run on any thread.
+    """
 
     function: Function
     buffers: tuple[tuple[Buffer, Index], ...]
     numbers: tuple[Index, ...] = ()
+    blocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -297,6 +302,16 @@ class Unit:
     workspace: int
     residual: int
     functions: tuple[Function, ...]
+
+
+def with_functions(unit: Unit, made: dict[Function, Function]) -> Unit:
+    """Return the unit with other functions in place of its own."""
+
+    def stage(calls: tuple[Invoke, ...]) -> tuple[Invoke, ...]:
+        return tuple(replace(call, function=made[call.function]) for call in calls)
+
+    backward = None if unit.backward is None else stage(unit.backward)
+    return replace(unit, forward=stage(unit.forward), backward=backward, functions=tuple(made.values()))
 
 
 def walk(block: Block) -> Iterator[Statement]:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +23,7 @@ from staticgrad.runtime.stored_units import StoredUnit, fetch, graph_parts, stor
 from staticgrad.runtime.unit_key import environment_parts, unit_key
 
 if TYPE_CHECKING:  # a graph whose machine code is on the disk needs neither passes nor code generation
+    from staticgrad.codegen.blocks import Grain
     from staticgrad.codegen.lower import Lowered
     from staticgrad.codegen.schedule import Schedule
     from staticgrad.passes.pipeline import PassResult
@@ -71,12 +72,23 @@ class Lowering:
             residual=self.lowered.unit.residual,
             work=sum(nest.work for nest in made.nests),
             early=tuple(k for k, output in enumerate(made.outputs) if storage(output) in written),
+            parallel=any(nest.blocks is not None for nest in made.nests),
         )
 
 
-def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] | None = None) -> Lowering:
-    """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule."""
+def lower_graph(
+    graph: Graph,
+    fuse: bool = True,
+    to_loops: Callable[[Schedule, str], Lowered] | None = None,
+    grain: Grain | None = None,
+    fastmath: bool = False,
+) -> Lowering:
+    """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule.
+
+    `grain` says which nests for CPUs become parallel blocks; with `fastmath` the last digits of results may differ.
+    """
     with phase("imports"):
+        from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
         from staticgrad.codegen.schedule import schedule
         from staticgrad.passes.pipeline import optimize
@@ -86,11 +98,17 @@ def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, s
 
         verify(graph)
     with phase("passes"):
-        optimized, passes = optimize(graph)
+        optimized, passes = optimize(graph, fastmath)
     with phase("schedule"):
         chosen = schedule(optimized, fuse and "fuse" not in config().skip)
+        if to_loops is None:
+            divide(chosen, grain or GRAIN)
     with phase("lowering"):
         lowered = (to_loops or lower)(chosen, f"sg_{graph.digest[:16]}")
+        if fastmath:
+            from staticgrad.codegen.fused_products import with_fused_products
+
+            lowered = replace(lowered, unit=with_fused_products(lowered.unit))
     if config().verify:
         from staticgrad.ir.loop_verify import verify_unit
 
@@ -102,7 +120,9 @@ def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, s
 class Built:
     """A runnable graph, and where it came from: `compiled`, `disk` or `memory`."""
 
-    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    run: Callable[..., list[np.ndarray]]
+    """Takes the arrays, and how many threads may share the work (None: the default)."""
+
     executable: Executable | None
     origin: str
 
@@ -116,30 +136,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=compile_lock.acquire, after_in_parent=compile_lock.release, after_in_child=compile_lock.release)
 
 
-def build(graph: Graph, backend: str, printer: str | None = None) -> tuple[Built, str]:
+def build(graph: Graph, backend: str, printer: str | None = None, fastmath: bool = False) -> tuple[Built, str]:
     """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled.
 
-    On CPUs the `printer`, by default the configuration's, writes what is compiled.
+    On CPUs the `printer`, by default the configuration's, writes what is compiled. The interpreter knows no `fastmath`.
     """
     if backend == "interp":
-        return Built(lambda arrays: interpret(graph, arrays), None, "interp"), "compiled"
+        return Built(lambda arrays, threads=None: interpret(graph, arrays), None, "interp"), "compiled"
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     printer = (printer or config().printer) if backend == "cpu" else ""
-    key = (graph.digest, backend, printer, config().skip, config().rewrite_limit)
+    key = (graph.digest, backend, printer, fastmath, config().skip, config().rewrite_limit)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
             note_memory_hit()
             return found, "memory"
-        built = _memory[key] = _build_cpu(graph, printer) if backend == "cpu" else _build_cuda(graph)
+        built = _memory[key] = _build_cpu(graph, printer, fastmath) if backend == "cpu" else _build_cuda(graph, fastmath)
     return built, built.origin
 
 
-def _build_cuda(graph: Graph) -> Built:
+def _build_cuda(graph: Graph, fastmath: bool) -> Built:
     from staticgrad.runtime.cuda import build_cuda
 
-    return build_cuda(graph)
+    return build_cuda(graph, fastmath)
 
 
 def forget() -> None:
@@ -148,19 +168,19 @@ def forget() -> None:
         _memory.clear()
 
 
-def _build_cpu(graph: Graph, printer: str) -> Built:
+def _build_cpu(graph: Graph, printer: str, fastmath: bool) -> Built:
     started = time.perf_counter()
     with phase("imports"):
         from staticgrad.runtime.compile import Stage, compile_unit
         from staticgrad.runtime.llvm_compile import compile_text
 
     with phase("disk cache"):
-        parts = graph_parts(graph, printer)
+        parts = graph_parts(graph, printer, fastmath)
     found = None if printer == "numba" and config().without_jit else fetch(graph.name, parts, graph)
     if found is not None:
         unit, addresses = found
     else:
-        lowering = lower_graph(graph)
+        lowering = lower_graph(graph, fastmath=fastmath)
         loops = lowering.lowered.unit
         if printer == "llvm":
             name, text = lowering.llvm

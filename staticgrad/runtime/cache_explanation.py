@@ -22,6 +22,7 @@ MEANINGS = {
     "printer": "what writes the code that is compiled",
     "cpu": "the processor and its features",
     "machine": "the kind of machine",
+    "fastmath": "the option of sg.trace",
     "skipped passes": "STATICGRAD_SKIP",
     "rewrite limit": "STATICGRAD_REWRITE_LIMIT",
 }

@@ -63,6 +63,7 @@ def form_of(
     program: Program,
     executable: Executable,
     has_out: bool = False,
+    threads: int | None = None,
 ) -> Form | None:
     """Return the form of a call of `function`, or None where only the slow path knows such calls.
 
@@ -95,7 +96,9 @@ def form_of(
     pairs = program.guards.probes() if program.guards is not None else ()
     roots = (function, getattr(function, "__func__", None))
     probes = [probe_of(read, expected, roots) for read, expected in pairs]
-    return Form(len(args), tuple(kwargs), pattern, result, finish, probes, executable, plan.work >= LONG_WORK, out)
+    return Form(
+        len(args), tuple(kwargs), pattern, result, finish, probes, executable, plan.work >= LONG_WORK or plan.parallel, out, threads
+    )
 
 
 def _out_pattern(out: Any, program: Program, plan: CallPlan, words: Words) -> None:

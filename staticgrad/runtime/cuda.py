@@ -50,9 +50,9 @@ class CudaLowering(Lowering):
         return print_cuda(self.lowered.unit)
 
 
-def lower_cuda(graph: Graph, fuse: bool = True) -> CudaLowering:
+def lower_cuda(graph: Graph, fuse: bool = True, fastmath: bool = False) -> CudaLowering:
     """Return the lowering of `graph` for GPUs; it needs neither a GPU nor `numba-cuda`."""
-    made = lower_graph(graph, fuse, lower_for_gpu)
+    made = lower_graph(graph, fuse, lower_for_gpu, fastmath=fastmath)
     return CudaLowering(made.graph, made.optimized, made.passes, made.schedule, made.lowered)
 
 
@@ -104,7 +104,7 @@ def vocabulary() -> types.ModuleType:
     return cuda_vocabulary
 
 
-def build_cuda(graph: Graph) -> Built:
+def build_cuda(graph: Graph, fastmath: bool = False) -> Built:
     """Return `graph` as something to call with NumPy arrays: it copies to the GPU, launches, and copies back.
 
     Raises
@@ -118,7 +118,7 @@ def build_cuda(graph: Graph) -> Built:
     if not vocabulary().cuda.is_available():
         needed = "backend='cuda' needs a CUDA GPU and its driver, and numba.cuda finds none on this machine"
         raise ExecutionError(f"{needed}; {SOURCE_REMAINS}, and {SIMULATOR_REMAINS}")
-    lowering = lower_cuda(graph)
+    lowering = lower_cuda(graph, fastmath=fastmath)
     unit = lowering.lowered.unit
     folder = config().dump
     if folder is not None:
@@ -141,8 +141,8 @@ class CudaExecutable:
         self._constants: list[Any] | None = None
         self._workspace: Any = None
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return all results, as arrays of the host."""
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> list[np.ndarray]:
+        """Return all results, as arrays of the host; `threads` are those of the host, which has nothing to do."""
         cuda = vocabulary().cuda
         with _lock, _without_warnings():
             if self._constants is None:

@@ -13,6 +13,7 @@ import numpy as np
 from staticgrad.errors import ExecutionError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.loops import FAILURES
+from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
 """The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, spare."""
@@ -38,6 +39,9 @@ class CallPlan:
     early: tuple[int, ...] = ()
     """The output buffers that the forward stage writes."""
 
+    parallel: bool = False
+    """Whether any kernel runs in blocks, which several threads may share."""
+
 
 class Workspace:
     """Memory that a call writes to, aligned to a cache line."""
@@ -58,6 +62,7 @@ class ForwardState:
     workspace: Workspace
     outputs: list[np.ndarray]
     keep: tuple[Any, ...]
+    threads: int | None
 
 
 class Executable:
@@ -78,16 +83,16 @@ class Executable:
         forward, backward = (0 if stage is None else ctypes.cast(stage, ctypes.c_void_p).value or 0 for stage in stages)
         return forward, backward
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return all results; both stages run in one workspace."""
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> list[np.ndarray]:
+        """Return all results; both stages run in one workspace. `threads` is how many threads may share the work."""
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
         pointers = self._table(arrays, outputs)
         workspace = getattr(self._local, "workspace", None)
         if workspace is None:
             workspace = self._local.workspace = Workspace(self.plan.workspace)
-        self._run(self._forward, pointers, workspace)
+        self._run(self._forward, pointers, workspace, threads)
         if self._backward is not None:
-            self._run(self._backward, pointers, workspace)
+            self._run(self._backward, pointers, workspace, threads)
         order = self.plan.order
         if len(order) == len(outputs):
             return [outputs[k] for k in order]
@@ -98,14 +103,14 @@ class Executable:
             seen.add(k)
         return results
 
-    def begin(self, arrays: Sequence[np.ndarray]) -> ForwardState:
+    def begin(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> ForwardState:
         """Run the forward stage alone, in a workspace that stays until the backward stage wants it."""
         kept = tuple(np.array(array, order="C") for array in arrays)
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
         workspace = Workspace(self.plan.workspace)
         pointers = self._table(kept, outputs)
-        self._run(self._forward, pointers, workspace)
-        return ForwardState(pointers, workspace, outputs, kept)
+        self._run(self._forward, pointers, workspace, threads)
+        return ForwardState(pointers, workspace, outputs, kept, threads)
 
     def finish(self, state: ForwardState, late: dict[int, np.ndarray]) -> list[np.ndarray]:
         """Run the backward stage for a forward state, with the inputs of `late` (by position) filled in.
@@ -118,7 +123,7 @@ class Executable:
         if self._backward is not None:
             workspace = Workspace(self.plan.workspace)
             ctypes.memmove(workspace.address, state.workspace.address, self.plan.residual)
-            self._run(self._backward, pointers, workspace)
+            self._run(self._backward, pointers, workspace, state.threads)
         return [outputs[k] for k in self.plan.order]
 
     def _table(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Any:
@@ -127,8 +132,10 @@ class Executable:
         addresses += [array.ctypes.data for array in outputs]
         return self._pointers(*addresses)
 
-    def _run(self, stage: Stage, pointers: Any, workspace: Workspace) -> None:
+    def _run(self, stage: Stage, pointers: Any, workspace: Workspace, threads: int | None) -> None:
         context = (ctypes.c_int64 * CONTEXT_WORDS)()
+        if self.plan.parallel:
+            share(context, threads)
         code = stage(pointers, workspace.address, ctypes.addressof(context))
         if code:
             raise failure(code)

@@ -55,13 +55,14 @@ lookups: list[Lookup] = []
 """All of this process, in order."""
 
 
-def graph_parts(graph: Graph, printer: str) -> dict[str, str]:
+def graph_parts(graph: Graph, printer: str, fastmath: bool = False) -> dict[str, str]:
     """Return the components of a graph's key: everything that decides its machine code and how it is called."""
     settings = config()
     return {
         **environment_parts(printer),
         "graph": graph.digest,
         "inputs": ", ".join(str(value.aval) for value in graph.inputs),
+        "fastmath": str(fastmath),
         "skipped passes": ", ".join(sorted(settings.skip)),
         "rewrite limit": "none" if settings.rewrite_limit is None else str(settings.rewrite_limit),
     }

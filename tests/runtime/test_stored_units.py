@@ -140,22 +140,27 @@ def installation(name: str) -> Callable[[pytest.MonkeyPatch], None]:
     return change
 
 
-OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], dict[str, bool] | None]] = {
     **{name: installation(name) for name in ("staticgrad", "sources", "python", "numpy", "llvmlite", "cpu", "machine")},
     "printer": lambda monkeypatch: configure(replace(config(), printer="numba")) and None,
+    "fastmath": lambda monkeypatch: {"fastmath": True},
     "skipped passes": lambda monkeypatch: configure(replace(config(), skip=frozenset({"fuse"}))) and None,
     "rewrite limit": lambda monkeypatch: configure(replace(config(), rewrite_limit=0)) and None,
     "cache format": lambda monkeypatch: monkeypatch.setattr(unit_key, "FORMAT_VERSION", 99),
 }
+"""What makes each component of the key another one; some return an option of `sg.trace` that does."""
 
 
 @pytest.mark.parametrize("component", OTHERWISE)
 def test_entries_of_another_kind_are_not_taken(disk: Path, monkeypatch: pytest.MonkeyPatch, component: str) -> None:
-    function = sg.grad(lambda x: np.sum(np.tanh(x) + 0 * x))
+    def f(x):
+        return np.sum(np.tanh(x) + 0 * x)
+
+    function = sg.grad(f)
     value = function(X)
     again(function)
-    OTHERWISE[component](monkeypatch)
-    assert same(function(X), value)
+    options = OTHERWISE[component](monkeypatch) or {}
+    assert same(sg.grad(sg.trace(f, **options))(X), value)
     assert function.cache_info()[1:4] == (1, 0, 0)
     assert len(entries(disk)) == 2
     (unit,) = (unit for unit in sg.explain_cache().units[-1:])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.contraction import operand_places
 from staticgrad.codegen.elements import Position, Reader, expanded, flat_index, strides
 from staticgrad.codegen.lower import Lowered, Made, assembled
@@ -149,9 +149,12 @@ class GpuLowering:
         if not self.nest.domain:
             yield self._straight()
             return
-        elementwise = [item for item in self.nest.items if item.reduce is None]
+        elementwise = [item for item in self.nest.items if item.reduce is None and item.scatter is None]
         if elementwise and product(self.nest.domain):
             yield self._elementwise(elementwise)
+        for item in self.nest.items:
+            if item.scatter is not None:
+                yield self._scatter(item)
         groups: dict[tuple[int, ...], list[Item]] = {}
         for item in self.nest.items:
             if item.reduce is not None and item.target.aval.size:
@@ -207,7 +210,8 @@ class GpuLowering:
             if item.reduce is not None:
                 state = item.reduce.step(b, item.reduce.start(b, x.dtype), x, b.literal(0, INT64))
                 x = item.reduce.finish(b, state)
-            b.store(parameters(self.memory[item.target]), target_index(item, ()), x)
+            place = target_index(item, (), reader)
+            write(b, item, parameters(self.memory[item.target]), place, x)
         return self._made("", b, parameters, items_title(self.nest.items, self.memory))
 
     def _elementwise(self, items: list[Item]) -> Made:
@@ -219,8 +223,26 @@ class GpuLowering:
             reader = self._reader(b, parameters, items, index, flat)
             for item in items:
                 x = reader.read(item.value, expanded(index, item.value.shape))
-                b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index)), x)
+                b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index, reader)), x)
         return self._made("", b, parameters, items_title(items, self.memory))
+
+    def _scatter(self, item: Item) -> Made:
+        """Return the function of a scatter: threads share the axes that are not indexed, and each takes in all elements in order."""
+        b, parameters = self._open()
+        order = self.nest.order or tuple(range(len(self.nest.domain)))
+        order = (*(a for a in order if a not in item.in_order), *(a for a in order if a in item.in_order))
+        loops = loop_axes([item], order, self.memory)
+        apart = [loop for loop in loops if loop.counted not in item.in_order]
+        within = [loop for loop in loops if loop.counted in item.in_order]
+        with self._threads(b, product(loop.extent for loop in apart)) as i, contextlib.ExitStack() as stack:
+            flat = Flattened(b, i, [loop.extent for loop in apart])
+            counters = [stack.enter_context(b.loop(loop.extent, hint="k")) for loop in within]
+            index = self._domain_index([*apart, *within], [*flat.parts, *counters])
+            reader = self._reader(b, parameters, [item], index, flat)
+            x = reader.read(item.value, expanded(index, item.value.shape))
+            place = flat.folded(target_index(item, index, reader))
+            write(b, item, parameters(self.memory[item.target]), place, x)
+        return self._made("", b, parameters, items_title([item], self.memory))
 
     def _starts(self, items: list[Item]) -> Made:
         """Return the function for reductions over no elements."""

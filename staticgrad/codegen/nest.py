@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.elements import Position, Reader, expanded
 from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.aval import INT64, product
@@ -194,7 +194,8 @@ class NestLowering:
         return self.b.literal(0, INT64) if axis is None else self.b.position(index[axis])
 
     def _store(self, item: Item, x: Scalar, index: Position) -> None:
-        self.b.store(self.parameters(self.memory[item.target]), target_index(item, index), x)
+        place = target_index(item, index, self.reader)
+        write(self.b, item, self.parameters(self.memory[item.target]), place, x)
 
     # ---- reductions
 
@@ -250,7 +251,7 @@ class NestLowering:
         else:
             state = tuple(b.get(v) for v in a.variables)
         full = {**{k: Index() for k in range(len(self.loops))}, **counters}
-        place = target_index(a.item, self._index(full))
+        place = target_index(a.item, self._index(full), self.reader)
         buffer = self.parameters(self.memory[a.item.target])
         if a.in_memory:
             state = a.reduce.merge(b, (b.load(buffer, place),), state)
@@ -258,7 +259,7 @@ class NestLowering:
 
     def _step_in_memory(self, a: Accumulator, x: Scalar, index: Position) -> None:
         b = self.b
-        buffer, place = self.parameters(self.memory[a.item.target]), target_index(a.item, index)
+        buffer, place = self.parameters(self.memory[a.item.target]), target_index(a.item, index, self.reader)
         if not a.in_memory:
             state = a.reduce.step(b, a.reduce.start(b, x.dtype), x, b.literal(0, INT64))
             b.store(buffer, place, a.reduce.finish(b, state))

@@ -16,7 +16,8 @@ from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.control import Contiguous
-from staticgrad.ops.movement import Broadcast, Concatenate, Pad, Reshape, SliceSet, only_unit_axes_differ
+from staticgrad.ops.index import Gather, Scatter
+from staticgrad.ops.movement import Broadcast, Concatenate, Reshape, SliceSet, View, Write, only_unit_axes_differ
 from staticgrad.ops.reduce import Position, Reduce
 
 MAX_INLINED = 290
@@ -43,12 +44,26 @@ WORTH_SAVING = 10
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One result of a nest: the elements of `value`, reduced or not, go to the memory of `target` (at `region` of it)."""
+    """One result of a nest: the elements of `value` go to the memory of `target`.
+
+    They may be reduced, go to a `region` of the target, or where the index arrays of the node `scatter` say.
+    """
 
     target: Value
     value: Value
     reduce: Reduce | None = None
     region: tuple[tuple[int, int], ...] | None = None
+    scatter: Node | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it writes a part of its target, at an index other than that of the value."""
+        return self.region is not None or self.scatter is not None
+
+    @property
+    def indices(self) -> tuple[Value, ...]:
+        """The index arrays that say where it writes."""
+        return self.scatter.inputs[2:] if self.scatter is not None else ()
 
     @property
     def domain(self) -> Shape:
@@ -58,7 +73,17 @@ class Item:
     @property
     def reduced(self) -> tuple[int, ...]:
         """The axes of the domain that are reduced."""
-        axes = self.reduce.axes if self.reduce is not None else ()
+        return self._of_domain(self.reduce.axes if self.reduce is not None else ())
+
+    @property
+    def in_order(self) -> tuple[int, ...]:
+        """The axes of the domain along which one element comes after the other: reduced ones, and those of index arrays."""
+        if self.scatter is None:
+            return self.reduced
+        assert isinstance(self.scatter.op, Scatter)
+        return self._of_domain(self.scatter.op.own_axes(self.indices[0].aval))
+
+    def _of_domain(self, axes: Iterable[int]) -> tuple[int, ...]:
         long = [axis for axis, extent in enumerate(self.value.shape) if extent != 1]
         return tuple(long.index(axis) for axis in axes if axis in long)
 
@@ -139,7 +164,7 @@ def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
     """Return the nodes that are computed inside the item's nest, the last one first."""
     found: list[Node] = []
     seen: set[Value] = set()
-    stack = [item.value]
+    stack = [item.value, *item.indices]
     while stack:
         value = stack.pop()
         if value in seen or (value in memory and value is not item.target) or value.op.kind not in ("map", "view", "alias"):
@@ -162,7 +187,7 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
     """Return the values with memory that the item reads, and whether it reads them only at its own index."""
     reads: dict[Value, bool] = {}
     seen: set[tuple[Value, bool]] = set()
-    stack = [(item.value, True)]
+    stack = [(item.value, True), *((index, False) for index in item.indices)]
     while stack:
         value, pointwise = stack.pop()
         if (value, pointwise) in seen:
@@ -254,8 +279,10 @@ class Scheduler:
                 left, right = node.inputs
                 self._need_strided(left, steps_forward(left))
                 self._need_strided(right, steps_forward(right) and in_rows(right))
-            if isinstance(op, SliceSet):
+            if isinstance(op, Write):
                 self._need_base(node)
+            if isinstance(op, Gather):
+                self._need_picked(node)
             if is_alias(value):
                 self._need(node.inputs[0])
             if isinstance(op, Contiguous) or (not self.fuse and op.kind == "map"):
@@ -297,7 +324,7 @@ class Scheduler:
 
     def _need_strided(self, value: Value, readable: bool) -> None:
         """Give memory to what a contraction reads through strides: to what it is a view of, where its kernels can read that."""
-        while readable and is_view(value) and not isinstance(value.op, Pad):
+        while readable and is_view(value) and isinstance(value.op, View):
             value = value.node.inputs[0]
         self._need(value)
 
@@ -312,8 +339,20 @@ class Scheduler:
         assert isinstance(op, Broadcast)
         kept = [axis for axis in range(len(op.shape)) if axis not in op.axes]
         outer = [axis for axis in op.axes if kept and axis < kept[-1]]
-        if not kept or product(op.shape[a] for a in outer) < 2:
-            return False
+        return bool(kept) and product(op.shape[a] for a in outer) > 1 and self._is_dear(operand)
+
+    def _need_picked(self, node: Node) -> None:
+        """Give memory to what index arrays would have computed several times over."""
+        op, result, (x, *indices) = node.op, node.outputs[0], node.inputs
+        assert isinstance(op, Gather)
+        if result.aval.size > x.aval.size and self._is_dear(x):
+            self._need(x)
+        for index in indices:
+            if op.place > op.shared and self._is_dear(index):
+                self._need(index)
+
+    def _is_dear(self, operand: Value) -> bool:
+        """Return whether an element of `operand` had better be computed once."""
         price, stack, seen = 0, [operand], set[Value]()
         while stack and price < WORTH_SAVING:
             value = stack.pop()
@@ -341,10 +380,10 @@ class Scheduler:
 
     def _in_place(self, node: Node) -> bool:
         """Return whether a write may go into the memory of what it writes to: nobody else reads that."""
-        if not isinstance(node.op, SliceSet):
+        if not isinstance(node.op, Write):
             return False
         base = node.inputs[0]
-        if base not in self.required or base.op.kind != "assemble" or len(self.users.get(base, ())) != 1:
+        if base not in self.required or base.op.kind != "assemble" or len(self.users.get(base, ())) != 1 or base in node.inputs[1:]:
             return False
         return base not in self.claimed and base not in self.outputs and self.stage_of(base) == self.stage_of(node.outputs[0])
 
@@ -361,10 +400,12 @@ class Scheduler:
                 Item(value, v, None, tuple((start if axis == op.axis else 0, 1) for axis in range(len(v.shape))))
                 for v, start in zip(node.inputs, offsets, strict=True)
             ]
-        if isinstance(op, SliceSet):
-            base, part = node.inputs
+        if isinstance(op, Write):
+            base, part, *_ = node.inputs
             copy = [] if memory[value] is not value else [Item(value, base, None, tuple((0, 1) for _ in base.shape))]
-            return [*copy, Item(value, part, None, tuple(zip(op.starts, op.steps, strict=True)))]
+            if isinstance(op, SliceSet):
+                return [*copy, Item(value, part, None, tuple(zip(op.starts, op.steps, strict=True)))]
+            return [*copy, Item(value, part, scatter=node)]
         return [Item(value, value)]
 
     def _group(self, memory: dict[Value, Value]) -> list[Nest]:
@@ -398,13 +439,13 @@ class Scheduler:
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain
                 earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)
-                if item.region is not None:
-                    earliest = max(earliest, place.get(value, -1) + (0 if straight else 1) if isinstance(node.op, SliceSet) else 0)
+                if isinstance(node.op, Write):
+                    earliest = max(earliest, place.get(value, -1) + (0 if straight else 1))
                 chosen = self._choose(nests, by_domain.get((item.domain, stage, False), ()), item, reads, price, earliest, place)
                 if chosen is None:
                     nests.append(Nest(item.domain, stage))
                     chosen = len(nests) - 1
-                    if value not in self.apart:
+                    if not self._alone(item):
                         by_domain.setdefault((item.domain, stage, False), []).append(chosen)
                 nest = nests[chosen]
                 nest.items.append(item)
@@ -433,7 +474,7 @@ class Scheduler:
         place: dict[Value, int],
     ) -> int | None:
         """Return the latest nest that the item may join, None if it needs one of its own."""
-        if isinstance(item.reduce, Position) or item.target in self.apart:
+        if isinstance(item.reduce, Position) or self._alone(item):
             return None
         for number in reversed(candidates):
             if number < earliest:
@@ -443,13 +484,17 @@ class Scheduler:
                 continue
             own = {other.target: other for other in nest.items}
             inside = [v for v in reads if v in own]
-            if item.domain and any(not reads[v] or own[v].reduce is not None or own[v].region is not None for v in inside):
+            if item.domain and any(not reads[v] or own[v].reduce is not None or own[v].partial for v in inside):
                 continue
             if any(place.get(v, -1) > number for v in reads):
                 continue
             if not item.domain or (self.fuse and (inside or self._shares(nest, reads, item))):
                 return number
         return None
+
+    def _alone(self, item: Item) -> bool:
+        """Return whether no other item may join a nest with `item`: a scatter takes its elements in order."""
+        return item.target in self.apart or (item.scatter is not None and bool(item.domain))
 
     def _shares(self, nest: Nest, reads: dict[Value, bool], item: Item) -> bool:
         """Return whether joining saves anything: a common read, or the start of another small loop."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ExecutionError, IntegerPowerError, StaticgradError
+from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
-from staticgrad.ir.loops import FAILURES
+from staticgrad.ir.loops import FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
 
 CONTEXT_WORDS = 8
 """The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, spare."""
@@ -126,12 +126,15 @@ class Executable:
         context = (ctypes.c_int64 * CONTEXT_WORDS)()
         code = stage(pointers, workspace.address, ctypes.addressof(context))
         if code:
-            raise failure(code)
+            raise failure(context)
 
 
-def failure(code: int) -> StaticgradError:
-    """Return the error of a failure code."""
+def failure(context: Sequence[int]) -> StaticgradError:
+    """Return the error that a context holds."""
+    code, node, index = (int(word) for word in context[:3])
     message = FAILURES.get(code, f"failure {code}")
-    if code == 1:
+    if code == NEGATIVE_POWER:
         return IntegerPowerError(f"{message}; make the base or the exponent a float")
+    if code == OUT_OF_BOUNDS:
+        return IndexingError(f"{message}: {index} for an axis with size {node}")
     return ExecutionError(message)

@@ -203,7 +203,7 @@ class TrainingLoop:
                 error, callback.error = callback.error, None
                 raise error
         if code:
-            raise failure(code)
+            raise failure(self._context)
         steps = int(self._plan[Plan.STEP]) - before
         # A call that is much longer than the one before would make up for a wrong guess of the pace at the user's expense.
         self._pace = max(seconds / steps, 1e-9, SECONDS_A_CALL / (64 * steps))

@@ -20,7 +20,8 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.ops.movement import reshape
 from staticgrad.tracing.context import Trace, check_usable, current_trace
 from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
-from staticgrad.tracing.views import Strides, TransposeView, View, parse_index, strides_of
+from staticgrad.tracing.indexing import masked, parsed
+from staticgrad.tracing.views import Strides, TransposeView, View, strides_of
 
 
 class Storage:
@@ -153,7 +154,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value("complex()", "keep it an array")
 
     def __index__(self) -> int:  # noqa: PLE0305  (it raises)  # noqa: PLE0305  (never returns)
-        self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
+        self._needs_value("using it as a Python integer", "to index with it, index a traced array, snp.asarray(array)[i], or use np.take(array, i); to loop over it, pass it as a static argument (static_argnames)")
 
     def __round__(self, digits: int = 0) -> NoReturn:
         raise UnsupportedError(at_user_line("round() of a traced array is not supported; use np.floor(x + 0.5)"))
@@ -242,13 +243,22 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return self._storage.array or bool(self._views)
 
     def __getitem__(self, index: Any) -> Tracer:
-        view, scalar = parse_index(index, self.shape)
-        return tracer_of(view.read(self.value)) if scalar else self.view(view)
+        views, own = parsed(index, self.shape)
+        if not own:
+            return self.view(*views)
+        return tracer_of(self.part(views).value)
 
     def __setitem__(self, index: Any, new: Any) -> None:
-        view, _ = parse_index(index, self.shape)
-        part = Tracer(self._storage, (*self._views, view))
-        part.assign(lift(new), "assignment to an index")
+        written = masked(index, lift(new), self.value)
+        if written is not None:
+            self.assign(written, "assignment to a mask")
+            return
+        views, _ = parsed(index, self.shape)
+        self.part(views).assign(lift(new), "assignment to an index")
+
+    def part(self, views: tuple[View, ...]) -> Tracer:
+        """Return a tracer of a part of the same storage, to read it once or to write it."""
+        return Tracer(self._storage, (*self._views, *views))
 
     def assign(self, new: Value, operation: str) -> None:
         """Write `new`, cast and broadcast, into the part of the storage that this tracer shows."""

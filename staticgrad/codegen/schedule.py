@@ -218,6 +218,8 @@ class Scheduler:
         for node in self.nodes:
             for value in dict.fromkeys(node.inputs):
                 self.users.setdefault(value, []).append(node)
+        self.nodes = self._readers_first()
+        self.position = {node: number for number, node in enumerate(self.nodes)}
         self.required: set[Value] = set()
         self.apart: set[Value] = set()
 
@@ -244,6 +246,59 @@ class Scheduler:
                 made.append(output)
         self.claimed = claimed
         return tuple(made)
+
+    def _readers_first(self) -> list[Node]:
+        """Return the nodes, operands first, such that what else reads the base of a write comes before it wherever it can."""
+        order: dict[Node, None] = {}
+
+        def operands_first(node: Node, avoided: Node | None) -> list[Node]:
+            """Return what is to come before `node`, and itself; nothing if `avoided` would have to."""
+            found: dict[Node, None] = {}
+            stack = [(node, False)]
+            while stack:
+                current, expanded = stack.pop()
+                if expanded:
+                    found[current] = None
+                elif current is avoided:
+                    return []
+                elif current not in order and current not in found and current in members:
+                    stack += [(current, True), *((v.node, False) for v in reversed(current.inputs))]
+            return list(found)
+
+        members = set(self.nodes)
+        for node in self.nodes:
+            if isinstance(node.op, Write):
+                for reader in self._readers(self._root(node.inputs[0])):
+                    order |= dict.fromkeys(operands_first(reader, avoided=node))
+            order[node] = None
+        return list(order)
+
+    def _root(self, value: Value) -> Value:
+        """Return the value that `value` is another shape of."""
+        while is_alias(value):
+            value = value.node.inputs[0]
+        return value
+
+    def _readers(self, root: Value) -> list[Node]:
+        """Return the nodes that read `root`, under whatever shape."""
+        found: list[Node] = []
+        stack = [root]
+        while stack:
+            for user in self.users.get(stack.pop(), ()):
+                if is_alias(user.outputs[0]):
+                    stack.append(user.outputs[0])
+                else:
+                    found.append(user)
+        return list(dict.fromkeys(found))
+
+    def _readers_before(self, node: Node) -> list[Node] | None:
+        """Return what else reads the base of a write, if all of it can be done before; None if not."""
+        readers = [reader for reader in self._readers(self._root(node.inputs[0])) if reader is not node]
+        forward = self.stage_of(node.outputs[0]) == "forward"
+        for reader in readers:
+            if self.position[reader] > self.position[node] or (forward and self.stage_of(reader.outputs[0]) != "forward"):
+                return None
+        return readers
 
     def stage_of(self, value: Value) -> str:
         """Return the stage that computes `value`."""
@@ -329,9 +384,15 @@ class Scheduler:
         self._need(value)
 
     def _need_base(self, node: Node) -> None:
-        base = node.inputs[0]
-        if base.op.kind == "assemble":
-            self._need(base)
+        """Give memory to the base of a write, and to the little that else reads it: then the write may go into that memory."""
+        root = self._root(node.inputs[0])
+        if root.op.kind != "assemble":
+            return
+        self._need(root)
+        readers = self._readers_before(node) or []
+        if 2 * sum(reader.outputs[0].aval.size for reader in readers) <= root.aval.size:
+            for reader in readers:
+                self._need(reader.outputs[0])
 
     def _repeats_work(self, node: Node) -> bool:
         """Return whether a broadcast would compute its operand anew for every turn of an outer loop."""
@@ -379,13 +440,16 @@ class Scheduler:
         return memory
 
     def _in_place(self, node: Node) -> bool:
-        """Return whether a write may go into the memory of what it writes to: nobody else reads that."""
+        """Return whether a write may go into the memory of what it writes to: nobody reads that afterwards, or meanwhile."""
         if not isinstance(node.op, Write):
             return False
-        base = node.inputs[0]
-        if base not in self.required or base.op.kind != "assemble" or len(self.users.get(base, ())) != 1 or base in node.inputs[1:]:
+        root = self._root(node.inputs[0])
+        if root not in self.required or root.op.kind != "assemble" or root in map(self._root, node.inputs[1:]):
             return False
-        return base not in self.claimed and base not in self.outputs and self.stage_of(base) == self.stage_of(node.outputs[0])
+        if root in self.claimed or root in self.outputs or self.stage_of(root) != self.stage_of(node.outputs[0]):
+            return False
+        readers = self._readers_before(node)
+        return readers is not None and all(reader.outputs[0] in self.required for reader in readers)
 
     # ---- which nest computes which value
 
@@ -434,7 +498,8 @@ class Scheduler:
                     continue
                 reads = item_reads(item, memory)
                 if in_place:
-                    reads = {**reads, node.inputs[0]: False}
+                    before = self._readers_before(node) or []
+                    reads = {**reads, node.inputs[0]: False, **{reader.outputs[0]: False for reader in before}}
                 price = ITEM + len(reads) + sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain

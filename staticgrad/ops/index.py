@@ -11,13 +11,14 @@ from typing import TypeVar
 import numpy as np
 
 from staticgrad.errors import DTypeError, IndexingError, ShapeError
-from staticgrad.ir.aval import BOOL, INT64, Aval, product
+from staticgrad.ir.aval import BOOL, INT64, Aval, Shape, product
 from staticgrad.ir.builder import Buffer, Builder, Index, Scalar
 from staticgrad.ir.loops import OUT_OF_BOUNDS
 from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
 from staticgrad.ir.op import Op, Read, op
-from staticgrad.ops.elementwise import INTEGER, Elementwise, equal, where_zero
-from staticgrad.ops.movement import Axes, Write, broadcast, transpose
+from staticgrad.ops.elementwise import INTEGER, Elementwise, equal, logical_and, logical_not, where_zero
+from staticgrad.ops.movement import Axes, Write, broadcast, reshape, transpose
+from staticgrad.ops.reduce import Any_
 
 Part = TypeVar("Part")
 
@@ -250,10 +251,7 @@ class ScatterSet(Scatter):
         return kept, taken, *(None for _ in indices)
 
     def last_writes(self, x: Aval, indices: Sequence[Value]) -> Value | None:
-        """Return which elements of the arrays are not written over by a later one; None if that is known of all.
-
-        Each element leaves its number at its place: the last one finds its own there.
-        """
+        """Return which elements of the arrays are not written over by a later one; None if that is known of all."""
         shape = indices[0].shape
         count = product(shape[self.shared :])
         if count < 2:
@@ -269,9 +267,24 @@ class ScatterSet(Scatter):
             written = write.numpy(np.zeros(held, INT64), spread, *known)
             last = write.gather.numpy(written, *known) == spread
             return None if last.all() else constant(last)
+        if count * count <= product(held):
+            return _differ_from_later(shape[: self.shared], count, held, indices)
+        # Each element leaves its number at its place: the last one finds its own there.
         own = broadcast(constant(numbers), shape, tuple(range(self.shared)))
         written = apply(write, full(held, 0, INT64), own, *indices)
         return equal(apply(write.gather, written, *indices), own)
 
     def put(self, b: Builder, buffer: Buffer, place: Index, y: Scalar) -> None:
         b.store(buffer, place, y)
+
+
+def _differ_from_later(shared: Shape, count: int, extents: Shape, indices: Sequence[Value]) -> Value:
+    """Return which elements of index arrays name another place than all after them, each compared with each."""
+    places = full(indices[0].shape, 0, INT64)
+    for extent, i in zip(extents[len(shared) :], indices, strict=True):
+        places = places * extent + i
+    places = reshape(places, (*shared, count))
+    square, rank = (*shared, count, count), len(shared)
+    same = equal(broadcast(places, square, (rank + 1,)), broadcast(places, square, (rank,)))
+    later = broadcast(constant(np.triu(np.ones((count, count), np.bool_), 1)), square, tuple(range(rank)))
+    return reshape(logical_not(apply(Any_((rank + 1,)), logical_and(same, later))), indices[0].shape)

@@ -16,8 +16,9 @@ import numpy as np
 from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.contraction import operand_places
 from staticgrad.codegen.elements import Position, Reader, expanded, flat_index, strides
-from staticgrad.codegen.lower import Lowered, Made, assembled
-from staticgrad.codegen.memory import Arena, aligned, plan
+from staticgrad.codegen.lower import Lowered, Made, assembled, with_scratch
+from staticgrad.codegen.memory import Scratch, plan
+from staticgrad.codegen.rows import emit_row, room_for
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
 from staticgrad.ir.aval import INT64, Extent, product
@@ -48,27 +49,7 @@ def lower_for_gpu(schedule: Schedule, name: str) -> Lowered:
     layout = plan(schedule)
     scratch = Scratch(layout.workspace)
     lowered = assembled(schedule, name, layout, lambda nest: GpuLowering(nest, schedule, layout.buffers, scratch).functions())
-    unit = replace(lowered.unit, workspace=scratch.end)
-    return replace(lowered, unit=unit, plan=replace(layout, workspace=scratch.end))
-
-
-class Scratch:
-    """Workspace for partial results behind what the plan hands out; every reduction uses it anew."""
-
-    def __init__(self, base: int) -> None:
-        self._base = aligned(base)
-        self._arena = Arena(self._base)
-        self.end = base
-
-    def clear(self) -> None:
-        """Let all that was taken be used again."""
-        self._arena = Arena(self._base)
-
-    def take(self, name: str, dtype: np.dtype, size: int) -> Buffer:
-        """Return a buffer of the workspace."""
-        offset = self._arena.take(aligned(size * dtype.itemsize))
-        self.end = max(self.end, self._arena.end)
-        return Buffer(name, dtype, size, Space.WORKSPACE, offset=offset)
+    return with_scratch(lowered, scratch)
 
 
 def partial_count(kept: Extent, reduced: Extent) -> int:
@@ -146,6 +127,9 @@ class GpuLowering:
             if self.nest.contraction.outputs[0].aval.size:
                 yield self._contraction(self.nest.contraction)
             return
+        if self.nest.rows is not None:
+            yield self._rows(self.nest.rows)
+            return
         if not self.nest.domain:
             yield self._straight()
             return
@@ -198,6 +182,19 @@ class GpuLowering:
 
         reader.fold = fold
         return reader
+
+    def _rows(self, item: Item) -> Made:
+        """Return the function of an operation on rows: each row is the work of one thread."""
+        b, parameters = self._open()
+        outer = [axis for axis in range(len(self.nest.domain)) if axis not in item.in_order]
+        extents = [self.nest.domain[axis] for axis in outer]
+        count = product(extents)
+        with self._threads(b, count) as i:
+            flat = Flattened(b, i, extents)
+            index = self._domain_index([LoopAxis((axis,), self.nest.domain[axis]) for axis in outer], flat.parts)
+            reader = self._reader(b, parameters, [item], index, flat)
+            emit_row(b, item, index, reader, parameters, room_for(item, parameters, self.scratch, count, i))
+        return self._made("", b, parameters, items_title([item], self.memory))
 
     # ---- elementwise results
 

@@ -14,6 +14,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
+from staticgrad.ops.along import Along, SearchSorted
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.index import Gather, Scatter
@@ -29,7 +30,7 @@ MAX_VIEWS = 24
 MAX_NEST = 300
 """A nest takes in further items up to this total price."""
 
-OWNERS = ("reduce", "contract", "assemble")
+OWNERS = ("reduce", "contract", "assemble", "row")
 """The kinds of ops whose results always have memory."""
 
 ITEM = 4
@@ -58,7 +59,12 @@ class Item:
     @property
     def partial(self) -> bool:
         """Whether it writes a part of its target, at an index other than that of the value."""
-        return self.region is not None or self.scatter is not None
+        return self.region is not None or self.scatter is not None or self.is_row
+
+    @property
+    def is_row(self) -> bool:
+        """Whether the target is what an operation on rows makes of `value`."""
+        return isinstance(self.target.op, Along)
 
     @property
     def indices(self) -> tuple[Value, ...]:
@@ -77,7 +83,9 @@ class Item:
 
     @property
     def in_order(self) -> tuple[int, ...]:
-        """The axes of the domain along which one element comes after the other: reduced ones, and those of index arrays."""
+        """The axes of the domain along which one element comes after the other: reduced ones, rows, and those of index arrays."""
+        if isinstance(self.target.op, Along):
+            return self._of_domain((self.target.op.axis,))
         if self.scatter is None:
             return self.reduced
         assert isinstance(self.scatter.op, Scatter)
@@ -101,6 +109,11 @@ class Nest:
     order: tuple[int, ...] = ()
     title: str = ""
     """For the reader: what is computed, and for which lines of the user's."""
+
+    @property
+    def rows(self) -> Item | None:
+        """The one item of a nest of rows."""
+        return self.items[0] if self.items and self.items[0].is_row else None
 
     @property
     def targets(self) -> tuple[Value, ...]:
@@ -187,7 +200,7 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
     """Return the values with memory that the item reads, and whether it reads them only at its own index."""
     reads: dict[Value, bool] = {}
     seen: set[tuple[Value, bool]] = set()
-    stack = [(item.value, True), *((index, False) for index in item.indices)]
+    stack = [(item.value, not item.is_row), *((index, False) for index in item.indices)]
     while stack:
         value, pointwise = stack.pop()
         if (value, pointwise) in seen:
@@ -338,7 +351,7 @@ class Scheduler:
                 self._need_base(node)
             if isinstance(op, Gather):
                 self._need_picked(node)
-            if is_alias(value):
+            if is_alias(value) or isinstance(op, SearchSorted):
                 self._need(node.inputs[0])
             if isinstance(op, Contiguous) or (not self.fuse and op.kind == "map"):
                 self._need(value)
@@ -458,6 +471,8 @@ class Scheduler:
         op, node = value.op, value.node
         if isinstance(op, Reduce):
             return [Item(value, node.inputs[0], op)]
+        if isinstance(op, Along):
+            return [Item(value, node.inputs[0])]
         if isinstance(op, Concatenate):
             offsets = op.offsets([v.shape for v in node.inputs])
             return [
@@ -558,8 +573,8 @@ class Scheduler:
         return None
 
     def _alone(self, item: Item) -> bool:
-        """Return whether no other item may join a nest with `item`: a scatter takes its elements in order."""
-        return item.target in self.apart or (item.scatter is not None and bool(item.domain))
+        """Return whether no other item may join a nest with `item`: rows are made whole, and a scatter takes its elements in order."""
+        return item.target in self.apart or item.is_row or (item.scatter is not None and bool(item.domain))
 
     def _shares(self, nest: Nest, reads: dict[Value, bool], item: Item) -> bool:
         """Return whether joining saves anything: a common read, or the start of another small loop."""

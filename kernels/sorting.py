@@ -62,14 +62,14 @@ def sort_runs(dtype: np.dtype) -> Function:
     keys, places, n = _parameter("keys", dtype), _parameter("places", INT64), _number(0, "n")
     zero, one = b.literal(0, INT64), b.literal(1, INT64)
     with b.loop(n, hint="i") as i:
-        start = b.and_(b.position(i), b.literal(-RUN, INT64))
-        key, place = b.load(keys, i), b.load(places, i)
+        start = b.variable(b.and_(b.position(i), b.literal(-RUN, INT64)), "start")
+        key, place = b.load(keys, i, hint="key"), b.load(places, i, hint="place")
         at = b.variable(b.position(i), "at")
         with b.while_() as parts:
             with parts.test():
                 here = b.get(at)
-                before = b.load(keys, b.max(b.sub(here, one), zero))
-                parts.until(b.and_(b.lt(start, here), comes_before(b, key, before)))
+                before = b.load(keys, b.max(b.sub(here, one), zero), hint="before")
+                parts.until(b.and_(b.lt(b.get(start), here), comes_before(b, key, before)))
             with parts.body():
                 here = Index.of(b.get(at))
                 b.store(keys, here, b.load(keys, here - 1))
@@ -89,20 +89,21 @@ def merge_runs(dtype: np.dtype) -> Function:
     places, to_places = (_parameter(name, INT64) for name in ("places", "to_places"))
     n, width = _number(0, "n"), _number(1, "width")
     one = b.literal(1, INT64)
-    last = b.sub(n, one)
+    last = b.variable(b.sub(n, one), "last")
     start = b.variable(b.literal(0, INT64), "start")
     with b.while_() as parts:
         with parts.test():
             parts.until(b.lt(b.get(start), n))
         with parts.body():
             begin = b.get(start)
-            middle = b.min(b.add(begin, width), n)
-            stop = b.variable(b.min(b.add(middle, width), n), "stop")
-            left, right = b.variable(begin, "left"), b.variable(middle, "right")
+            middle = b.variable(b.min(b.add(begin, width), n), "middle")
+            stop = b.variable(b.min(b.add(b.get(middle), width), n), "stop")
+            left, right = b.variable(begin, "left"), b.variable(b.get(middle), "right")
             with b.loop(b.get(stop), begin, hint="k") as k:
                 at_left, at_right = b.get(left), b.get(right)
-                x, y = b.load(keys, b.min(at_left, last)), b.load(keys, b.min(at_right, last))
-                wins = b.or_(b.le(middle, at_left), comes_before(b, y, x))
+                x = b.load(keys, b.min(at_left, b.get(last)), hint="x")
+                y = b.load(keys, b.min(at_right, b.get(last)), hint="y")
+                wins = b.or_(b.le(b.get(middle), at_left), comes_before(b, y, x))
                 from_right = b.variable(b.and_(b.lt(at_right, b.get(stop)), wins), "from_right")
                 b.store(to_keys, k, b.select(b.get(from_right), y, x))
                 b.store(to_places, k, b.load(places, b.select(b.get(from_right), at_right, at_left)))

@@ -280,9 +280,9 @@ class Builder:
 
     # ---- memory
 
-    def load(self, buffer: Buffer, index: Index | Scalar | int, lanes: int = 1) -> Scalar:
-        """Return buffer[index], or `lanes` neighbours from there."""
-        target = self._new(buffer.dtype, lanes)
+    def load(self, buffer: Buffer, index: Index | Scalar | int, lanes: int = 1, hint: str = "") -> Scalar:
+        """Return buffer[index], or `lanes` neighbours from there; `hint` is a name for the reader of the emitted source."""
+        target = self._new(buffer.dtype, lanes, hint)
         self._emit(Load(target, buffer, Index.of(index)))
         return target
 

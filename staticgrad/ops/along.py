@@ -155,9 +155,10 @@ class SearchSorted(Op):
             with parts.test():
                 parts.until(b.lt(b.get(low), b.get(high)))
             with parts.body():
-                middle = b.shr(b.add(b.get(low), b.get(high)), 1)
+                middle = b.get(b.variable(b.shr(b.add(b.get(low), b.get(high)), 1), "middle"))
                 found = read(0, (*index[: self.shared], Index.of(middle)))
-                with b.if_(comes_before(b, found, wanted) if self.side == "left" else b.not_(comes_before(b, wanted, found))) as otherwise:
+                after = comes_before(b, found, wanted) if self.side == "left" else b.not_(comes_before(b, wanted, found))
+                with b.if_(after) as otherwise:
                     b.set(low, b.add(middle, b.literal(1, INT64)))
                 with b.otherwise(otherwise):
                     b.set(high, middle)

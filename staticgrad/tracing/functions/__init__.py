@@ -10,6 +10,7 @@ from staticgrad.tracing.functions import (
     reductions,
     selection,
     shapes,
+    sorting,
 )
 from staticgrad.tracing.functions.methods import array_method
 from staticgrad.tracing.functions.table import FUNCTIONS, call_numpy_function, closest, implements, supported_names
@@ -30,6 +31,7 @@ __all__ = [
     "reductions",
     "selection",
     "shapes",
+    "sorting",
     "supported_names",
     "ufunc_method",
 ]

@@ -11,6 +11,7 @@ from staticgrad.ir.aval import BOOL, INT64, Shape
 from staticgrad.ir.node import Value, apply, constant, constant_array, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
+from staticgrad.ops.along import along_last_axis, axis_last
 from staticgrad.ops.index import Gather, ScatterSet
 from staticgrad.ops.movement import broadcast_to, inverse_order, reshape, transpose
 from staticgrad.tracing.functions.arguments import axis_of, deliver, operand
@@ -104,7 +105,7 @@ def _along(x: Shape, indices: Any, axis: int, name: str) -> tuple[Value, tuple[i
     index = _integers(indices, name)
     if len(index.shape) != len(x):
         raise InvalidValueError(at_user_line(f"{name}: `indices` and `arr` must have the same number of dimensions"))
-    order = (*(k for k in range(len(x)) if k != axis), axis)
+    order = axis_last(len(x), axis)
     (value,) = spread_together([bounded(index, x[axis], axis)])
     moved = transpose(value, order)
     shape = (*(x[k] for k in order[:-1]), moved.shape[-1])
@@ -124,12 +125,6 @@ def np_take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Tracer:
         x = broadcast_to(x, wide)
     index, order = _along(x.shape, indices, place, name)
     return tracer_of(along_last_axis(transpose(x, order), index, order))
-
-
-def along_last_axis(x: Value, index: Value, order: tuple[int, ...]) -> Value:
-    """Return what each row of `index` picks out of its row of x, with the axes put back from `order`."""
-    last = len(x.shape) - 1
-    return transpose(apply(Gather((last,), last, last), x, index), inverse_order(order))
 
 
 @implements(np.put_along_axis)

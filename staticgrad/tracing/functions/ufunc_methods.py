@@ -16,6 +16,7 @@ from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
 from staticgrad.tracing.functions.picking import at_arrays
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
+from staticgrad.tracing.functions.sorting import running_sum
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, closest, name_of
 from staticgrad.tracing.indexing import PickView, parsed
 from staticgrad.tracing.lift import check_dtype_here, convert, lift, promoted, together
@@ -91,12 +92,15 @@ def ufunc_method(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options:
         (x,) = inputs
         axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
         return deliver(name, REDUCTIONS[ufunc](operand(x), axis, dtype, **options), out)
+    if method == "accumulate" and ufunc is np.add:
+        (x,) = inputs
+        return deliver(name, running_sum(operand(x), options.pop("axis", 0), options.pop("dtype", None), name), out)
     if method == "outer" and ufunc in CALLABLE_UFUNCS and ufunc.nin == 2 and ufunc.signature is None:
         x, y = map(as_tracer, inputs)
         return ufunc(x.view(ReshapeView((*x.shape, *(1,) * y.ndim))), y, **options, **({} if out is None else {"out": out}))
     if method == "at" and ufunc in CALLABLE_UFUNCS:
         return _at(ufunc, *inputs)
-    known = [f"np.{each.__name__}.reduce" for each in REDUCTIONS] if method == "reduce" else ["reduce", "outer", "at"]
+    known = [f"np.{each.__name__}.reduce" for each in REDUCTIONS] if method == "reduce" else ["add.accumulate", "reduce", "outer", "at"]
     raise UnsupportedError(at_user_line(f"{name} is not supported on traced arrays; supported are {', '.join(known)}"))
 
 

@@ -20,7 +20,7 @@ from staticgrad.ops.elementwise import where
 from staticgrad.ops.index import BoundedIndex, Gather, ScatterAdd, ScatterSet
 from staticgrad.ops.movement import Axes, broadcast, broadcast_to, reshape
 from staticgrad.tracing.lift import convert, lift, strong
-from staticgrad.tracing.views import View, parse_index
+from staticgrad.tracing.views import Strides, View, parse_index
 
 Array = np.ndarray | Value
 """An index array: known now, or traced."""
@@ -28,7 +28,10 @@ Array = np.ndarray | Value
 
 @dataclass(frozen=True)
 class PickView(View):
-    """What integer arrays pick along `axes`. Reading it copies, as in NumPy; it is a view only for what is written through it."""
+    """What integer arrays pick along `axes`. Reading it copies, as in NumPy, so it is a view only while it is written.
+
+    Single traced integers are basic indices: what they pick is a view, with the axes of the base that are left.
+    """
 
     axes: Axes
     place: int
@@ -39,6 +42,9 @@ class PickView(View):
 
     def write(self, base: Value, part: Value) -> Value:
         return apply(ScatterSet(self.axes, self.place), base, part, *self.indices)
+
+    def strides(self, shape: Shape, strides: Strides) -> Strides:
+        return tuple(step for axis, step in enumerate(strides) if axis not in self.axes)
 
     def add(self, base: Value, part: Value) -> Value:
         """Return the base with the part added element by element: one that is picked twice takes in both."""
@@ -62,7 +68,10 @@ def parsed(index: Any, shape: Shape) -> tuple[tuple[View, ...], bool]:
     arrays = [entry for entry in entries if entry.array is not None]
     if not arrays:
         return (basic,), True
-    return (basic, _pick(entries, arrays, basic.shape)), True
+    scalars = all(map(_is_scalar, filter(_is_array, items)))
+    pick = _pick(entries, arrays)
+    own = not scalars or (len(basic.shape) == len(arrays) and not any(item is Ellipsis for item in items))
+    return (basic, pick), own
 
 
 def masked(mask: Any, new: Value, x: Value) -> Value | None:
@@ -110,6 +119,13 @@ def _is_traced(item: Any) -> bool:
     from staticgrad.tracing.tracer import Tracer
 
     return isinstance(item, Tracer) and constant_array(item.value) is None
+
+
+def _is_scalar(item: Any) -> bool:
+    """Return whether an item is a traced integer that NumPy would hold as a scalar, not as an array without axes."""
+    from staticgrad.tracing.tracer import Tracer
+
+    return isinstance(item, Tracer) and not item.shape and not item.is_array and item.dtype != BOOL
 
 
 def _is_array(item: Any) -> bool:
@@ -207,11 +223,11 @@ def bounded(array: Array, extent: int, axis: int, mode: str = "raise") -> Array:
 # ---- picking
 
 
-def _pick(entries: Sequence[_Entry], arrays: Sequence[_Entry], shape: Shape) -> PickView:
-    """Return the view of what the arrays pick out of an array of `shape`, the result of the entries' basic index."""
+def _pick(entries: Sequence[_Entry], arrays: Sequence[_Entry]) -> PickView:
+    """Return the view of what the arrays pick out of the result of the entries' basic index."""
     kept = [entry for entry in entries if not isinstance(entry.basic, int)]  # the axes of the basic index' result
     axes = tuple(kept.index(entry) for entry in arrays)
-    indices = spread_together([entry.array for entry in arrays])
+    indices = spread_together([entry.array for entry in arrays if entry.array is not None])
     return PickView(axes, _place(entries), indices)
 
 

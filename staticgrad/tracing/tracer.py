@@ -6,6 +6,7 @@ part, so a write through any of them reaches all.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -154,7 +155,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value("complex()", "keep it an array")
 
     def __index__(self) -> int:  # noqa: PLE0305  (it raises)  # noqa: PLE0305  (never returns)
-        self._needs_value("using it as a Python integer", "to index with it, index a traced array, snp.asarray(array)[i], or use np.take(array, i); to loop over it, pass it as a static argument (static_argnames)")
+        self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
 
     def __round__(self, digits: int = 0) -> NoReturn:
         raise UnsupportedError(at_user_line("round() of a traced array is not supported; use np.floor(x + 0.5)"))
@@ -167,7 +168,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value(
             "converting to a real NumPy array (np.asarray, np.array, or writing it into one)",
             "use staticgrad.numpy (snp.array, snp.stack) to build arrays of traced values, and write into snp.zeros(...), "
-            "np.zeros_like(x) or x.copy()",
+            "np.zeros_like(x) or x.copy(); to index a real array with a traced one, use snp.asarray(array)[i] or snp.take(array, i)",
         )
 
     def item(self, *index: int) -> NoReturn:
@@ -245,7 +246,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, index: Any) -> Tracer:
         views, own = parsed(index, self.shape)
         if not own:
-            return self.view(*views)
+            return functools.reduce(Tracer.view, views, self)
         return tracer_of(self.part(views).value)
 
     def __setitem__(self, index: Any, new: Any) -> None:

@@ -89,7 +89,11 @@ def np_extract(condition: Any, arr: Any) -> Tracer:
 def np_choose(a: Any, choices: Any, out: Any = None, mode: Any = "raise") -> Tracer:
     """Return, element by element, the one of `choices` that `a` says."""
     values = promoted(*map(lift, choices))
-    index = bounded(_integers(a, "np.choose"), len(values), 0, _check_mode(mode, "np.choose"))
+    index = _integers(a, "np.choose")
+    try:
+        index = bounded(index, len(values), 0, _check_mode(mode, "np.choose"))
+    except IndexingError as error:
+        raise InvalidValueError(f"np.choose: invalid entry in choice array: {error}") from error
     which, *options = together([*spread_together([index]), *map(strong, values)], "np.choose")
     result = options[0]
     for number, option in enumerate(options[1:], 1):
@@ -109,7 +113,10 @@ def _along(x: Shape, indices: Any, axis: int, name: str) -> tuple[Value, tuple[i
     (value,) = spread_together([bounded(index, x[axis], axis)])
     moved = transpose(value, order)
     shape = (*(x[k] for k in order[:-1]), moved.shape[-1])
-    return checked_broadcast(moved, shape, name), order
+    try:
+        return broadcast_to(moved, shape), order
+    except ShapeError as error:
+        raise IndexingError(at_user_line(f"{name}: indices {value.aval} do not fit an array of shape {x} along axis {axis}")) from error
 
 
 @implements(np.take_along_axis)

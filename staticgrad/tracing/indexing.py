@@ -109,11 +109,6 @@ class _Entry:
     basic: Any
     array: Array | None = None
 
-    @property
-    def is_advanced(self) -> bool:
-        """Whether NumPy counts it among the arrays if there are some."""
-        return self.array is not None or isinstance(self.basic, int)
-
 
 def _is_traced(item: Any) -> bool:
     from staticgrad.tracing.tracer import Tracer
@@ -146,17 +141,21 @@ def _entries(items: Sequence[Any], shape: Shape) -> list[_Entry]:
     missing = len(shape) - sum(used)
     if missing < 0:
         raise IndexingError(at_user_line(f"too many indices: shape {shape} has {len(shape)} axes, {sum(used)} were indexed"))
+    # Beside arrays an integer is an array too, as in NumPy: x[i, 2] picks one element, and no column to pick it from.
+    picks = any(array is not None and (isinstance(array, Value) or array.ndim > 0 or array.dtype == BOOL) for array in arrays)
     found: list[_Entry] = []
     axis = 0
     for item, array, count in zip(items, arrays, used, strict=True):
         if item is Ellipsis:
             found += [_Entry(slice(None))] * missing
             axis += missing
-        elif array is None:
+        elif array is None and not (picks and isinstance(item, (int, np.integer))):
             found.append(_Entry(item))
+        elif array is None:
+            found.append(_Entry(slice(None), bounded(np.asarray(item), shape[axis], axis)))
         elif array.dtype == BOOL:
             found += _places_of_mask(array, shape, axis)
-        elif not array.shape and isinstance(array, np.ndarray):
+        elif not picks:
             found.append(_Entry(int(array)))
         else:
             found.append(_Entry(slice(None), bounded(array, shape[axis], axis)))
@@ -225,20 +224,10 @@ def bounded(array: Array, extent: int, axis: int, mode: str = "raise") -> Array:
 
 def _pick(entries: Sequence[_Entry], arrays: Sequence[_Entry]) -> PickView:
     """Return the view of what the arrays pick out of the result of the entries' basic index."""
-    kept = [entry for entry in entries if not isinstance(entry.basic, int)]  # the axes of the basic index' result
-    axes = tuple(kept.index(entry) for entry in arrays)
+    axes = tuple(entries.index(entry) for entry in arrays)
     indices = spread_together([entry.array for entry in arrays if entry.array is not None])
-    return PickView(axes, _place(entries), indices)
-
-
-def _place(entries: Sequence[_Entry]) -> int:
-    """Return where the arrays' axes stand: at the first array if all stand side by side, otherwise in front.
-
-    Integers count as arrays where there are arrays.
-    """
-    advanced = [k for k, entry in enumerate(entries) if entry.is_advanced]
-    first, last = advanced[0], advanced[-1]
-    return first if last - first + 1 == len(advanced) else 0
+    side_by_side = axes[-1] - axes[0] + 1 == len(axes)
+    return PickView(axes, axes[0] if side_by_side else 0, indices)
 
 
 def spread_together(arrays: Sequence[Array]) -> tuple[Value, ...]:

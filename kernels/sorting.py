@@ -71,10 +71,10 @@ def sort_runs(dtype: np.dtype) -> Function:
                 before = b.load(keys, b.max(b.sub(here, one), zero), hint="before")
                 parts.until(b.and_(b.lt(b.get(start), here), comes_before(b, key, before)))
             with parts.body():
-                here = Index.of(b.get(at))
-                b.store(keys, here, b.load(keys, here - 1))
-                b.store(places, here, b.load(places, here - 1))
-                b.set(at, b.position(here - 1))
+                free = Index.of(b.get(at))
+                b.store(keys, free, b.load(keys, free - 1))
+                b.store(places, free, b.load(places, free - 1))
+                b.set(at, b.position(free - 1))
         b.store(keys, b.get(at), key)
         b.store(places, b.get(at), place)
     title = f"Sort each run of {RUN} keys by insertion and take their places along"

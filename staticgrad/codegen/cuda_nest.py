@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.contraction import operand_places
 from staticgrad.codegen.elements import Position, Reader, expanded, flat_index, strides
 from staticgrad.codegen.lower import Lowered, Made, assembled, with_scratch
 from staticgrad.codegen.memory import Scratch, plan
-from staticgrad.codegen.rows import emit_row, room_for
 from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.rows import emit_row, room_for
 from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
 from staticgrad.ir.aval import INT64, Extent, product
 from staticgrad.ir.builder import Builder, Index, Scalar, Variable
-from staticgrad.ir.loops import Buffer, Function, Space
+from staticgrad.ir.loops import Buffer, Function
 from staticgrad.ir.node import Node, Value
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.reduce import Reduce, State, Sum

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from staticgrad.codegen.in_place import Readers, is_alias, root_of
 from staticgrad.codegen.operands import in_rows, steps_forward
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Shape, product
@@ -163,11 +164,6 @@ def is_view(value: Value) -> bool:
     return op.kind == "view" or (isinstance(op, Reshape) and only_unit_axes_differ(value.node.inputs[0].shape, value.shape))
 
 
-def is_alias(value: Value) -> bool:
-    """Return whether `value` is its operand's memory under another shape."""
-    return isinstance(value.op, Reshape) and not is_view(value)
-
-
 def is_renamed(value: Value, memory: dict[Value, Value]) -> bool:
     """Return whether `value` is read from its operand's memory under another shape."""
     return isinstance(value.op, Reshape) and memory.get(value, value) is not value
@@ -226,13 +222,8 @@ class Scheduler:
         self.forward = set(graph.forward_nodes)
         self.outputs = self._own_outputs(graph)
         self.graph = graph
-        self.nodes = topological((*self.outputs,), stop=graph.inputs)
-        self.users: dict[Value, list[Node]] = {}
-        for node in self.nodes:
-            for value in dict.fromkeys(node.inputs):
-                self.users.setdefault(value, []).append(node)
-        self.nodes = self._readers_first()
-        self.position = {node: number for number, node in enumerate(self.nodes)}
+        self.readers = Readers(topological((*self.outputs,), stop=graph.inputs), self.forward)
+        self.nodes, self.users = self.readers.nodes, self.readers.users
         self.required: set[Value] = set()
         self.apart: set[Value] = set()
 
@@ -259,59 +250,6 @@ class Scheduler:
                 made.append(output)
         self.claimed = claimed
         return tuple(made)
-
-    def _readers_first(self) -> list[Node]:
-        """Return the nodes, operands first, such that what else reads the base of a write comes before it wherever it can."""
-        order: dict[Node, None] = {}
-
-        def operands_first(node: Node, avoided: Node | None) -> list[Node]:
-            """Return what is to come before `node`, and itself; nothing if `avoided` would have to."""
-            found: dict[Node, None] = {}
-            stack = [(node, False)]
-            while stack:
-                current, expanded = stack.pop()
-                if expanded:
-                    found[current] = None
-                elif current is avoided:
-                    return []
-                elif current not in order and current not in found and current in members:
-                    stack += [(current, True), *((v.node, False) for v in reversed(current.inputs))]
-            return list(found)
-
-        members = set(self.nodes)
-        for node in self.nodes:
-            if isinstance(node.op, Write):
-                for reader in self._readers(self._root(node.inputs[0])):
-                    order |= dict.fromkeys(operands_first(reader, avoided=node))
-            order[node] = None
-        return list(order)
-
-    def _root(self, value: Value) -> Value:
-        """Return the value that `value` is another shape of."""
-        while is_alias(value):
-            value = value.node.inputs[0]
-        return value
-
-    def _readers(self, root: Value) -> list[Node]:
-        """Return the nodes that read `root`, under whatever shape."""
-        found: list[Node] = []
-        stack = [root]
-        while stack:
-            for user in self.users.get(stack.pop(), ()):
-                if is_alias(user.outputs[0]):
-                    stack.append(user.outputs[0])
-                else:
-                    found.append(user)
-        return list(dict.fromkeys(found))
-
-    def _readers_before(self, node: Node) -> list[Node] | None:
-        """Return what else reads the base of a write, if all of it can be done before; None if not."""
-        readers = [reader for reader in self._readers(self._root(node.inputs[0])) if reader is not node]
-        forward = self.stage_of(node.outputs[0]) == "forward"
-        for reader in readers:
-            if self.position[reader] > self.position[node] or (forward and self.stage_of(reader.outputs[0]) != "forward"):
-                return None
-        return readers
 
     def stage_of(self, value: Value) -> str:
         """Return the stage that computes `value`."""
@@ -381,7 +319,8 @@ class Scheduler:
         level: dict[Node, int] = {}
         for node in self.nodes:
             level[node] = max((level.get(v.node, 0) for v in node.inputs), default=0) + (node.outputs[0] in self.apart)
-        self.nodes.sort(key=lambda node: (level[node], node.outputs[0] not in self.apart))
+        self.readers.arrange(sorted(self.nodes, key=lambda node: (level[node], node.outputs[0] not in self.apart)))
+        self.nodes = self.readers.nodes
 
     def _need(self, value: Value) -> None:
         """Give `value` memory, or the value whose memory it is a view of."""
@@ -398,11 +337,11 @@ class Scheduler:
 
     def _need_base(self, node: Node) -> None:
         """Give memory to the base of a write, and to the little that else reads it: then the write may go into that memory."""
-        root = self._root(node.inputs[0])
+        root = root_of(node.inputs[0])
         if root.op.kind != "assemble":
             return
         self._need(root)
-        readers = self._readers_before(node) or []
+        readers = self.readers.before(node) or []
         if 2 * sum(reader.outputs[0].aval.size for reader in readers) <= root.aval.size:
             for reader in readers:
                 self._need(reader.outputs[0])
@@ -456,12 +395,12 @@ class Scheduler:
         """Return whether a write may go into the memory of what it writes to: nobody reads that afterwards, or meanwhile."""
         if not isinstance(node.op, Write):
             return False
-        root = self._root(node.inputs[0])
-        if root not in self.required or root.op.kind != "assemble" or root in map(self._root, node.inputs[1:]):
+        root = root_of(node.inputs[0])
+        if root not in self.required or root.op.kind != "assemble" or root in map(root_of, node.inputs[1:]):
             return False
         if root in self.claimed or root in self.outputs or self.stage_of(root) != self.stage_of(node.outputs[0]):
             return False
-        readers = self._readers_before(node)
+        readers = self.readers.before(node)
         return readers is not None and all(reader.outputs[0] in self.required for reader in readers)
 
     # ---- which nest computes which value
@@ -513,7 +452,7 @@ class Scheduler:
                     continue
                 reads = item_reads(item, memory)
                 if in_place:
-                    before = self._readers_before(node) or []
+                    before = self.readers.before(node) or []
                     reads = {**reads, node.inputs[0]: False, **{reader.outputs[0]: False for reader in before}}
                 price = ITEM + len(reads) + sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.

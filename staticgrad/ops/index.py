@@ -17,7 +17,7 @@ from staticgrad.ir.loops import OUT_OF_BOUNDS
 from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
 from staticgrad.ir.op import Op, Read, op
 from staticgrad.ops.elementwise import INTEGER, Elementwise, equal, logical_and, logical_not, where_zero
-from staticgrad.ops.movement import Axes, Write, broadcast, reshape, transpose
+from staticgrad.ops.movement import Axes, Broadcast, Reshape, Write, broadcast, reshape, transpose
 from staticgrad.ops.reduce import Any_
 
 Part = TypeVar("Part")
@@ -49,7 +49,7 @@ class BoundedIndex(Elementwise):
         if not i.size:
             return i
         if self.mode != "raise":
-            return i % self.extent if self.mode == "wrap" else np.clip(i, 0, self.extent - 1)
+            return np.asarray(i % self.extent if self.mode == "wrap" else np.clip(i, 0, self.extent - 1))
         outside = i[(i < -self.extent) | (i >= self.extent)]
         if outside.size:
             raise IndexingError(f"index {outside[0]} is out of bounds for an axis with size {self.extent}")
@@ -117,7 +117,7 @@ class Indexed(Op):
         index = np.ogrid[tuple(map(slice, shape))] if shape else ()
         source = self.source(index, self.own_axes(avals[0]), lambda k, at: indices[k][at])
         total = sum(i * product(x.shape[axis + 1 :]) for axis, i in enumerate(source))
-        return np.broadcast_to(total, shape).reshape(-1)
+        return np.asarray(np.broadcast_to(total, shape).reshape(-1))
 
     def read_index(self, read: Read, first: int, index: tuple[Index, ...], avals: Sequence[Aval]) -> tuple[Index, ...]:
         """Return where in x an element stands, for lowerings; the arrays are the operands from `first` on."""
@@ -126,6 +126,23 @@ class Indexed(Op):
     def under_batch(self) -> tuple[Axes, int, int]:
         """Return the parameters for operands that all have one more leading axis."""
         return tuple(axis + 1 for axis in self.axes), self.place + 1, self.shared + 1
+
+
+def known_arrays(values: Sequence[Value]) -> list[np.ndarray] | None:
+    """Return the arrays of repeated or reshaped constants; None if one of the values is anything else."""
+    found = []
+    for x in values:
+        path = []
+        while isinstance(x.op, (Broadcast, Reshape)):
+            path.append(x.op)
+            x = x.node.inputs[0]
+        array = constant_array(x)
+        if array is None:
+            return None
+        for op in reversed(path):
+            array = op.numpy(array)
+        found.append(array)
+    return found
 
 
 def spread_batch(size: int, batched: Sequence[bool], values: Sequence[Value]) -> list[Value]:
@@ -148,7 +165,7 @@ class Gather(Indexed):
 
     def numpy(self, x: np.ndarray, *indices: np.ndarray) -> np.ndarray:
         shape = self.infer(Aval(x.shape, x.dtype), *(Aval(i.shape, i.dtype) for i in indices)).shape
-        return np.ascontiguousarray(x).reshape(-1)[self.offsets(x, indices)].reshape(shape)
+        return np.asarray(x.reshape(-1)[self.offsets(x, indices)].reshape(shape))
 
     def jvp(self, tangents: Sequence[Value | None], y: Value, x: Value, *indices: Value) -> Value | None:
         return None if tangents[0] is None else apply(self, tangents[0], *indices)
@@ -260,13 +277,12 @@ class ScatterSet(Scatter):
         write = ScatterSet(axes, self.shared, self.shared)
         held = (*x.shape[: self.shared], *(x.shape[axis] for axis in self.axes))
         numbers = np.arange(count).reshape(shape[self.shared :])
-        arrays = [constant_array(i) for i in indices]
-        known = [array for array in arrays if array is not None]
-        if len(known) == len(arrays):
-            spread = np.broadcast_to(numbers, shape)
-            written = write.numpy(np.zeros(held, INT64), spread, *known)
-            last = write.gather.numpy(written, *known) == spread
-            return None if last.all() else constant(last)
+        arrays = known_arrays(indices)
+        if arrays is not None:
+            places = write.offsets(np.broadcast_to(0, held), arrays)
+            last = np.zeros(places.size, np.bool_)
+            last[places.size - 1 - np.unique(places[::-1], return_index=True)[1]] = True
+            return None if last.all() else constant(last.reshape(shape))
         if count * count <= product(held):
             return _differ_from_later(shape[: self.shared], count, held, indices)
         # Each element leaves its number at its place: the last one finds its own there.

@@ -202,7 +202,11 @@ def _keeps_all_values(narrow: np.dtype, wide: np.dtype) -> bool:
 
 
 @rule(
-    *(cls for cls in REGISTRY.values() if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble", "row") and cls is not Broadcast)
+    *(
+        cls
+        for cls in REGISTRY.values()
+        if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble", "row") and cls is not Broadcast
+    )
 )
 def fold_constants(node: Node) -> Value | None:
     """op(constants) -> constant."""

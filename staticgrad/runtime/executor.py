@@ -129,7 +129,7 @@ class Executable:
             raise failure(context)
 
 
-def failure(context: Sequence[int]) -> StaticgradError:
+def failure(context: Any) -> StaticgradError:
     """Return the error that a context holds."""
     code, node, index = (int(word) for word in context[:3])
     message = FAILURES.get(code, f"failure {code}")

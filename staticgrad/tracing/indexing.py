@@ -153,9 +153,9 @@ def _entries(items: Sequence[Any], shape: Shape) -> list[_Entry]:
             found.append(_Entry(item))
         elif array is None:
             found.append(_Entry(slice(None), bounded(np.asarray(item), shape[axis], axis)))
-        elif array.dtype == BOOL:
+        elif isinstance(array, np.ndarray) and array.dtype == BOOL:
             found += _places_of_mask(array, shape, axis)
-        elif not picks:
+        elif isinstance(array, np.ndarray) and not picks:
             found.append(_Entry(int(array)))
         else:
             found.append(_Entry(slice(None), bounded(array, shape[axis], axis)))
@@ -172,7 +172,7 @@ def _array_of(item: Any) -> Array:
     if known is None and value.dtype == BOOL:
         raise UnsupportedError(
             at_user_line(
-                f"x[mask] with a traced mask ({value.aval}) has a shape that depends on the mask's values, which are not known while tracing; "
+                f"x[mask] with a traced mask ({value.aval}) has a shape that depends on values which are not known while tracing; "
                 "use np.where(mask, x, y), or np.sum(x, where=mask) and its like; x[mask] = y alone works"
             )
         )

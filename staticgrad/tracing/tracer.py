@@ -20,8 +20,8 @@ from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.movement import reshape
 from staticgrad.tracing.context import Trace, check_usable, current_trace
-from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
 from staticgrad.tracing.indexing import masked, parsed
+from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
 from staticgrad.tracing.views import Strides, TransposeView, View, strides_of
 
 

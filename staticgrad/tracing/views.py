@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from staticgrad.errors import IndexingError, InvalidValueError, ReadOnlyError, TraceError, UnsupportedError
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.node import Value

@@ -121,11 +121,11 @@ def test_random_reads_and_writes(data: Any, fuse: bool, gradient: bool) -> None:
         for _ in range(data.draw(st.integers(1, 8))):
             z = arrays[data.draw(st.integers(0, 1))]
             other = arrays[data.draw(st.integers(0, 1))]
-            view = {"plain": lambda z: z, "flip": lambda z: z[::-1], "shape": lambda z: z.reshape(4, 6).reshape(-1)}[
-                data.draw(st.sampled_from(["plain", "flip", "shape"]))
-            ](z)
+            kind = data.draw(st.sampled_from(["plain", "flip", "shape"]))
+            view = {"plain": z, "flip": z[::-1], "shape": z.reshape(4, 6).reshape(-1)}[kind]
             at, source = (_index(data, 24, i, v) for _ in range(2))
-            new = data.draw(st.sampled_from([lambda: v[0], lambda: other[source], lambda: np.sin(other[source]) * 0.5 + v[1], lambda: 0.25]))()
+            what, part = data.draw(st.sampled_from(["value", "part", "computed", "number"])), other[source]
+            new = {"value": v[0], "part": part, "computed": np.sin(part) * 0.5 + v[1], "number": 0.25}[what]
             how = data.draw(st.sampled_from(["set", "add", "at", "keep", "sum"]))
             if how == "set":
                 view[at] = new

@@ -11,8 +11,10 @@ from tests.ops.samples import FLOATS, INTEGERS, SHAPES, Sample, edge_values, ran
 CASES = [
     # shape of x, axes, place, shared, shape of the arrays
     ((5,), (0,), 0, 0, ()), ((5,), (0,), 0, 0, (1,)), ((5,), (0,), 0, 0, (7,)), ((5,), (0,), 0, 0, (0,)), ((5,), (0,), 0, 0, (2, 3)),
-    ((1,), (0,), 0, 0, (3,)), ((4, 3), (0,), 0, 0, (5,)), ((4, 3), (1,), 1, 0, (5,)), ((4, 3), (1,), 0, 0, (5,)), ((4, 3), (0,), 1, 0, (2,)),
-    ((4, 3), (0, 1), 0, 0, (6,)), ((4, 3), (0, 1), 0, 0, ()), ((0, 3), (1,), 1, 0, (2,)), ((3, 0), (0,), 0, 0, (2,)), ((0, 3), (0,), 0, 0, (0,)),
+    ((1,), (0,), 0, 0, (3,)), ((4, 3), (0,), 0, 0, (5,)), ((4, 3), (1,), 1, 0, (5,)), ((4, 3), (1,), 0, 0, (5,)),
+    ((4, 3), (0,), 1, 0, (2,)),
+    ((4, 3), (0, 1), 0, 0, (6,)), ((4, 3), (0, 1), 0, 0, ()), ((0, 3), (1,), 1, 0, (2,)), ((3, 0), (0,), 0, 0, (2,)),
+    ((0, 3), (0,), 0, 0, (0,)),
     ((2, 4, 3), (1,), 1, 0, (2, 2)), ((2, 4, 3), (0, 2), 0, 0, (5,)), ((2, 4, 3), (0, 2), 1, 0, (5,)), ((3, 1, 2), (1, 2), 1, 0, (4,)),
     ((3, 4), (1,), 1, 1, (3, 5)), ((3, 4), (1,), 1, 1, (3,)), ((3, 4, 2), (1,), 2, 1, (3, 5)), ((2, 3, 4), (2,), 2, 2, (2, 3, 1)),
     ((2, 3, 4, 2), (2, 3), 2, 1, (2, 5)), ((0, 4), (1,), 1, 1, (0, 2)),
@@ -56,7 +58,7 @@ def _scatter(name: str) -> Iterator[Sample]:
         part = op.picked(Aval(shape, DTYPES["float64"]), [Aval(i.shape, INT64) for i in arrays]).shape
         yield Sample(op, (random_array(rng, shape, np.float64), random_array(rng, part, np.float64), *arrays))
     for dtype in DTYPES.values():
-        if name == "scatter_add" and dtype == bool:
+        if name == "scatter_add" and dtype.kind == "b":
             continue
         operands = (random_array(rng, (2, 3), dtype), random_array(rng, (2, 4), dtype), np.array([2, 0, 2, 1]))
         yield Sample(REGISTRY[name]((1,), 1), operands)

@@ -56,7 +56,9 @@ PARAMETERISED = {
     "contract": lambda op, x, y: jnp.einsum(_subscripts(op), x, y),
     "gather": lambda op, x, *i: x.reshape(-1)[op.offsets(np.zeros(x.shape), i)].reshape(op.picked(*_avals(x, i)).shape),
     "scatter_add": lambda op, x, y, *i: jnp.asarray(x).reshape(-1).at[op.offsets(np.zeros(x.shape), i)].add(y.reshape(-1)).reshape(x.shape),
-    "scatter_set": lambda op, x, y, *i: _written(jnp.asarray(x).reshape(-1), op.offsets(np.zeros(x.shape), i), y.reshape(-1)).reshape(x.shape),
+    "scatter_set": lambda op, x, y, *i: _written(jnp.asarray(x).reshape(-1), op.offsets(np.zeros(x.shape), i), y.reshape(-1)).reshape(
+        x.shape
+    ),
     "arg_sort": lambda op, x: jnp.argsort(x, op.axis, stable=True),
     "cumulative_sum": lambda op, x: jnp.cumsum(x, op.axis),
     "search_sorted": lambda op, x, v: _searched(op, x, v),

@@ -111,7 +111,10 @@ for dtype in (f64, i8):
     example("slice_of_slice_set", lambda x, y: _slice(slice_set(x, y, (0,), (6,), (2,)), (0,), (5,), (2,)), ((6,), dtype), ((3,), dtype))
     at = ScatterSet((0,), 0)
     example(
-        "gather_of_scatter_set", lambda x, y, at=at: apply(at.gather, apply(at, x, y, constant(2)), constant(2)), ((4, 3), dtype), ((3,), dtype)
+        "gather_of_scatter_set",
+        lambda x, y, at=at: apply(at.gather, apply(at, x, y, constant(2)), constant(2)),
+        ((4, 3), dtype),
+        ((3,), dtype),
     )
     example(
         "scatter_set_of_scatter_set",

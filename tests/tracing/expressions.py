@@ -164,15 +164,18 @@ np.take_along_axis(x,np.array([[0,1,0],[1,1,-1]]),0)  np.take_along_axis(x,k,Non
 np.take_along_axis(t,k[None,:,None]*0,axis=0)  np.compress([True,False,True],x,axis=1)  np.compress([1,0,1,1],x)  x.compress([False,True],0)
 np.extract([[1,0,1],[0,0,1]],x)  np.choose(k,[v,w,2.0])  np.choose(np.array([[0],[1]]),[x,v])  np.choose(i,[v,w],mode='clip')
 np.choose(i,[v,w],mode='wrap')  k.choose([v,w,v])  v[k]  x[:,k]  x[[1,0]]  x[[1,0],k[:2]]  t[:,k,k]  t[k[:1]*0,:,k]  t[k[:2]*0,:,1]
-x[[True,False]]  v[np.array([True,False,True])]  x[np.array([[True,False,True],[False,False,True]])]  t[...,[0,0],None]  v[k[0]]  x[k[1],k[2]]  t[1,:,k]  t[k[1]]
+x[[True,False]]  v[np.array([True,False,True])]  x[np.array([[True,False,True],[False,False,True]])]
+t[...,[0,0],None]  v[k[0]]  x[k[1],k[2]]  t[1,:,k]  t[k[1]]
 np.sort(x)  np.sort(x,0)  np.sort(x,axis=None)  np.sort(n)  np.sort(n,kind='stable')  np.sort(h)  np.sort(u,axis=0)  np.sort(b)
 np.sort(f,stable=True)  np.sort(t,axis=1)  np.sort(z)  np.argsort(x)  np.argsort(x,axis=0)  np.argsort(i,None)  np.argsort(n,kind='stable')
 x.argsort()  x.argsort(0)  np.partition(v,2)[2]  np.argpartition(v,0)[0]  v.argpartition(2)[2]  np.median(x)  np.median(x,axis=0)
-np.median(x,axis=1,keepdims=True)  np.median(t,axis=(0,2))  np.median(n,axis=0)  np.median(i)  np.median(f)  np.median(b)  np.median(z,axis=0)
-np.quantile(x,0.3)  np.quantile(x,[0,0.25,1],axis=1)  np.quantile(t,[[0.1],[0.9]],axis=(0,1),keepdims=True)  np.quantile(f,0.2)
+np.median(x,axis=1,keepdims=True)  np.median(t,axis=(0,2))  np.median(n,axis=0)  np.median(i)  np.median(f)  np.median(b)
+np.median(z,axis=0)  np.quantile(x,0.3)  np.quantile(x,[0,0.25,1],axis=1)
+np.quantile(t,[[0.1],[0.9]],axis=(0,1),keepdims=True)  np.quantile(f,0.2)
 np.quantile(f,[0.2,0.7])  np.quantile(i,0.4)  np.quantile(i,1)  np.quantile(n[0],0.5)  np.percentile(x,30)  np.percentile(f,[5,95],axis=0)
-np.percentile(i,50,keepdims=True)  np.searchsorted(np.sort(v),x)  np.searchsorted(np.sort(v),x,side='right')  np.searchsorted(v,w,sorter=np.argsort(v))
-np.searchsorted([0,1],x)  np.searchsorted(np.sort(v),0.5)  np.searchsorted(np.arange(4),f)  np.sort(v).searchsorted(w)
+np.percentile(i,50,keepdims=True)  np.searchsorted(np.sort(v),x)  np.searchsorted(np.sort(v),x,side='right')
+np.searchsorted(v,w,sorter=np.argsort(v))  np.searchsorted([0,1],x)  np.searchsorted(np.sort(v),0.5)
+np.searchsorted(np.arange(4),f)  np.sort(v).searchsorted(w)
 np.cumsum(x)  np.cumsum(x,axis=1)  np.cumsum(x,0)  np.cumsum(h,axis=1)  np.cumsum(u)  np.cumsum(b)  np.cumsum(f,dtype=float)  np.cumsum(s)
 np.cumsum(z,axis=0)  x.cumsum()  x.cumsum(axis=-1)  np.add.accumulate(x)  np.add.accumulate(h,axis=1)
 snp.take([s,s*2],[1,0,1])  snp.sort([s,v[0],1.0])
@@ -335,7 +338,8 @@ UNSUPPORTED = {
     "np.linalg.solve(q,v)": "np.linalg.solve",
     "np.pad(v,1,mode='edge')": "edge", "np.arctan(v)": "tanh", "np.floor_divide(i,2)": "floor", "np.nanmean(x)": "mean",
     "np.multiply.accumulate(v)": "add.accumulate", "np.quantile(v,v)": "known", "np.quantile(v,0.5,method='lower')": "lower",
-    "x[b]": "np.where", "x[:,c]": "np.where", "np.compress(c,v)": "np.where", "np.extract(b,x)": "np.where", "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
+    "x[b]": "np.where", "x[:,c]": "np.where", "np.compress(c,v)": "np.where", "np.extract(b,x)": "np.where",
+    "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
     "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf", "x.cumprod()": "cumsum", "x.flags": "flags",
     "np.fft.fft(v)": "np.fft.fft", "np.round(v)": "floor",
     "special.jv(1,v)": "scipy.special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order", "x.view(np.int64)": "view",

@@ -155,7 +155,10 @@ def _sort_in_place(x: Any, i: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("function", "names"),
-    [(_put, "xkv"), (_at_arrays, "xkv"), (_sort_in_place, "xi"), (_copyto, "xyb"), (_fill_diagonal, "xq"), (_outs, "xy"), (_einsum_view, "q"), (_nan_in_place, "n"), (_at, "vx")],
+    [
+        *((_put, "xkv"), (_at_arrays, "xkv"), (_sort_in_place, "xi"), (_copyto, "xyb"), (_fill_diagonal, "xq")),
+        *((_outs, "xy"), (_einsum_view, "q"), (_nan_in_place, "n"), (_at, "vx")),
+    ],
 )
 def test_functions_that_write(function: Any, names: str) -> None:
     check(function, *(ARRAYS[name] for name in names))

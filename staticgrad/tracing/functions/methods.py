@@ -54,8 +54,8 @@ def _conjugate(x: Tracer, out: Any = None) -> Any:
 
 
 METHODS: dict[str, Callable[..., Any]] = {
-    "reshape": _reshape, "transpose": _transpose, "astype": _astype, "copy": _copy, "fill": _fill, "flatten": flatten, "compress": _compress,
-    "conj": _conjugate, "conjugate": _conjugate, "sort": sort_in_place, "partition": partition_in_place,
+    "reshape": _reshape, "transpose": _transpose, "astype": _astype, "copy": _copy, "fill": _fill, "flatten": flatten,
+    "compress": _compress, "conj": _conjugate, "conjugate": _conjugate, "sort": sort_in_place, "partition": partition_in_place,
 }  # fmt: skip
 METHODS |= {
     name: FUNCTIONS[getattr(np, name)]

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ArgumentError, DTypeError, IndexingError, InvalidValueError, ShapeError, TraceError, UnsupportedError
+from staticgrad.errors import DTypeError, IndexingError, InvalidValueError, ShapeError, TraceError, UnsupportedError
 from staticgrad.ir.aval import BOOL, INT64, Shape
 from staticgrad.ir.node import Value, apply, constant, constant_array, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
 from staticgrad.ops.along import along_last_axis, axis_last
-from staticgrad.ops.index import Gather, ScatterSet
+from staticgrad.ops.index import Gather, ScatterSet, known_arrays
 from staticgrad.ops.movement import broadcast_to, inverse_order, reshape, transpose
 from staticgrad.tracing.functions.arguments import axis_of, deliver, operand
 from staticgrad.tracing.functions.table import implements, name_of
@@ -188,14 +188,16 @@ def _rounds(pick: PickView, name: str) -> list[tuple[PickView, np.ndarray | None
     """Return picks that name no element twice and together, in order, do what `pick` does, with the numbers of its elements."""
     shape = pick.indices[0].shape
     count = int(np.prod(shape))
-    arrays = [constant_array(i) for i in map(_unspread, pick.indices)]
     if count < 2:
         return [(pick, None)]
-    known = [np.broadcast_to(array, shape).reshape(-1) for array in arrays if array is not None]
-    if len(known) < len(arrays):
+    arrays = known_arrays(pick.indices)
+    if arrays is None:
         raise UnsupportedError(
-            at_user_line(f"{name} with traced index arrays is not supported, as they may name an element twice; np.add.at and np.subtract.at are")
+            at_user_line(
+                f"{name} with traced index arrays is not supported, as they may name an element twice; np.add.at and np.subtract.at are"
+            )
         )
+    known = [array.reshape(-1) for array in arrays]
     seen: dict[tuple[int, ...], int] = {}
     turn = np.empty(count, INT64)
     for number, place in enumerate(zip(*known, strict=True)):
@@ -206,12 +208,6 @@ def _rounds(pick: PickView, name: str) -> list[tuple[PickView, np.ndarray | None
         return [(pick, None)]
     chosen = [np.flatnonzero(turn == k) for k in range(int(turn.max()) + 1)]
     return [(PickView(pick.axes, pick.place, tuple(constant(i[numbers]) for i in known)), numbers) for numbers in chosen]
-
-
-def _unspread(index: Value) -> Value:
-    while index.op.name in ("broadcast", "reshape"):
-        index = index.node.inputs[0]
-    return index
 
 
 def _of_round(v: Value, pick: PickView, numbers: np.ndarray) -> Value:

@@ -25,7 +25,8 @@ CALLABLE_UFUNCS: set[np.ufunc] = set(UFUNCS)
 
 _CIRCULAR = ("sin", "cos", "tanh")
 RELATED = {
-    "cumprod": ("cumsum", "prod"), "nonzero": ("where",), "unique": ("sort", "where"), "lexsort": ("argsort",), "round": ("floor",), "rint": ("floor",), "ceil": ("floor",), "trunc": ("floor",),
+    "cumprod": ("cumsum", "prod"), "nonzero": ("where",), "unique": ("sort", "where"), "lexsort": ("argsort",),
+    "round": ("floor",), "rint": ("floor",), "ceil": ("floor",), "trunc": ("floor",),
     "remainder": ("floor",), "mod": ("floor",), "floor_divide": ("floor", "divide"), "interp": ("where",), "piecewise": ("where",),
     "putmask": ("copyto", "where"), "place": ("copyto", "where"),
     "tan": _CIRCULAR, "arctan": _CIRCULAR, "arcsin": _CIRCULAR, "arccos": _CIRCULAR, "sinh": _CIRCULAR, "cosh": _CIRCULAR,

@@ -139,8 +139,8 @@ def known_arrays(values: Sequence[Value]) -> list[np.ndarray] | None:
         array = constant_array(x)
         if array is None:
             return None
-        for op in reversed(path):
-            array = op.numpy(array)
+        for view in reversed(path):
+            array = view.numpy(array)
         found.append(array)
     return found
 

@@ -535,7 +535,8 @@ class Scheduler:
             if value not in where or value in memory:
                 continue
             price[value] = min(node.op.cost + sum(price.get(v, 0) for v in node.inputs), 1000)
-            if node.op.kind != "map" or len(where[value]) < 2 or price[value] < WORTH_SAVING:
+            computes = node.op.kind == "map" or node.op.cost >= WORTH_SAVING  # most views only map indices
+            if not computes or len(where[value]) < 2 or price[value] < WORTH_SAVING:
                 continue
             parting = any(where.get(user.outputs[0], set()) != where[value] for user in self.users.get(value, ()))
             if parting:

@@ -195,6 +195,17 @@ def test_reductions_of_random_shapes(data: Any, shape: tuple[int, ...], keepdims
             check(lambda x, name=name, where=where: getattr(np, name)(x, axis=where, keepdims=keepdims), x)
 
 
+@given(data=st.data(), shape=SHAPE, dtype=st.sampled_from(["f8", "f4", "i8", "u1", "?"]))
+def test_sorting_random_shapes(data: Any, shape: tuple[int, ...], dtype: str) -> None:
+    axis = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1)) if shape else None
+    x = numbers(shape, dtype)
+    if dtype.startswith("f"):
+        x = np.where(x == 3, np.nan, np.where(x == 2, -0.0, np.where(x == 1, 0.0, x))).astype(dtype)
+    check(lambda x: (np.sort(x, axis, kind="stable"), np.argsort(x, axis, kind="stable"), np.cumsum(x, axis)), x)
+    if axis is not None and dtype != "?":
+        check(lambda x: (np.median(x, axis), np.quantile(x, [0, 0.3], axis)) if x.shape[axis] else np.sort(x, axis), x)
+
+
 @given(data=st.data(), shape=SHAPE)
 def test_views_of_random_shapes(data: Any, shape: tuple[int, ...]) -> None:
     x = numbers(shape)

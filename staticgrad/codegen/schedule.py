@@ -40,6 +40,9 @@ ITEM = 4
 KERNEL, MANY_KERNELS = 15, 16
 """From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
+LONGEST_TITLE = 110
+"""A title of more characters names fewer of the user's lines."""
+
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
 
@@ -155,7 +158,8 @@ def _title(nodes: Sequence[Node]) -> str:
     names = [node.op.name for node in shown]
     text = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     lines = list(dict.fromkeys(str(node.line) for node in shown if node.line))
-    return text + (f"  ({', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''})" if lines else "")
+    shown_lines = next((k for k in (3, 2) if len(", ".join((text, *lines[:k]))) <= LONGEST_TITLE), 1)
+    return text + (f"  ({', '.join(lines[:shown_lines])}{', ...' if len(lines) > shown_lines else ''})" if lines else "")
 
 
 def is_view(value: Value) -> bool:

@@ -40,7 +40,7 @@ ITEM = 4
 KERNEL, MANY_KERNELS = 15, 16
 """From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
-LONGEST_TITLE = 110
+LONGEST_TITLE = 114
 """A title of more characters names fewer of the user's lines."""
 
 WORTH_SAVING = 10

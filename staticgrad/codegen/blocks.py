@@ -69,12 +69,18 @@ def estimated_work(nest: Nest) -> float:
 
 
 def _nest(nest: Nest, schedule: Schedule, count: int, grain: Grain) -> Blocks | None:
-    """Return blocks of the outermost loop with the most of them; of one that is reduced only where the others are short."""
+    """Return blocks of the outermost loop with the most of them; of one that is reduced only where the others are short.
+
+    Rows are made in one room, one after the other, and a scatter takes its elements in order: those loops stay whole.
+    """
+    if nest.rows is not None:
+        return None
+    ordered = {axis for item in nest.items if item.scatter is not None for axis in item.in_order}
     loops = loop_axes(nest.items, nest.order or range(len(nest.domain)), schedule.memory)
     found: dict[bool, Blocks] = {}
     for number, loop in enumerate(loops):
         blocks = _blocks(loop.axes, loop.extent, count, grain.row if number == len(loops) - 1 else 1)
-        if blocks is None:
+        if blocks is None or ordered & set(loop.axes):
             continue
         partial = [item for item in nest.items if set(loop.axes) & set(item.reduced)]
         if sum(_partial_size(item) for item in partial) * blocks.count > grain.partial * product(nest.domain):

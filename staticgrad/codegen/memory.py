@@ -71,6 +71,25 @@ class Arena:
         self._free = joined
 
 
+class Scratch:
+    """Workspace for what a nest needs while it runs, behind what the plan hands out; every nest uses it anew."""
+
+    def __init__(self, base: int) -> None:
+        self._base = aligned(base)
+        self._arena = Arena(self._base)
+        self.end = base
+
+    def clear(self) -> None:
+        """Let all that was taken be used again."""
+        self._arena = Arena(self._base)
+
+    def take(self, name: str, dtype: np.dtype, size: int) -> Buffer:
+        """Return a buffer of the workspace."""
+        offset = self._arena.take(aligned(size * dtype.itemsize))
+        self.end = max(self.end, self._arena.end)
+        return Buffer(name, dtype, size, Space.WORKSPACE, offset=offset)
+
+
 def plan(schedule: Schedule) -> Plan:
     """Return the memory plan of `schedule`."""
     memory = schedule.memory

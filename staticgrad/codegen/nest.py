@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.elements import Position, Reader, expanded
 from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.aval import INT64, product
@@ -256,7 +256,8 @@ class NestLowering:
         return self.b.literal(0, INT64) if axis is None else self.b.position(index[axis])
 
     def _store(self, item: Item, x: Scalar, index: Position) -> None:
-        self.b.store(self.parameters(self.memory[item.target]), target_index(item, index), x)
+        place = target_index(item, index, self.reader)
+        write(self.b, item, self.parameters(self.memory[item.target]), place, x)
 
     # ---- reductions
 
@@ -323,7 +324,7 @@ class NestLowering:
 
     def _home(self, a: Accumulator, index: Position) -> tuple[tuple[Buffer, ...], Index]:
         """Return where the result, or this block's part of it, stands for a domain index."""
-        place = target_index(a.item, index)
+        place = target_index(a.item, index, self.reader)
         if not a.partials:
             return (self.parameters(self.memory[a.item.target]),), place
         assert self.block is not None

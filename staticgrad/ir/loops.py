@@ -335,5 +335,7 @@ def children(statement: Statement) -> tuple[Block, ...]:
             return ()
 
 
-FAILURES = {1: "an integer raised to a negative integer power"}
-"""What the failure codes of `Fail` mean."""
+NEGATIVE_POWER, OUT_OF_BOUNDS = 1, 2
+
+FAILURES = {NEGATIVE_POWER: "an integer raised to a negative integer power", OUT_OF_BOUNDS: "an index is out of bounds"}
+"""What the failure codes of `Fail` mean. An index out of bounds notes the length of the axis in place of a node, and the index."""

@@ -307,14 +307,19 @@ class Concatenate(Op):
         return apply(Concatenate(self.axis + 1), *wide)
 
 
+class Write(Op):
+    """Base of the ops that give their first operand with the second one written into a part of it."""
+
+    kind = "assemble"
+
+
 @op
-class SliceSet(Op):
+class SliceSet(Write):
     """x with y written at a slice: the functional form of `x[slices] = y`."""
 
     starts: Axes
     stops: Axes
     steps: Axes
-    kind = "assemble"
     linear = True
 
     @property

@@ -60,6 +60,8 @@ class Lowering:
     @functools.cached_property
     def call_plan(self) -> CallPlan:
         """What a call needs to know."""
+        from staticgrad.codegen.blocks import estimated_work
+
         unique = list(dict.fromkeys(self.optimized.outputs))
         made, storage = self.schedule, self.schedule.storage
         written = {storage(target) for nest in made.stage("forward") for target in nest.targets}
@@ -70,7 +72,7 @@ class Lowering:
             order=tuple(unique.index(v) for v in self.optimized.outputs),
             workspace=self.lowered.unit.workspace,
             residual=self.lowered.unit.residual,
-            work=sum(nest.work for nest in made.nests),
+            work=sum(map(estimated_work, made.nests)),
             early=tuple(k for k, output in enumerate(made.outputs) if storage(output) in written),
             parallel=any(nest.blocks is not None for nest in made.nests),
         )

@@ -47,8 +47,8 @@ MOST_PAIRS = 1024
 READABLE, WRITABLE = 0x101, 0x501
 """What arrays must be: NPY_ARRAY_C_CONTIGUOUS and NPY_ARRAY_ALIGNED; also NPY_ARRAY_WRITEABLE."""
 
-LONG_WORK = 100_000
-"""Scalar instructions, some ten microseconds: from there on a call releases the GIL."""
+LONG_WORK = 10_000.0
+"""Nanoseconds of work from which on a call releases the GIL, which takes some hundred."""
 
 
 class Unsuitable(Exception):

@@ -153,8 +153,8 @@ class CudaExecutable:
             context = cuda.to_device(np.zeros(CONTEXT_WORDS, np.int64))
             for stage in self._stages:
                 stage(arguments, self._workspace, context)
-            if self._fails and (code := int(context.copy_to_host()[0])):
-                raise failure(code)
+            if self._fails and (noted := context.copy_to_host())[0]:
+                raise failure(noted)
             results = [output.copy_to_host().reshape(aval.shape) for output, aval in zip(outputs, self.plan.outputs, strict=True)]
         repeated = [k in self.plan.order[:place] for place, k in enumerate(self.plan.order)]
         return [results[k].copy() if again else results[k] for k, again in zip(self.plan.order, repeated, strict=True)]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ExecutionError, IntegerPowerError, StaticgradError
+from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
-from staticgrad.ir.loops import FAILURES
+from staticgrad.ir.loops import FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
 from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
@@ -33,8 +33,8 @@ class CallPlan:
     order: tuple[int, ...]
     workspace: int
     residual: int
-    work: int = 0
-    """A rough number of scalar instructions."""
+    work: float = 0.0
+    """The nanoseconds that one core is expected to need."""
 
     early: tuple[int, ...] = ()
     """The output buffers that the forward stage writes."""
@@ -138,12 +138,15 @@ class Executable:
             share(context, threads)
         code = stage(pointers, workspace.address, ctypes.addressof(context))
         if code:
-            raise failure(code)
+            raise failure(context)
 
 
-def failure(code: int) -> StaticgradError:
-    """Return the error of a failure code."""
+def failure(context: Any) -> StaticgradError:
+    """Return the error that a context holds."""
+    code, node, index = (int(word) for word in context[:3])
     message = FAILURES.get(code, f"failure {code}")
-    if code == 1:
+    if code == NEGATIVE_POWER:
         return IntegerPowerError(f"{message}; make the base or the exponent a float")
+    if code == OUT_OF_BOUNDS:
+        return IndexingError(f"{message}: {index} for an axis with size {node}")
     return ExecutionError(message)

@@ -168,8 +168,8 @@ class Words:
         return self.add(item) if type(item) is int else self.hold(item)
 
 
-def _raise_failure(code: int) -> None:
-    raise failure(code)
+def _raise_failure(words: bytes) -> None:
+    raise failure(np.frombuffer(words, np.int64))
 
 
 class Forms:

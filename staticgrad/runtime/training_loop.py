@@ -242,7 +242,7 @@ class TrainingLoop:
                 error, callback.error = callback.error, None
                 raise error
         if code:
-            raise failure(code)
+            raise failure(self._context)
         steps = max(int(self._plan[Plan.STEP]) - before, 0)  # one that is taken back does not count
         if steps:
             # A call that is much longer than the one before would make up for a wrong guess of the pace at the user's expense.

@@ -6,6 +6,7 @@ part, so a write through any of them reaches all.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -19,8 +20,9 @@ from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.movement import reshape
 from staticgrad.tracing.context import Trace, check_usable, current_trace
+from staticgrad.tracing.indexing import masked, parsed
 from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
-from staticgrad.tracing.views import Strides, TransposeView, View, parse_index, strides_of
+from staticgrad.tracing.views import Strides, TransposeView, View, strides_of
 
 
 class Storage:
@@ -166,7 +168,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value(
             "converting to a real NumPy array (np.asarray, np.array, or writing it into one)",
             "use staticgrad.numpy (snp.array, snp.stack) to build arrays of traced values, and write into snp.zeros(...), "
-            "np.zeros_like(x) or x.copy()",
+            "np.zeros_like(x) or x.copy(); to index a real array with a traced one, use snp.asarray(array)[i] or snp.take(array, i)",
         )
 
     def item(self, *index: int) -> NoReturn:
@@ -242,13 +244,22 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return self._storage.array or bool(self._views)
 
     def __getitem__(self, index: Any) -> Tracer:
-        view, scalar = parse_index(index, self.shape)
-        return tracer_of(view.read(self.value)) if scalar else self.view(view)
+        views, own = parsed(index, self.shape)
+        if not own:
+            return functools.reduce(Tracer.view, views, self)
+        return tracer_of(self.part(views).value)
 
     def __setitem__(self, index: Any, new: Any) -> None:
-        view, _ = parse_index(index, self.shape)
-        part = Tracer(self._storage, (*self._views, view))
-        part.assign(lift(new), "assignment to an index")
+        written = masked(index, lift(new), self.value)
+        if written is not None:
+            self.assign(written, "assignment to a mask")
+            return
+        views, _ = parsed(index, self.shape)
+        self.part(views).assign(lift(new), "assignment to an index")
+
+    def part(self, views: tuple[View, ...]) -> Tracer:
+        """Return a tracer of a part of the same storage, to read it once or to write it."""
+        return Tracer(self._storage, (*self._views, *views))
 
     def assign(self, new: Value, operation: str) -> None:
         """Write `new`, cast and broadcast, into the part of the storage that this tracer shows."""

@@ -1,8 +1,11 @@
 """Values and derivatives of each op against JAX, wherever the conventions agree."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
+from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.op import REGISTRY
 from tests.ops.derivatives import Function
 from tests.ops.samples import FLOATS, random_array, smooth_samples
@@ -51,11 +54,38 @@ PARAMETERISED = {
     "arg_max": lambda op, x: jnp.argmax(x, op.axes[0]),
     "arg_min": lambda op, x: jnp.argmin(x, op.axes[0]),
     "contract": lambda op, x, y: jnp.einsum(_subscripts(op), x, y),
+    "gather": lambda op, x, *i: x.reshape(-1)[op.offsets(np.zeros(x.shape), i)].reshape(op.picked(*_avals(x, i)).shape),
+    "scatter_add": lambda op, x, y, *i: jnp.asarray(x).reshape(-1).at[op.offsets(np.zeros(x.shape), i)].add(y.reshape(-1)).reshape(x.shape),
+    "scatter_set": lambda op, x, y, *i: _written(jnp.asarray(x).reshape(-1), op.offsets(np.zeros(x.shape), i), y.reshape(-1)).reshape(
+        x.shape
+    ),
+    "arg_sort": lambda op, x: jnp.argsort(x, op.axis, stable=True),
+    "cumulative_sum": lambda op, x: jnp.cumsum(x, op.axis),
+    "search_sorted": lambda op, x, v: _searched(op, x, v),
 }
 
 WITHOUT_FLOATS = {
     "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "any", "all",
+    "bounded_index",
 }  # fmt: skip
+
+
+def _avals(x, indices):
+    return Aval(x.shape, np.dtype(np.float64)), [Aval(i.shape, INT64) for i in indices]
+
+
+def _written(x, places, y):
+    """One write after the other: JAX leaves open which of several writes to one place stays."""
+    for place, value in zip(places, y, strict=True):
+        x = x.at[place].set(value)
+    return x
+
+
+def _searched(op, x, v):
+    search = partial(jnp.searchsorted, side=op.side)
+    for _ in range(op.shared):
+        search = jax.vmap(search)
+    return search(x, v)
 
 
 def reference(op):
@@ -134,6 +164,12 @@ def test_special_values_as_in_jax(name):
 def test_logic_against_numpy(name):
     rng = np.random.default_rng(0)
     cls = REGISTRY[name]
+    if name == "bounded_index":
+        x = rng.integers(-9, 9, 50)
+        np.testing.assert_array_equal(np.arange(4)[cls(4, "clip").numpy(x)], np.take(np.arange(4), x, mode="clip"))
+        np.testing.assert_array_equal(np.arange(4)[cls(4, "wrap").numpy(x)], np.take(np.arange(4), x, mode="wrap"))
+        np.testing.assert_array_equal(np.arange(9)[cls(9).numpy(x)], np.take(np.arange(9), x))
+        return
     if name in ("any", "all"):
         x = random_array(rng, (4, 5), bool)
         np.testing.assert_array_equal(cls((1,)).numpy(x), getattr(np, name)(x, axis=1))

@@ -156,9 +156,34 @@ snp.copy(v)  snp.meshgrid([s,1.0],v)  snp.broadcast_to([s,s,s],(2,3))  snp.full(
 snp.sum(x)  snp.reshape([s,s],(2,1))
 """
 
+PICKING = """
+np.take(x,[1,-1,0])  np.take(x,k,axis=1)  np.take(x,[[0,1],[1,0]],0)  np.take(v,k)  np.take(v,1)  np.take(v,i,mode='wrap')
+np.take(v,i,mode='clip')  np.take(t,k,axis=-2)  np.take(x,[],axis=1)  np.take(s,0)  np.take(v,b)  snp.take(np.arange(4),k)  x.take(k,axis=1)
+np.take_along_axis(x,np.argmin(x,axis=1,keepdims=True),1)  np.take_along_axis(t,np.argsort(t,axis=1),axis=1)  v.take(k)
+np.take_along_axis(x,np.array([[0,1,0],[1,1,-1]]),0)  np.take_along_axis(x,k,None)  np.take_along_axis(o,np.array([[0,-1]]),1)
+np.take_along_axis(t,k[None,:,None]*0,axis=0)  np.compress([True,False,True],x,axis=1)  np.compress([1,0,1,1],x)  x.compress([False,True],0)
+np.extract([[1,0,1],[0,0,1]],x)  np.choose(k,[v,w,2.0])  np.choose(np.array([[0],[1]]),[x,v])  np.choose(i,[v,w],mode='clip')
+np.choose(i,[v,w],mode='wrap')  k.choose([v,w,v])  v[k]  x[:,k]  x[[1,0]]  x[[1,0],k[:2]]  t[:,k,k]  t[k[:1]*0,:,k]  t[k[:2]*0,:,1]
+x[[True,False]]  v[np.array([True,False,True])]  x[np.array([[True,False,True],[False,False,True]])]
+t[...,[0,0],None]  v[k[0]]  x[k[1],k[2]]  t[1,:,k]  t[k[1]]
+np.sort(x)  np.sort(x,0)  np.sort(x,axis=None)  np.sort(n)  np.sort(n,kind='stable')  np.sort(h)  np.sort(u,axis=0)  np.sort(b)
+np.sort(f,stable=True)  np.sort(t,axis=1)  np.sort(z)  np.argsort(x)  np.argsort(x,axis=0)  np.argsort(i,None)  np.argsort(n,kind='stable')
+x.argsort()  x.argsort(0)  np.partition(v,2)[2]  np.argpartition(v,0)[0]  v.argpartition(2)[2]  np.median(x)  np.median(x,axis=0)
+np.median(x,axis=1,keepdims=True)  np.median(t,axis=(0,2))  np.median(n,axis=0)  np.median(i)  np.median(f)  np.median(b)
+np.median(z,axis=0)  np.quantile(x,0.3)  np.quantile(x,[0,0.25,1],axis=1)
+np.quantile(t,[[0.1],[0.9]],axis=(0,1),keepdims=True)  np.quantile(f,0.2)
+np.quantile(f,[0.2,0.7])  np.quantile(i,0.4)  np.quantile(i,1)  np.quantile(n[0],0.5)  np.percentile(x,30)  np.percentile(f,[5,95],axis=0)
+np.percentile(i,50,keepdims=True)  np.searchsorted(np.sort(v),x)  np.searchsorted(np.sort(v),x,side='right')
+np.searchsorted(v,w,sorter=np.argsort(v))  np.searchsorted([0,1],x)  np.searchsorted(np.sort(v),0.5)
+np.searchsorted(np.arange(4),f)  np.sort(v).searchsorted(w)
+np.cumsum(x)  np.cumsum(x,axis=1)  np.cumsum(x,0)  np.cumsum(h,axis=1)  np.cumsum(u)  np.cumsum(b)  np.cumsum(f,dtype=float)  np.cumsum(s)
+np.cumsum(z,axis=0)  x.cumsum()  x.cumsum(axis=-1)  np.add.accumulate(x)  np.add.accumulate(h,axis=1)
+snp.take([s,s*2],[1,0,1])  snp.sort([s,v[0],1.0])
+"""
+
 TABLE = [
     line
-    for text in (REDUCTIONS, SHAPES, PRODUCTS, CHOICES, NAMESPACE)
+    for text in (REDUCTIONS, SHAPES, PRODUCTS, CHOICES, NAMESPACE, PICKING)
     for row in text.splitlines()
     for line in row.split("  ")
     if line.strip()
@@ -172,7 +197,7 @@ def evaluate(text: str) -> tuple[Any, list[np.ndarray]]:
     return function, [ARRAYS[name] for name in names]
 
 
-IN_PLACE = ["copyto", "fill_diagonal"]
+IN_PLACE = ["copyto", "fill_diagonal", "put", "put_along_axis"]
 """Functions that write: they have tests of their own."""
 
 # Misuse, and what the message must say: NumPy raises the same built-in exception.
@@ -277,15 +302,45 @@ h&0.5                                                  bitwise_and .*i8
 b-b                                                    subtract .*bool
 i**-1                                                  i64\[2,3\] .* -1
 x.nonsense                                             nonsense
+np.take(x,[0,9],axis=1)                                index 9 .*axis 1 .*size 3
+np.take(x,k+0.5)                                       safe
+np.take(x,3,axis=2)                                    axis 2
+np.take(x,0,mode='nonsense')                           nonsense
+np.take(z,0,axis=0)                                    empty
+np.take_along_axis(x,k,1)                              same number
+np.take_along_axis(x,np.zeros((3,1),int),1)            i64\[3,1\]
+np.take_along_axis(x,np.full((2,1),3),1)               index 3 .*axis 1 .*size 3
+np.compress([[True]],x)                                1-d
+np.choose(k,[v,m])                                     broadcast
+np.choose([0,5,1],[v,w])                               choice array.*index 5
+np.sort(x,axis=2)                                      axis 2
+np.sort(x,kind='nonsense')                             nonsense
+np.sort(x,order='a')                                   fields
+np.sort(s)                                             axis -1
+np.partition(v,3)                                      kth
+np.median(x,axis=2)                                    axis 2
+np.quantile(x,1.5)                                     range
+np.percentile(x,-1)                                    range
+np.searchsorted(x,v)                                   one axis
+np.searchsorted(v,x,side='both')                       both
+np.cumsum(x,axis=2)                                    axis 2
+v[[0,3]]                                               index 3 .*axis 0 .*size 3
+x[:,k+0.5]                                             integer .*f64\[3\]
+x[[0,1],[0,1,2]]                                       shape mismatch.*\(2,\) \(3,\)
+x[k[:2],k]                                             shape mismatch
+x[[True,False,True]]                                   axis 0; size of axis is 2 .*axis is 3
+x[[0],[0],[0]]                                         too many
 """.strip().splitlines()
 
 # What is missing, and what the message must say.
 UNSUPPORTED = {
-    "np.cumsum(v)": "sum", "np.sort(v)": "max, min", "np.median(v)": "mean", "np.nansum(v)": "sum",
+    "np.cumprod(v)": "cumsum", "np.lexsort((v,))": "argsort", "np.unique(v)": "sort", "np.nansum(v)": "sum",
     "np.linalg.solve(q,v)": "np.linalg.solve",
     "np.pad(v,1,mode='edge')": "edge", "np.arctan(v)": "tanh", "np.floor_divide(i,2)": "floor", "np.nanmean(x)": "mean",
-    "np.add.accumulate(v)": "accumulate", "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
-    "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf", "x.sort()": "sort", "x.cumsum()": "sum", "x.flags": "flags",
-    "np.fft.fft(v)": "np.fft.fft", "np.percentile(v,3)": "percentile", "v[k]": "index", "np.round(v)": "floor",
+    "np.multiply.accumulate(v)": "add.accumulate", "np.quantile(v,v)": "known", "np.quantile(v,0.5,method='lower')": "lower",
+    "x[b]": "np.where", "x[:,c]": "np.where", "np.compress(c,v)": "np.where", "np.extract(b,x)": "np.where",
+    "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
+    "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf", "x.cumprod()": "cumsum", "x.flags": "flags",
+    "np.fft.fft(v)": "np.fft.fft", "np.round(v)": "floor",
     "special.jv(1,v)": "scipy.special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order", "x.view(np.int64)": "view",
 }  # fmt: skip

@@ -118,9 +118,47 @@ def _at(v: Any, x: Any) -> Any:
     return z
 
 
+def _put(x: Any, k: Any, v: Any) -> Any:
+    z, t, e = x.copy(), x.copy().T, x.copy()
+    np.put(z, [0, 5, -1], v)
+    np.put(z, k, [1, 2])
+    np.put(z, [9, -9], 4.0, mode="wrap")
+    np.put(t, k + 1, v)
+    np.put_along_axis(z, np.argmax(x, axis=1, keepdims=True), 9.0, axis=1)
+    np.put_along_axis(z, np.array([[0, 1, 0], [0, 0, 1]]), x, axis=0)
+    np.put_along_axis(e, k, v, None)
+    np.put(e, [], v)
+    return z, t, e
+
+
+def _at_arrays(x: Any, k: Any, v: Any) -> Any:
+    z, i = x.copy(), k.copy()
+    np.add.at(z, (slice(None), np.array([0, 0, 2])), x)
+    np.add.at(z, ([1, 1, 0], k), v)
+    np.subtract.at(z, (0, k), 1.0)
+    np.multiply.at(z, (1, [0, 0, 1]), v)
+    np.maximum.at(z, ([0, 0, 1, 0], [1, 1, 2, 1]), np.array([0.1, 0.9, 0.2, 0.4]))
+    np.negative.at(z, ([0, 0, 1],))
+    np.multiply.at(z, k[1], 3.0)
+    np.subtract.at(i, [0, 0], np.uint8(3))
+    return z, i
+
+
+def _sort_in_place(x: Any, i: Any) -> Any:
+    z, n = x.copy(), i.copy()
+    z.sort()
+    n[:, ::-1].sort(axis=0)
+    n[0].sort(kind="stable")
+    z[:, 0].partition(1)
+    return z, n
+
+
 @pytest.mark.parametrize(
     ("function", "names"),
-    [(_copyto, "xyb"), (_fill_diagonal, "xq"), (_outs, "xy"), (_einsum_view, "q"), (_nan_in_place, "n"), (_at, "vx")],
+    [
+        *((_put, "xkv"), (_at_arrays, "xkv"), (_sort_in_place, "xi"), (_copyto, "xyb"), (_fill_diagonal, "xq")),
+        *((_outs, "xy"), (_einsum_view, "q"), (_nan_in_place, "n"), (_at, "vx")),
+    ],
 )
 def test_functions_that_write(function: Any, names: str) -> None:
     check(function, *(ARRAYS[name] for name in names))
@@ -155,6 +193,17 @@ def test_reductions_of_random_shapes(data: Any, shape: tuple[int, ...], keepdims
             assert "zero-size" in str(error) or "empty" in str(error)
         else:
             check(lambda x, name=name, where=where: getattr(np, name)(x, axis=where, keepdims=keepdims), x)
+
+
+@given(data=st.data(), shape=SHAPE, dtype=st.sampled_from(["f8", "f4", "i8", "u1", "?"]))
+def test_sorting_random_shapes(data: Any, shape: tuple[int, ...], dtype: str) -> None:
+    axis = data.draw(st.none() | st.integers(-len(shape), len(shape) - 1)) if shape else None
+    x = numbers(shape, dtype)
+    if dtype.startswith("f"):
+        x = np.where(x == 3, np.nan, np.where(x == 2, -0.0, np.where(x == 1, 0.0, x))).astype(dtype)
+    check(lambda x: (np.sort(x, axis, kind="stable"), np.argsort(x, axis, kind="stable"), np.cumsum(x, axis)), x)
+    if axis is not None and dtype != "?":
+        check(lambda x: (np.median(x, axis), np.quantile(x, [0, 0.3], axis)) if x.shape[axis] else np.sort(x, axis), x)
 
 
 @given(data=st.data(), shape=SHAPE)
@@ -303,9 +352,9 @@ def test_namespace_lists_what_it_has_and_names_what_is_near() -> None:
     names = dir(snp)
     assert {"zeros", "array", "sum", "einsum", "float32", "pi", "linalg", "r_", "matmul", "tanh"} <= set(names)
     assert all(hasattr(snp, name) for name in names)
-    assert not hasattr(snp, "cumsum")
-    with pytest.raises(AttributeError, match=r"staticgrad.numpy.cumsum.*sum"):
-        snp.cumsum  # noqa: B018
+    assert not hasattr(snp, "cumprod")
+    with pytest.raises(AttributeError, match=r"staticgrad.numpy.cumprod.*sum"):
+        snp.cumprod  # noqa: B018
     with pytest.raises(AttributeError, match=r"neither.*'summ'.*sum"):
         snp.summ  # noqa: B018
     with pytest.raises(AttributeError, match=r"linalg.solve"):

@@ -6,9 +6,11 @@ from staticgrad.tracing.functions import (
     einsum,
     joining,
     norms,
+    picking,
     reductions,
     selection,
     shapes,
+    sorting,
 )
 from staticgrad.tracing.functions.methods import array_method
 from staticgrad.tracing.functions.table import FUNCTIONS, call_numpy_function, closest, implements, supported_names
@@ -25,9 +27,11 @@ __all__ = [
     "implements",
     "joining",
     "norms",
+    "picking",
     "reductions",
     "selection",
     "shapes",
+    "sorting",
     "supported_names",
     "ufunc_method",
 ]

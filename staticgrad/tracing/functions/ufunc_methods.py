@@ -14,8 +14,11 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.ops import elementwise as e
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
+from staticgrad.tracing.functions.picking import at_arrays
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
+from staticgrad.tracing.functions.sorting import running_sum
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, closest, name_of
+from staticgrad.tracing.indexing import PickView, parsed
 from staticgrad.tracing.lift import check_dtype_here, convert, lift, promoted, together
 from staticgrad.tracing.tracer import Tracer
 from staticgrad.tracing.ufuncs import UFUNCS, elementwise_value
@@ -89,12 +92,15 @@ def ufunc_method(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options:
         (x,) = inputs
         axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
         return deliver(name, REDUCTIONS[ufunc](operand(x), axis, dtype, **options), out)
+    if method == "accumulate" and ufunc is np.add:
+        (x,) = inputs
+        return deliver(name, running_sum(operand(x), options.pop("axis", 0), options.pop("dtype", None), name), out)
     if method == "outer" and ufunc in CALLABLE_UFUNCS and ufunc.nin == 2 and ufunc.signature is None:
         x, y = map(as_tracer, inputs)
         return ufunc(x.view(ReshapeView((*x.shape, *(1,) * y.ndim))), y, **options, **({} if out is None else {"out": out}))
     if method == "at" and ufunc in CALLABLE_UFUNCS:
         return _at(ufunc, *inputs)
-    known = [f"np.{each.__name__}.reduce" for each in REDUCTIONS] if method == "reduce" else ["reduce", "outer", "at"]
+    known = [f"np.{each.__name__}.reduce" for each in REDUCTIONS] if method == "reduce" else ["add.accumulate", "reduce", "outer", "at"]
     raise UnsupportedError(at_user_line(f"{name} is not supported on traced arrays; supported are {', '.join(known)}"))
 
 
@@ -115,11 +121,15 @@ def _call(ufunc: np.ufunc, inputs: tuple[Any, ...], options: dict[str, Any], out
 
 
 def _at(ufunc: np.ufunc, target: Any, index: Any, *operands: Any) -> None:
-    """Write the function of a part into that part; with a basic index no element occurs twice."""
+    """Write the function of a part into that part: of each element as often as it occurs."""
     if not isinstance(target, Tracer):
         raise TraceError(
             at_user_line(f"{name_of(ufunc)}.at: a real NumPy array cannot hold traced values; make it with snp.zeros(...) or x.copy()")
         )
+    *basic, last = parsed(index, target.shape)[0]
+    if isinstance(last, PickView):
+        at_arrays(ufunc, target.part(tuple(basic)), last, operands)
+        return
     part = target.view()[index]
     new = elementwise_value(ufunc, part, *operands) if ufunc in UFUNCS else lift(ufunc(part, *operands))
     target[index] = new

@@ -1,5 +1,35 @@
 """All operations: importing this package fills the registry."""
 
-from staticgrad.ops import contract, control, elementwise, movement, reduce
+from staticgrad.ops import (
+    arithmetic,
+    bits,
+    casts,
+    comparison,
+    contract,
+    control,
+    elementwise,
+    exponential,
+    extrema,
+    movement,
+    powers,
+    reduce,
+    rounding,
+    trigonometric,
+)
 
-__all__ = ["contract", "control", "elementwise", "movement", "reduce"]
+__all__ = [
+    "arithmetic",
+    "bits",
+    "casts",
+    "comparison",
+    "contract",
+    "control",
+    "elementwise",
+    "exponential",
+    "extrema",
+    "movement",
+    "powers",
+    "reduce",
+    "rounding",
+    "trigonometric",
+]

@@ -1,14 +1,44 @@
 """Kernels in the loop-IR builder's vocabulary: functions of a builder (or `OnFloats`) and its scalars.
 
-Each is branch-free and touches no memory, so that a loop over it is vectorised; `sin` and `cos` of float64 are the exception: huge
-arguments are reduced inside an `if_`. Each states its largest error over its whole domain; `tests/kernels` holds it to that.
+Each is branch-free and touches no memory, so that a loop over it is vectorised; `sin`, `cos` and `tan` of float64 are the exception:
+huge arguments are reduced inside an `if_`. Each states its largest error over its whole domain; `tests/kernels` holds it to that.
 """
 
+from staticgrad.kernels.bases import exp2, log2, log10
 from staticgrad.kernels.exponential import exp, expm1
-from staticgrad.kernels.hyperbolic import tanh
+from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
+from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
+from staticgrad.kernels.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from staticgrad.kernels.logarithm import log, log1p
 from staticgrad.kernels.logistic import sigmoid, softplus
 from staticgrad.kernels.powers import power
-from staticgrad.kernels.trigonometric import cos, sin
+from staticgrad.kernels.roots import cbrt, hypot
+from staticgrad.kernels.trigonometric import cos, sin, tan
 
-__all__ = ["cos", "exp", "expm1", "log", "log1p", "power", "sigmoid", "sin", "softplus", "tanh"]
+__all__ = [
+    "arccos",
+    "arccosh",
+    "arcsin",
+    "arcsinh",
+    "arctan",
+    "arctan2",
+    "arctanh",
+    "cbrt",
+    "cos",
+    "cosh",
+    "exp",
+    "exp2",
+    "expm1",
+    "hypot",
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "power",
+    "sigmoid",
+    "sin",
+    "sinh",
+    "softplus",
+    "tan",
+    "tanh",
+]

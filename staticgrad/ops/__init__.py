@@ -13,6 +13,7 @@ from staticgrad.ops import (
     movement,
     powers,
     reduce,
+    remainders,
     rounding,
     trigonometric,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "movement",
     "powers",
     "reduce",
+    "remainders",
     "rounding",
     "trigonometric",
 ]

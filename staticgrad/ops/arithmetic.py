@@ -8,6 +8,9 @@ import numpy as np
 
 from staticgrad.ir.aval import BOOL, is_float
 from staticgrad.ir.builder import Builder, Scalar
+from staticgrad.ir.node import Value, full, zeros_like
+from staticgrad.kernels.floating import with_sign_of
+from staticgrad.ops.comparison import equal, where_zero
 from staticgrad.ops.elementwise import FLOAT, NUMBER, Apply, elementwise
 
 
@@ -39,3 +42,30 @@ def _emit_sign(b: Builder, x: Scalar) -> Scalar:
 
 
 sign: Apply = elementwise("sign", np.sign, _emit_sign, None, kinds=NUMBER, cost=3)
+
+
+def _copied_sign(g: Value, y: Value, x: Value, other: Value) -> Value:
+    return g * (sign(x) * copysign(full(x.shape, 1, x.dtype), other))
+
+
+copysign: Apply = elementwise(
+    "copysign", np.copysign, lambda b, x, y: with_sign_of(b, b.abs(x), y), _copied_sign, None, arity=2, kinds=FLOAT, cost=4
+)
+
+
+def _emit_heaviside(b: Builder, x: Scalar, at_zero: Scalar) -> Scalar:
+    zero = b.like(0, x)
+    step = b.select(b.lt(zero, x), b.like(1, x), b.select(b.lt(x, zero), zero, at_zero))
+    return b.select(b.is_nan(x), x, step)
+
+
+heaviside: Apply = elementwise(
+    "heaviside",
+    np.heaviside,
+    _emit_heaviside,
+    None,
+    lambda g, y, x, h: where_zero(equal(x, zeros_like(x)), g),
+    arity=2,
+    kinds=FLOAT,
+    cost=4,
+)

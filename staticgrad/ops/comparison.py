@@ -12,6 +12,7 @@ from staticgrad.ir.aval import BOOL, Aval
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.node import Value, apply, zeros_like
 from staticgrad.ir.op import register
+from staticgrad.kernels.floating import format_of
 from staticgrad.ops.elementwise import FLOAT, Apply, Elementwise, elementwise
 
 
@@ -38,6 +39,15 @@ def _emit_finite(b: Builder, x: Scalar) -> Scalar:
 isnan: Apply = elementwise("isnan", np.isnan, lambda b, x: b.ne(x, x), None, kinds=FLOAT, result=BOOL)
 isinf: Apply = elementwise("isinf", np.isinf, lambda b, x: b.eq(b.abs(x), b.like(np.inf, x)), None, kinds=FLOAT, result=BOOL)
 isfinite: Apply = elementwise("isfinite", np.isfinite, _emit_finite, None, kinds=FLOAT, result=BOOL)
+
+
+def _emit_signbit(b: Builder, x: Scalar) -> Scalar:
+    f = format_of(x)
+    bits = b.bitcast(x, f.bits)
+    return b.ne(b.shr(bits, f.width - 1), b.like(0, bits))
+
+
+signbit: Apply = elementwise("signbit", np.signbit, _emit_signbit, None, kinds=FLOAT, result=BOOL)
 
 
 @register

@@ -11,13 +11,26 @@ import staticgrad.kernels as kernels
 from staticgrad.errors import IntegerPowerError
 from staticgrad.ir.aval import is_float, is_integer
 from staticgrad.ir.builder import Builder, Scalar
-from staticgrad.ir.node import Value, apply, zeros_like
+from staticgrad.ir.node import Value, apply, full, zeros_like
 from staticgrad.ir.op import op
 from staticgrad.ops.comparison import equal, less_equal, logical_and, logical_not, where, where_zero
 from staticgrad.ops.elementwise import FLOAT, NUMBER, Apply, Elementwise, elementwise
 from staticgrad.ops.exponential import log
 
 sqrt: Apply = elementwise("sqrt", np.sqrt, lambda b, x: b.sqrt(x), lambda g, y, x: g / (y + y), kinds=FLOAT, cost=6)
+cbrt: Apply = elementwise("cbrt", np.cbrt, kernels.cbrt, lambda g, y, x: g / (y * y * 3), kinds=FLOAT, cost=40)
+
+
+def _cosine(g: Value, part: Value, length: Value) -> Value:
+    """Return g * part / length, 0 for no length."""
+    nothing = equal(length, zeros_like(length))
+    return g * (part / where(nothing, full(length.shape, 1, length.dtype), length))
+
+
+hypot: Apply = elementwise(
+    "hypot", np.hypot, kernels.hypot, lambda g, y, a, b: _cosine(g, a, y), lambda g, y, a, b: _cosine(g, b, y),
+    arity=2, kinds=FLOAT, cost=20,
+)  # fmt: skip
 
 
 def integer_power_by_multiplication(x: Any, n: int, times: Callable[[Any, Any], Any]) -> Any:

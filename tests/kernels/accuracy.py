@@ -111,6 +111,23 @@ _wave: dict[str, Any] = {
     "exponents": (-1074, 1023),
     "hard": _near_multiples_of_half_pi,
 }
+_logarithm: dict[str, Any] = {
+    "regions": ((0.5, 2), (0.6, 0.72), (1.3, 1.5), (0, 100)),
+    "exponents": (-1080, 1023),
+    "keep": lambda x: x > 0,
+    "hard": lambda dtype: [1.0, 2 / 3, 4 / 3, 0.5**0.5, 2**0.5, 10.0, np.finfo(dtype).tiny, np.finfo(dtype).max],
+}
+_growing: dict[str, Any] = {
+    "regions": ((-1, 1), (-22, 22), (-0.36, 0.36), (-710.4, 710.4), (-89.4, 89.4)),
+    "exponents": (-1080, 4),
+    "hard": lambda dtype: [*(abs(v) for v in _between_multiples_of_ln2(dtype)), 40.0, *((89.4,) if dtype is np.float32 else (710.4,))],
+}
+_ratio: dict[str, Any] = {
+    "regions": ((-1, 1), (0.45, 0.55), (-0.55, -0.45), (0.99, 1)),
+    "exponents": (-1080, 0),
+    "keep": lambda x: np.abs(x) <= 1,
+    "hard": lambda dtype: [0.5, -0.5, 1.0, -1.0, float(np.finfo(dtype).tiny)],
+}
 
 CASES = {
     case.name: case
@@ -146,11 +163,39 @@ CASES = {
         ),
         Case(kernels.sin, mp.sin, np.sin, (0.51, 0.85), (48, 183), **_wave),
         Case(kernels.cos, mp.cos, np.cos, (0.51, 0.85), (43, 179), **_wave),
+        Case(kernels.tan, mp.tan, np.tan, (0.51, 0.95), (46, 194), **_wave),
+        Case(
+            kernels.exp2, lambda x: mp.mpf(2) ** x, np.exp2, (0.9, 0.85), (22, 27), ((-1, 1), (-20, 20), (-1075, 1024), (-150, 128)),
+            hard=lambda dtype: [0.5, -0.5, 1.5, -1.5, -126.5, -1022.5],
+        ),
+        Case(kernels.log2, lambda x: mp.log(x, 2), np.log2, (0.51, 0.51), (27, 77), **_logarithm),
+        Case(kernels.log10, mp.log10, np.log10, (0.51, 0.51), (28, 77), **_logarithm),
+        Case(kernels.sinh, mp.sinh, np.sinh, (0.9, 0.9), (43, 47), **_growing),
+        Case(kernels.cosh, mp.cosh, np.cosh, (0.9, 0.9), (35, 39), **_growing),
+        Case(
+            kernels.arcsinh, mp.asinh, np.arcsinh, (0.51, 0.85), (65, 94), ((-1, 1), (-3, 3), (0.49, 0.53), (-100, 100)), (-1080, 1023),
+            hard=lambda dtype: [0.5, 1.0, 2.0**60, np.finfo(dtype).max],
+        ),
+        Case(
+            kernels.arccosh, mp.acosh, np.arccosh, (0.51, 0.9), (58, 84), ((1, 1.01), (1, 3), (1, 100)), (0, 1023), keep=lambda x: x >= 1,
+            hard=lambda dtype: [1.0, 1 + float(np.finfo(dtype).eps), 2.0**60, np.finfo(dtype).max],
+        ),
+        Case(
+            kernels.arctanh, mp.atanh, np.arctanh, (0.51, 1.0), (61, 75), ((-1, 1), (-0.2, 0.2), (0.99, 1)), (-1080, 0),
+            keep=lambda x: np.abs(x) < 1, hard=lambda dtype: [2.0**-30, 1 / 3, 1 - float(np.finfo(dtype).epsneg)],
+        ),
+        Case(kernels.arcsin, mp.asin, np.arcsin, (0.51, 0.65), (32, 45), **_ratio),
+        Case(kernels.arccos, mp.acos, np.arccos, (0.51, 0.65), (34, 47), **_ratio),
+        Case(
+            kernels.arctan, mp.atan, np.arctan, (0.51, 0.7), (33, 65), ((-1, 1), (-4, 4), (0.4, 0.43), (2.3, 2.5), (-100, 100)),
+            (-1080, 1023), hard=lambda dtype: [2**0.5 - 1, 2**0.5 + 1, 1.0, 2.0**60, np.finfo(dtype).max],
+        ),
+        Case(
+            kernels.cbrt, lambda x: mp.sign(x) * mp.cbrt(abs(x)), np.cbrt, (0.51, 0.51), (52, 62), ((-1, 1), (0.1, 10), (-100, 100)),
+            (-1080, 1023), hard=lambda dtype: [8**0.5, 8**-0.5, 2**0.5, 0.5**0.5, 1.0, 27.0, np.finfo(dtype).max],
+        ),
     )
 }  # fmt: skip
-
-POWER_BOUNDS = {np.float32: 0.55, np.float64: 1.0}
-POWER_INSTRUCTIONS = {np.float32: 69, np.float64: 134}
 
 
 def power_points(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,3 +215,38 @@ def power_points(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.nda
         y = (rng.uniform(low - 1, high + 1, x.size) / np.log(x.astype(np.longdouble))).astype(dtype)
     keep = np.isfinite(y)
     return x[keep], y[keep]
+
+
+def point_pairs(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points of the plane: of moderate size, of every size, nearly on a diagonal, and at the border of the subnormal numbers."""
+    rng, form = np.random.default_rng(seed), np.finfo(dtype)
+    share = count // 4
+
+    def any_size(low: int, high: int) -> np.ndarray:
+        return np.ldexp(rng.uniform(-2, 2, share), rng.integers(low, high, share))
+
+    with np.errstate(all="ignore"):
+        first = [rng.uniform(-1, 1, share), any_size(form.minexp - form.nmant, form.maxexp - 2), any_size(-3, 3)]
+        second = [rng.uniform(-1, 1, share), any_size(form.minexp - form.nmant, form.maxexp - 2), first[2] * rng.uniform(0.4, 0.6, share)]
+        edge = [any_size(form.minexp - 12, form.minexp + 3) for _ in range(2)]
+        x, y = (np.concatenate([*part, border]).astype(dtype) for part, border in ((first, edge[0]), (second, edge[1])))
+    return x, y
+
+
+@dataclass(frozen=True)
+class PairCase:
+    """A kernel of two operands; see `Case`."""
+
+    kernel: Callable[..., Any]
+    exact: Callable[[mp.mpf, mp.mpf], mp.mpf]
+    dense: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    bounds: tuple[float, float]
+    instructions: tuple[int, int]
+    points: Callable[[type, int, int], tuple[np.ndarray, np.ndarray]]
+
+
+PAIR_CASES = {
+    "power": PairCase(kernels.power, mp.power, np.power, (0.55, 1.0), (69, 134), power_points),
+    "arctan2": PairCase(kernels.arctan2, mp.atan2, np.arctan2, (0.52, 1.5), (51, 88), point_pairs),
+    "hypot": PairCase(kernels.hypot, mp.hypot, np.hypot, (0.51, 1.0), (12, 38), point_pairs),
+}

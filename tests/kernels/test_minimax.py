@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from staticgrad.kernels import exponential, hyperbolic, logarithm, logistic, powers, trigonometric
+from staticgrad.kernels import (
+    bases,
+    exponential,
+    hyperbolic,
+    inverse_hyperbolic,
+    inverse_trigonometric,
+    logarithm,
+    logistic,
+    powers,
+    roots,
+    trigonometric,
+)
 from staticgrad.kernels.floating import DOUBLE, SINGLE
 from tests.kernels.minimax import FITS
 
@@ -26,6 +37,18 @@ TABLES = {
     "log2_32": (powers.LOG2_SERIES, -37.7),
     "exp2_32": (powers.EXP2_SERIES[1:], -28.9),
     "power_log64": (powers.LOG_SERIES, -73.4),
+    "exp2_float32": (bases.EXP2_TAIL[SINGLE], -28.3),
+    "exp2_float64": (bases.EXP2_TAIL[DOUBLE], -57.7),
+    "sinh32": (hyperbolic.SINH_TAIL[SINGLE], -34.3),
+    "sinh64": (hyperbolic.SINH_TAIL[DOUBLE], -61.6),
+    "cosh32": (hyperbolic.COSH_TAIL[SINGLE], -33.2),
+    "cosh64": (hyperbolic.COSH_TAIL[DOUBLE], -58.0),
+    "arctan32": (inverse_trigonometric.SINGLE_ARCTAN, -30.6),
+    "arctan64": (inverse_trigonometric.DOUBLE_ARCTAN, -59.4),
+    "arcsin32": (inverse_trigonometric.SINGLE_ARCSIN, -31.8),
+    "arcsin64": (inverse_trigonometric.DOUBLE_ARCSIN, -59.7),
+    "arcsinh64": (inverse_hyperbolic.ARCSINH_TAIL, -60.4),
+    "cbrt": (roots.INVERSE_ROOT, -20.0),
 }
 
 

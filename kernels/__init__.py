@@ -10,7 +10,7 @@ from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
 from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
 from staticgrad.kernels.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from staticgrad.kernels.logarithm import log, log1p
-from staticgrad.kernels.logistic import sigmoid, softplus
+from staticgrad.kernels.logistic import logaddexp, logaddexp2, sigmoid, softplus
 from staticgrad.kernels.powers import power
 from staticgrad.kernels.roots import cbrt, hypot
 from staticgrad.kernels.trigonometric import cos, sin, tan
@@ -34,6 +34,8 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "logaddexp",
+    "logaddexp2",
     "power",
     "sigmoid",
     "sin",

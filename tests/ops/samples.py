@@ -22,7 +22,11 @@ FLOATS = ("float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 EXACT = 0
-ULPS = {"exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3}
+ULPS = {
+    "exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3, "exp2": 2,
+    "log2": 2, "log10": 2, "logaddexp": 4, "logaddexp2": 4, "tan": 3, "sinh": 3, "cosh": 3, "arcsin": 2, "arccos": 2, "arctan": 2, "arctan2": 2,
+    "arcsinh": 3, "arccosh": 3, "arctanh": 3, "cbrt": 2, "hypot": 2,
+}  # fmt: skip
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
 REORDERED = ("sum", "prod", "contract")
@@ -105,6 +109,10 @@ def dtypes_of(cls: type[Elementwise]) -> list[np.dtype]:
 DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "sqrt": ((0.2, 3.0),), "log": ((0.2, 3.0),), "log1p": ((-0.8, 3.0),), "power": ((0.2, 3.0), (-2.0, 2.0)),
     "divide": ((-2.0, 2.0), (0.3, 2.0)), "clip": ((-2.0, 2.0), (-1.1, -0.4), (0.3, 1.2)), "integer_power": ((0.3, 2.0),),
+    "log2": ((0.2, 3.0),), "log10": ((0.2, 3.0),), "cbrt": ((0.2, 3.0),), "tan": ((-1.2, 1.2),), "arcsin": ((-0.8, 0.8),),
+    "arccos": ((-0.8, 0.8),), "arctanh": ((-0.8, 0.8),), "arccosh": ((1.3, 3.0),), "arctan2": ((0.3, 2.0), (-2.0, 2.0)),
+    "hypot": ((-2.0, 2.0), (0.3, 2.0)), "remainder": ((3.1, 3.8), (-1.4, -1.3)), "fmod": ((3.1, 3.8), (-1.4, -1.3)),
+    "floor_divide": ((3.1, 3.8), (-1.4, -1.3)), "ceil": ((0.1, 0.9),), "rint": ((-0.4, 0.4),), "copysign": ((-2.0, 2.0), (0.3, 2.0)),
 }  # fmt: skip
 """Where the operands of an elementwise op lie when its derivatives are compared with differences; (-2, 2) by default."""
 
@@ -358,7 +366,7 @@ def smooth_samples(name: str) -> list[Sample]:
         operands = [
             distinct(rng, x.shape, *domain) if x.dtype == np.float64 else x for x, domain in zip(sample.operands, domains, strict=True)
         ]
-        if name in ("maximum", "minimum"):
+        if name in ("maximum", "minimum", "fmax", "fmin"):
             operands[1] = operands[0] + distinct(rng, operands[0].shape, 0.1, 0.5) * np.resize([1.0, -1.0], operands[0].shape)
         found.append(Sample(sample.op, tuple(operands)))
     return found

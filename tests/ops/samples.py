@@ -24,8 +24,8 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 EXACT = 0
 ULPS = {
     "exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3, "exp2": 2,
-    "log2": 2, "log10": 2, "logaddexp": 4, "logaddexp2": 4, "tan": 3, "sinh": 3, "cosh": 3, "arcsin": 2, "arccos": 2, "arctan": 2, "arctan2": 2,
-    "arcsinh": 3, "arccosh": 3, "arctanh": 3, "cbrt": 2, "hypot": 2,
+    "log2": 2, "log10": 2, "logaddexp": 4, "logaddexp2": 4, "tan": 3, "sinh": 3, "cosh": 3, "arcsin": 2, "arccos": 2, "arctan": 2,
+    "arctan2": 2, "arcsinh": 3, "arccosh": 3, "arctanh": 3, "cbrt": 2, "hypot": 2,
 }  # fmt: skip
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 

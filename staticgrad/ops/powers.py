@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 import staticgrad.kernels as kernels
-from staticgrad.errors import IntegerPowerError
-from staticgrad.ir.aval import is_float, is_integer
+from staticgrad.errors import IntegerPowerError, ShapeError
+from staticgrad.ir.aval import INT64, Aval, is_float, is_integer
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.node import Value, apply, full, zeros_like
 from staticgrad.ir.op import op
+from staticgrad.kernels.floating import format_of
 from staticgrad.ops.comparison import equal, less_equal, logical_and, logical_not, where, where_zero
 from staticgrad.ops.elementwise import FLOAT, NUMBER, Apply, Elementwise, elementwise
 from staticgrad.ops.exponential import log
@@ -118,3 +119,46 @@ power: Apply = elementwise(
     "power", _power, lambda b, x, p: kernels.power(b, x, p) if is_float(x.dtype) else _power_of_integers(b, x, p),
     _power_base, _power_exponent, arity=2, kinds=NUMBER, cost=60,
 )  # fmt: skip
+
+
+@op
+class Ldexp(Elementwise):
+    """x * 2**n for a float x and an int64 n, rounded once."""
+
+    name = "ldexp"
+    arity = 2
+    kinds = FLOAT
+    cost = 15
+    derivatives = (lambda g, y, x, n: ldexp(g, n), None)
+
+    def operand_avals(self, avals: Sequence[Aval]) -> Sequence[Aval]:
+        return avals[:1]
+
+    def infer(self, *avals: Aval) -> Aval:
+        found = super().infer(*avals)
+        if avals[1].shape != avals[0].shape or avals[1].dtype != INT64:
+            raise ShapeError(f"ldexp: the exponent must be int64 in the shape of {avals[0]}, not {avals[1]}")
+        return found.with_dtype(found.dtype)
+
+    def numpy(self, x: np.ndarray, n: np.ndarray) -> np.ndarray:
+        return np.asarray(np.ldexp(x, n))
+
+    def scalar(self, b: Builder, x: Scalar, n: Scalar) -> Scalar:
+        """Multiply by three powers of two, the small one first: where the result is subnormal only the last product rounds."""
+        f = format_of(x)
+        most, bits = b.like(f.bias - 1, n), np.dtype(f"i{f.width // 8}")
+        least = b.neg(most)
+        left, powers = n, []
+        for _ in range(3):
+            part = b.max(b.min(left, most), least)
+            left = b.sub(left, part)
+            biased = b.cast(b.add(part, b.like(f.bias, part)), bits)
+            powers.append(b.bitcast(b.shl(biased, f.fraction), f.dtype))
+        for power_of_two in reversed(powers):
+            x = b.mul(x, power_of_two)
+        return x
+
+
+def ldexp(x: Value, n: Value) -> Value:
+    """Return x * 2**n."""
+    return apply(Ldexp(), x, n)

@@ -6,7 +6,7 @@ import numpy as np
 
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.kernels.floating import format_of, with_sign_of
-from staticgrad.ops.elementwise import NUMBER, Apply, elementwise
+from staticgrad.ops.elementwise import INTEGER, NUMBER, Apply, elementwise
 from staticgrad.ops.rounding import rint
 
 
@@ -87,3 +87,36 @@ remainder: Apply = elementwise(
 fmod: Apply = elementwise(
     "fmod", np.fmod, _truncated, lambda g, r, x, y: g, lambda g, r, x, y: -(g * rint((x - r) / y)), arity=2, kinds=NUMBER, cost=20
 )
+
+
+def _emit_gcd(b: Builder, x: Scalar, y: Scalar) -> Scalar:
+    return b.cast(_common_divisor(b, *_magnitudes(b, x, y)), x.dtype)
+
+
+def _emit_lcm(b: Builder, x: Scalar, y: Scalar) -> Scalar:
+    first, second = _magnitudes(b, x, y)
+    return b.cast(b.mul(b.quotient(first, _common_divisor(b, first, second)), second), x.dtype)
+
+
+def _magnitudes(b: Builder, x: Scalar, y: Scalar) -> tuple[Scalar, Scalar]:
+    """Return |x| and |y| as unsigned integers, which hold that of the least integer too."""
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")
+    first, second = (b.cast(b.abs(v) if v.dtype.kind == "i" else v, unsigned) for v in (x, y))
+    return first, second
+
+
+def _common_divisor(b: Builder, x: Scalar, y: Scalar) -> Scalar:
+    """Return the greatest common divisor by Euclid's algorithm."""
+    large, small = b.variable(x, "large"), b.variable(y, "small")
+    with b.while_() as parts:
+        with parts.test():
+            parts.until(b.ne(b.get(small), b.like(0, x)))
+        with parts.body():
+            divisor = b.get(small)
+            b.set(small, b.remainder(b.get(large), divisor))
+            b.set(large, divisor)
+    return b.get(large)
+
+
+gcd: Apply = elementwise("gcd", np.gcd, _emit_gcd, None, None, arity=2, kinds=INTEGER, cost=60)
+lcm: Apply = elementwise("lcm", np.lcm, _emit_lcm, None, None, arity=2, kinds=INTEGER, cost=70)

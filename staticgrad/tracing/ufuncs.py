@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import ArgumentError, DTypeError, IntegerPowerError, ShapeError, TraceError, UnsupportedError
-from staticgrad.ir.aval import BOOL, DTYPES, Shape
-from staticgrad.ir.node import Value, apply, constant, constant_array, full
+from staticgrad.ir.aval import BOOL, DTYPES, FLOAT64, INT64, Shape
+from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import arithmetic, comparison, powers
@@ -26,24 +26,42 @@ def _applying(name: str) -> Callable[..., Value]:
     return lambda *x: apply(operation, *x)
 
 
+def _times(factor: float) -> Callable[[Value], Value]:
+    return lambda x: arithmetic.multiply(x, full(x.shape, factor, x.dtype))
+
+
+def _reciprocal(x: Value) -> Value:
+    """1 / x; of integers what is left of it when it is made an integer."""
+    wide = convert(x, FLOAT64 if x.dtype.kind != "f" else x.dtype)
+    return convert(arithmetic.divide(full(x.shape, 1, wide.dtype), wide), x.dtype)
+
+
 SAME_NAME = (
-    "add", "subtract", "multiply", "divide", "negative", "absolute", "sign", "floor", "sqrt", "power", "maximum", "minimum", "exp", "expm1",
-    "log", "log1p", "sin", "cos", "tanh", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "logical_and",
-    "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "isnan", "isinf", "isfinite",
+    "add", "subtract", "multiply", "divide", "negative", "absolute", "sign", "sqrt", "cbrt", "hypot", "power", "maximum", "minimum", "fmax",
+    "fmin", "floor", "ceil", "trunc", "rint", "remainder", "fmod", "floor_divide", "gcd", "lcm", "copysign", "heaviside", "nextafter",
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2", "sin", "cos", "tan", "arcsin", "arccos",
+    "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "less", "less_equal", "greater", "greater_equal", "equal",
+    "not_equal", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert",
+    "left_shift", "right_shift", "isnan", "isinf", "isfinite", "signbit",
 )  # fmt: skip
 """The universal functions that are ops under NumPy's name."""
 
 UFUNCS: dict[np.ufunc, Callable[..., Value]] = {getattr(np, name): _applying(name) for name in SAME_NAME} | {
     np.positive: lambda x: x, np.conjugate: lambda x: x, np.fabs: arithmetic.absolute, np.float_power: powers.power,
-    np.square: lambda x: arithmetic.multiply(x, x),
+    np.square: lambda x: arithmetic.multiply(x, x), np.reciprocal: _reciprocal,
+    np.ldexp: lambda x, n: powers.ldexp(x, convert(n, INT64)),
+    np.deg2rad: _times(np.pi / 180), np.radians: _times(np.pi / 180), np.rad2deg: _times(180 / np.pi), np.degrees: _times(180 / np.pi),
 }  # fmt: skip
 """The universal functions that exist, with the op each becomes."""
 
 ON_BOOL = {np.logical_and, np.logical_or, np.logical_xor, np.logical_not}
 OF_NOTHING_BUT_FLOATS = {np.isnan: False, np.isinf: False, np.isfinite: True}
-IDENTITY_ON_INTEGERS = {np.floor, np.conjugate, np.positive}
+IDENTITY_ON_INTEGERS = {np.floor, np.ceil, np.trunc, np.conjugate, np.positive}
 COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
-KEEPS_WEAK = {np.add, np.subtract, np.multiply, np.divide, np.power, np.negative, np.positive, np.absolute}
+KEEPS_WEAK = {
+    np.add, np.subtract, np.multiply, np.divide, np.power, np.negative, np.positive, np.absolute, np.floor_divide, np.remainder,
+    np.left_shift, np.right_shift,
+}  # fmt: skip
 """What Python's operators call: of Python numbers they give Python numbers; any other function gives NumPy's, which do not yield."""
 
 
@@ -76,6 +94,8 @@ def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value
         return known
     if ufunc not in KEEPS_WEAK:
         values = [strong(v) for v in values] if all(v.aval.weak for v in values) else values
+    if ufunc is np.signbit and values[0].dtype.kind != "f":  # NumPy reads narrow integers as half floats
+        return comparison.less(values[0], zeros_like(values[0]))
     dtypes = ufunc_dtypes(ufunc, values, dtype)
     if ufunc in OF_NOTHING_BUT_FLOATS and values[0].dtype.kind != "f":
         return full(values[0].shape, OF_NOTHING_BUT_FLOATS[ufunc], BOOL)
@@ -86,7 +106,7 @@ def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value
     if weak:
         operands = [v if (number := constant_array(v)) is None else constant(number, weak=True) for v in operands]
     operands = together(operands, f"np.{ufunc.__name__}")
-    if len({operand.dtype for operand in operands}) > 1:
+    if ufunc in COMPARISONS and operands[0].dtype != operands[1].dtype:
         return _compare_signed_with_unsigned(ufunc, *operands)
     return UFUNCS[ufunc](*operands)
 

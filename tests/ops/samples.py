@@ -149,6 +149,8 @@ def _plain_operands(op: Op, make: Callable[[np.dtype], np.ndarray], dtype: np.dt
         operands[0] = make(np.dtype(bool))
     if op.name == "power" and dtype.kind == "i":
         operands[1] = np.abs(operands[1])
+    if op.name == "ldexp":
+        operands[1] = make(np.dtype(np.int64))
     return tuple(operands)
 
 
@@ -158,6 +160,9 @@ def _edge_operands(op: Op, dtype: np.dtype) -> tuple[np.ndarray, ...]:
         operands = [np.resize([True, False, False], operands[0].shape), *operands]
     if op.name == "power" and dtype.kind == "i":
         operands[1] = np.where(operands[1] < 0, dtype.type(3), operands[1])
+    if op.name == "ldexp":
+        numbers = np.array([0, 1, -1, 30, -30, 127, -149, 1000, -1022, 1023, -1050, 2097, -2098, 3000, -3000, 2**62, -(2**63)])
+        operands = [grid.ravel() for grid in np.meshgrid(edge_values(dtype), numbers)]
     return tuple(operands)
 
 

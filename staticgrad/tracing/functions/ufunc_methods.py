@@ -31,10 +31,6 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {
 }
 
 
-def _reciprocal(x: Value) -> Value:
-    return arithmetic.divide(full(x.shape, 1, x.dtype), x)
-
-
 def _xlogy(x: Value, y: Value) -> Value:
     """x log y; 0 where x is 0 and y has no logarithm (but is a number), with derivative 0 there."""
     return _times_logarithm(x, y, exponential.log, 0, 1)
@@ -67,13 +63,18 @@ def _log_expit(x: Value) -> Value:
 
 
 COMPOSITES: dict[str, Callable[..., Value]] = {
-    "expit": exponential.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit, "reciprocal": _reciprocal,
+    "expit": exponential.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit,
     "expm1": exponential.expm1, "log1p": exponential.log1p,
 }  # fmt: skip
 """Universal functions of NumPy and SciPy on floats, by name."""
 
 
+PAIRS: dict[np.ufunc, tuple[np.ufunc, np.ufunc]] = {np.divmod: (np.floor_divide, np.remainder)}
+"""The universal functions of two results, with the one that gives each."""
+
+
 def _enter_names() -> None:
+    CALLABLE_UFUNCS.update(PAIRS)
     CALLABLE_UFUNCS.update({getattr(np, name) for name in (*COMPOSITES, *MATRIX_UFUNCS) if isinstance(getattr(np, name, None), np.ufunc)})
 
 
@@ -100,6 +101,10 @@ def ufunc_method(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options:
 
 def _call(ufunc: np.ufunc, inputs: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
     name = name_of(ufunc)
+    if ufunc in PAIRS:
+        targets = (None, None) if out is None else out
+        keywords = [options if target is None else {**options, "out": target} for target in targets]
+        return tuple(each(*inputs, **own) for each, own in zip(PAIRS[ufunc], keywords, strict=True))
     composite = COMPOSITES.get(ufunc.__name__)
     if ufunc.__name__ in MATRIX_UFUNCS and options.keys() <= {"dtype", "casting"}:
         x, y = map(operand, inputs)

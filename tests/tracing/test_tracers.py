@@ -162,9 +162,21 @@ def test_attributes_and_hasattr() -> None:
 def test_conversion_methods() -> None:
     check(lambda x: (x.astype("f4"), x.astype(int), x.astype(np.dtype("u1")), x.real, x.imag, x.mT, x.T), X)
     fails(lambda x: x[0].mT, X, kind=UnsupportedError, match="mT")
-    fails(lambda x: round(x[0, 0]), X, kind=UnsupportedError, match="np.floor")
     fails(lambda x: setattr(x, "shape", (12,)), X, kind=UnsupportedAttributeError, match=r"x\.reshape\(\(12,\)\)")
     fails(lambda x: x.astype(complex), X, kind=DTypeError, match="complex128")
+
+
+def test_rounding_by_python() -> None:
+    check(lambda x: (round(x[0, 0]), round(x[1, 1], 1), math.floor(x[0, 1]), math.ceil(x[0, 1]), math.trunc(-x[0, 2])), X + 0.25)
+    fails(lambda x: round(x), X, kind=UnsupportedError, match=r"round\(\) of .*f64\[3,4\].*np\.round")
+    fails(lambda x: math.floor(x), X, kind=UnsupportedError, match=r"math\.floor\(\).*np\.floor")
+
+
+def test_functions_of_math_are_named_with_numpys() -> None:
+    fails(lambda x: math.exp(x[0, 0]), X, kind=TraceError, match=r"math\.exp.*np\.exp instead of math\.exp")
+    fails(lambda x: math.atan2(x[0, 0], 1.0), X, kind=TraceError, match=r"np\.arctan2 instead of math\.atan2")
+    fails(lambda x: math.gamma(x[0, 0]), X, kind=TraceError, match=r"sg\.special instead of math\.gamma")
+    fails(lambda x: float(x[0, 0]), X, kind=TraceError, match=r"float\(\).*np\.exp instead of math\.exp")
 
 
 # ---- the life of a tracer ----------------------------------------------------------------------------------------------------
@@ -230,4 +242,4 @@ def test_universal_function_methods() -> None:
     fails(lambda x: np.add.reduceat(x, [0, 1]), X, kind=UnsupportedError, match="reduceat")
     fails(lambda x: np.add.at(np.zeros(3), 0, x[0, 0]), X, kind=TraceError, match=r"snp\.zeros")
     fails(lambda x: np.add.at(x.copy(), [0, 0], 1), X, kind=UnsupportedError, match="list")
-    fails(lambda x: np.arctan2(x, x), X, kind=UnsupportedError, match=r"np\.arctan2.*tanh")
+    fails(lambda x: np.modf(x), X, kind=UnsupportedError, match=r"np\.modf.*trunc")

@@ -19,6 +19,7 @@ from staticgrad.tracing.functions.shapes import np_atleast_1d, np_atleast_2d, np
 from staticgrad.tracing.functions.table import implements
 from staticgrad.tracing.lift import check_dtype_here, convert, promoted
 from staticgrad.tracing.tracer import Tracer, tracer_of
+from staticgrad.tracing.views import ReshapeView
 
 
 def joined(values: Sequence[Value], axis: int, name: str, dtype: Any = None) -> Value:
@@ -103,6 +104,37 @@ def np_column_stack(tup: Any) -> Tracer:
 def np_append(arr: Any, values: Any, axis: Any = None) -> Tracer:
     """Return `values` after `arr`."""
     return np_concatenate([arr, values], axis)
+
+
+@implements(np.block)
+def np_block(arrays: Any) -> Tracer:
+    """Return nested lists of blocks put together: the innermost lists along the last axis, those around them along the one before."""
+    depth = _list_depth(arrays, "np.block")
+    rank = max(depth, *(as_tracer(leaf).ndim for leaf in _leaves(arrays)))
+
+    def joined_block(part: Any, level: int) -> Tracer:
+        if level == depth:
+            x = as_tracer(part)
+            return x.view(ReshapeView((1,) * (rank - x.ndim) + x.shape))
+        return np_concatenate([joined_block(inner, level + 1) for inner in part], level - depth)
+
+    return joined_block(arrays, 0)
+
+
+def _list_depth(nested: Any, name: str) -> int:
+    """Return how many lists are around each leaf, the same number for all."""
+    if isinstance(nested, tuple):
+        raise ArgumentError(at_user_line(f"{name}: tuples do not nest blocks; use lists"))
+    if not isinstance(nested, list):
+        return 0
+    depths = {_list_depth(part, name) for part in nested}
+    if len(depths) != 1:
+        raise InvalidValueError(at_user_line(f"{name}: the lists must not be empty and must all be nested to the same depth"))
+    return 1 + depths.pop()
+
+
+def _leaves(nested: Any) -> list[Any]:
+    return [leaf for part in nested for leaf in _leaves(part)] if isinstance(nested, list) else [nested]
 
 
 # ---- taking apart -----------------------------------------------------------------------------------------------------------

@@ -155,7 +155,18 @@ def safe_sqrt(x: Value) -> Value:
     return comparison.where(nothing, full(x.shape, 0, x.dtype), root)
 
 
-def _freedom(ddof: Any, correction: Any, name: str) -> Any:
+def std_of(
+    x: Value, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, where: Any = True, mean: Any = None,
+    name: str = "np.std",
+) -> Value:  # fmt: skip
+    """Return the standard deviation along `axis`."""
+    variance = var_of(x, axis, dtype, ddof, keepdims, where, mean, name)
+    kind = variance.dtype
+    return convert(safe_sqrt(convert(variance, kind if kind.kind == "f" else FLOAT64)), kind)
+
+
+def freedom_of(ddof: Any, correction: Any, name: str) -> Any:
+    """Return the degrees of freedom taken away, under either of NumPy's names."""
     if correction is None:
         return ddof
     if ddof:
@@ -259,7 +270,7 @@ def np_var(
     mean: Any = None, correction: Any = None,
 ) -> Tracer:  # fmt: skip
     """Return the variance along `axis`."""
-    freedom = _freedom(ddof, correction, "np.var")
+    freedom = freedom_of(ddof, correction, "np.var")
     return deliver("var", var_of(operand(a), axis, dtype, freedom, keepdims, where, mean), out)
 
 
@@ -269,10 +280,8 @@ def np_std(
     mean: Any = None, correction: Any = None,
 ) -> Tracer:  # fmt: skip
     """Return the standard deviation along `axis`; its derivative where it is 0 is 0."""
-    freedom = _freedom(ddof, correction, "np.std")
-    variance = var_of(operand(a), axis, dtype, freedom, keepdims, where, mean, "np.std")
-    kind = variance.dtype
-    return deliver("std", convert(safe_sqrt(convert(variance, kind if kind.kind == "f" else FLOAT64)), kind), out)
+    freedom = freedom_of(ddof, correction, "np.std")
+    return deliver("std", std_of(operand(a), axis, dtype, freedom, keepdims, where, mean), out)
 
 
 @implements(np.average)

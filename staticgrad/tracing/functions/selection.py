@@ -35,6 +35,27 @@ def np_where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
     return tracer_of(comparison.where(*together([mask, *values], "np.where")))
 
 
+@implements(np.select)
+def np_select(condlist: Any, choicelist: Any, default: Any = 0) -> Tracer:
+    """Return, for each element, the choice of the first condition that holds."""
+    conditions, choices = [operand(c) for c in condlist], [lift(c) for c in choicelist]
+    if len(conditions) != len(choices):
+        raise InvalidValueError(
+            at_user_line(f"np.select: list of cases must be same length as list of conditions, got {len(choices)} and {len(conditions)}")
+        )
+    if not conditions:
+        raise InvalidValueError(at_user_line("np.select with an empty condition list is not possible"))
+    for k, condition in enumerate(conditions):
+        if condition.dtype != BOOL:
+            raise DTypeError(at_user_line(f"np.select: invalid entry {k} in condlist: should be boolean ndarray, not {condition.aval}"))
+    values = [strong(v) for v in promoted(*choices, lift(default))]
+    values = together([*conditions, *values], "np.select")
+    conditions, (*choices, result) = values[: len(conditions)], values[len(conditions) :]
+    for condition, choice in reversed(list(zip(conditions, choices, strict=True))):
+        result = comparison.where(condition, choice, result)
+    return tracer_of(result)
+
+
 @implements(np.clip)
 def np_clip(
     a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, dtype: Any = None,

@@ -4,11 +4,15 @@ Each is branch-free and touches no memory, so that a loop over it is vectorised;
 arguments are reduced inside an `if_`. Each states its largest error over its whole domain; `tests/kernels` holds it to that.
 """
 
+from staticgrad.kernels.error_function import erf, erfc
 from staticgrad.kernels.exponential import exp, expm1
+from staticgrad.kernels.gaussian import gaussian, normal_density
 from staticgrad.kernels.hyperbolic import tanh
 from staticgrad.kernels.logarithm import log, log1p
 from staticgrad.kernels.logistic import sigmoid, softplus
 from staticgrad.kernels.powers import power
 from staticgrad.kernels.trigonometric import cos, sin
 
-__all__ = ["cos", "exp", "expm1", "log", "log1p", "power", "sigmoid", "sin", "softplus", "tanh"]
+__all__ = [
+    "cos", "erf", "erfc", "exp", "expm1", "gaussian", "log", "log1p", "normal_density", "power", "sigmoid", "sin", "softplus", "tanh",
+]  # fmt: skip

@@ -1,5 +1,5 @@
 """All operations: importing this package fills the registry."""
 
-from staticgrad.ops import contract, control, elementwise, movement, reduce
+from staticgrad.ops import contract, control, elementwise, movement, reduce, special
 
-__all__ = ["contract", "control", "elementwise", "movement", "reduce"]
+__all__ = ["contract", "control", "elementwise", "movement", "reduce", "special"]

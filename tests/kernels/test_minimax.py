@@ -1,12 +1,15 @@
-"""The coefficients in the kernels are what `minimax.py` computes and have the error that the kernels state."""
+"""The coefficients in the kernels are what `minimax.py` and `special_fits.py` compute and have the error that the kernels state."""
 
 from __future__ import annotations
 
 import pytest
 
-from staticgrad.kernels import exponential, hyperbolic, logarithm, logistic, powers, trigonometric
+from staticgrad.kernels import error_function, exponential, hyperbolic, logarithm, logistic, powers, trigonometric
 from staticgrad.kernels.floating import DOUBLE, SINGLE
 from tests.kernels.minimax import FITS
+from tests.kernels.special_fits import SPECIAL_FITS
+
+ALL_FITS = FITS | SPECIAL_FITS
 
 # Coefficients and the binary logarithm of the stated error.
 TABLES = {
@@ -26,18 +29,22 @@ TABLES = {
     "log2_32": (powers.LOG2_SERIES, -37.7),
     "exp2_32": (powers.EXP2_SERIES[1:], -28.9),
     "power_log64": (powers.LOG_SERIES, -73.4),
+    "erf32": (error_function.CONSTANTS[SINGLE].small, -29.3),
+    "erf64": (error_function.CONSTANTS[DOUBLE].small, -56.3),
+    "erfc32": (error_function.CONSTANTS[SINGLE].tail, -27.2),
+    "erfc64": (error_function.CONSTANTS[DOUBLE].tail, -56.6),
 }
 
 
 def test_every_fit_has_its_table() -> None:
-    assert TABLES.keys() == FITS.keys()
+    assert TABLES.keys() == ALL_FITS.keys()
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_stated_error(name: str) -> None:
     coefficients, stated = TABLES[name]
-    assert len(coefficients) == FITS[name].terms
-    found = FITS[name].log2_error(list(coefficients), points=60)
+    assert len(coefficients) == ALL_FITS[name].terms
+    found = ALL_FITS[name].log2_error(list(coefficients), points=60)
     print(f"{name}: 2**{found:.2f}")
     assert found <= stated + 0.05
 

@@ -7,10 +7,11 @@ import pytest
 
 from staticgrad import kernels
 from staticgrad.ir.floats import OnFloats
-from tests.kernels.accuracy import CASES, FORMATS
+from tests.kernels.accuracy import FORMATS
+from tests.kernels.special_cases import ALL_CASES
 
 pytestmark = pytest.mark.parametrize("dtype", FORMATS, ids=lambda dtype: dtype.__name__)
-each_kernel = pytest.mark.parametrize("name", CASES)
+each_kernel = pytest.mark.parametrize("name", ALL_CASES)
 
 INF, NAN = np.inf, np.nan
 LN2 = 0.6931471805599453
@@ -26,6 +27,10 @@ AT_THE_ENDS = {
     "softplus": (LN2, LN2, INF, 0, NAN),
     "sin": (0.0, -0.0, NAN, NAN, NAN),
     "cos": (1, 1, NAN, NAN, NAN),
+    "erf": (0.0, -0.0, 1, -1, NAN),
+    "erfc": (1, 1, 0, 2, NAN),
+    "gaussian": (1, 1, 0, 0, NAN),
+    "normal_density": (0.3989422804014327, 0.3989422804014327, 0, 0, NAN),
 }
 IDENTITY_NEAR_ZERO = ("expm1", "log1p", "tanh", "sin")
 

@@ -19,6 +19,8 @@ ELEMENTWISE = {
     "less": jnp.less, "less_equal": jnp.less_equal, "greater": jnp.greater, "greater_equal": jnp.greater_equal, "equal": jnp.equal,
     "not_equal": jnp.not_equal, "isnan": jnp.isnan, "isinf": jnp.isinf, "isfinite": jnp.isfinite, "where": jnp.where,
     "stop_gradient": jax.lax.stop_gradient, "contiguous": lambda x: x,
+    "erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc, "gaussian": lambda x: jnp.exp(-x * x),
+    "normal_density": jax.scipy.stats.norm.pdf,
 }  # fmt: skip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

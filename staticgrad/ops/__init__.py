@@ -1,5 +1,37 @@
 """All operations: importing this package fills the registry."""
 
-from staticgrad.ops import contract, control, elementwise, movement, reduce, special
+from staticgrad.ops import (
+    arithmetic,
+    bits,
+    casts,
+    comparison,
+    contract,
+    control,
+    elementwise,
+    exponential,
+    extrema,
+    movement,
+    powers,
+    reduce,
+    rounding,
+    special,
+    trigonometric,
+)
 
-__all__ = ["contract", "control", "elementwise", "movement", "reduce", "special"]
+__all__ = [
+    "arithmetic",
+    "bits",
+    "casts",
+    "comparison",
+    "contract",
+    "control",
+    "elementwise",
+    "exponential",
+    "extrema",
+    "movement",
+    "powers",
+    "reduce",
+    "rounding",
+    "special",
+    "trigonometric",
+]

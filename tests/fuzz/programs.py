@@ -14,8 +14,9 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, constant, full, new_input, zeros_like
 from staticgrad.ir.op import REGISTRY
+from staticgrad.ops.arithmetic import add, multiply
+from staticgrad.ops.casts import cast
 from staticgrad.ops.control import call, inline_calls
-from staticgrad.ops.elementwise import add, cast, multiply
 from staticgrad.ops.movement import broadcast, broadcast_to, concatenate, flip, pad, reshape, slice_, slice_set, transpose
 from staticgrad.ops.reduce import sum_
 

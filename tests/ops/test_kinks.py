@@ -6,9 +6,13 @@ import pytest
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import apply, full, new_input
 from staticgrad.ir.op import REGISTRY
-from staticgrad.ops.elementwise import absolute, clip, integer_power, maximum, minimum, power, relu, sigmoid, softplus, sqrt, tanh
+from staticgrad.ops.arithmetic import absolute
+from staticgrad.ops.exponential import sigmoid, softplus
+from staticgrad.ops.extrema import clip, maximum, minimum, relu
 from staticgrad.ops.movement import pad
+from staticgrad.ops.powers import integer_power, power, sqrt
 from staticgrad.ops.reduce import max_, min_
+from staticgrad.ops.trigonometric import tanh
 from tests.ops.derivatives import Function
 
 F64 = np.dtype(np.float64)

@@ -11,7 +11,7 @@ from staticgrad.errors import InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, product
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic
 from staticgrad.ops.contract import contract
 from staticgrad.ops.movement import broadcast, reshape, transpose
 from staticgrad.ops.reduce import sum_
@@ -59,7 +59,7 @@ def _pair(a: Term, b: Term, needed: set[Hashable]) -> Term:
     (x, lhs), (y, rhs) = _without_lone(a, needed | set(b[1])), _without_lone(b, needed | set(a[1]))
     labels = tuple(dict.fromkeys(label for label in (*lhs, *rhs) if label in needed))
     if set(lhs) | set(rhs) == set(labels):
-        return e.multiply(*(_spread(term, labels, (x, lhs), (y, rhs)) for term in ((x, lhs), (y, rhs)))), labels
+        return arithmetic.multiply(*(_spread(term, labels, (x, lhs), (y, rhs)) for term in ((x, lhs), (y, rhs)))), labels
     number = {label: k for k, label in enumerate(dict.fromkeys((*lhs, *rhs)))}
     left, right, out = (tuple(number[label] for label in each) for each in (lhs, rhs, labels))
     return contract(x, y, left, right, out), labels

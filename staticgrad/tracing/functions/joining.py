@@ -12,7 +12,7 @@ from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError, Unsu
 from staticgrad.ir.aval import BOOL
 from staticgrad.ir.node import Value, constant, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison
 from staticgrad.ops.movement import broadcast_to, concatenate, pad, reshape, slice_axis
 from staticgrad.tracing.functions.arguments import as_tracer, axis_of, check_equal_rank, deliver, operand, whole_number
 from staticgrad.tracing.functions.shapes import np_atleast_1d, np_atleast_2d, np_atleast_3d, np_diagonal
@@ -248,7 +248,7 @@ def np_diff(a: Any, n: Any = 1, axis: Any = -1, prepend: Any = None, append: Any
     for _ in range(times):
         extent = x.shape[place]
         later, sooner = slice_axis(x, place, min(1, extent), extent), slice_axis(x, place, 0, max(extent - 1, 0))
-        x = e.not_equal(later, sooner) if x.dtype == BOOL else e.subtract(later, sooner)
+        x = comparison.not_equal(later, sooner) if x.dtype == BOOL else arithmetic.subtract(later, sooner)
     return tracer_of(x)
 
 
@@ -263,7 +263,7 @@ def _triangle(m: Any, k: Any, lower: bool, name: str) -> Tracer:
     offset = whole_number(k, f"{name}: k")
     keep = np.tri(value.shape[-2], value.shape[-1], k=offset if lower else offset - 1, dtype=bool)
     mask = broadcast_to(constant(keep if lower else ~keep), value.shape)
-    return tracer_of(e.where(mask, value, full(value.shape, 0, value.dtype)))
+    return tracer_of(comparison.where(mask, value, full(value.shape, 0, value.dtype)))
 
 
 @implements(np.tril)

@@ -11,7 +11,7 @@ from staticgrad.errors import TraceError, UnsupportedError
 from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison, exponential
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
@@ -32,43 +32,43 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {
 
 
 def _reciprocal(x: Value) -> Value:
-    return e.divide(full(x.shape, 1, x.dtype), x)
+    return arithmetic.divide(full(x.shape, 1, x.dtype), x)
 
 
 def _xlogy(x: Value, y: Value) -> Value:
     """x log y; 0 where x is 0 and y has no logarithm (but is a number), with derivative 0 there."""
-    return _times_logarithm(x, y, e.log, 0, 1)
+    return _times_logarithm(x, y, exponential.log, 0, 1)
 
 
 def _xlog1py(x: Value, y: Value) -> Value:
-    return _times_logarithm(x, y, e.log1p, -1, 0)
+    return _times_logarithm(x, y, exponential.log1p, -1, 0)
 
 
 def _times_logarithm(x: Value, y: Value, logarithm: Callable[[Value], Value], pole: float, harmless: float) -> Value:
     zero, safe = full(x.shape, 0, x.dtype), full(x.shape, harmless, x.dtype)
-    regular = e.logical_and(e.less(full(y.shape, pole, y.dtype), y), e.isfinite(y))
-    nothing = e.logical_and(e.equal(x, zero), e.logical_not(e.logical_or(regular, e.isnan(y))))
-    return e.where(nothing, zero, e.multiply(x, logarithm(e.where(nothing, safe, y))))
+    regular = comparison.logical_and(comparison.less(full(y.shape, pole, y.dtype), y), comparison.isfinite(y))
+    nothing = comparison.logical_and(comparison.equal(x, zero), comparison.logical_not(comparison.logical_or(regular, comparison.isnan(y))))
+    return comparison.where(nothing, zero, arithmetic.multiply(x, logarithm(comparison.where(nothing, safe, y))))
 
 
 def _logit(x: Value) -> Value:
     """log(x / (1 - x)), near one half as 2 atanh(2 x - 1), which loses no digits there."""
     one = full(x.shape, 1, x.dtype)
-    twice = e.subtract(e.add(x, x), one)
-    near = e.less(e.absolute(twice), full(x.shape, 0.5, x.dtype))
-    small = e.where(near, twice, full(x.shape, 0, x.dtype))
-    middle = e.subtract(e.log1p(small), e.log1p(e.negative(small)))
-    safe = e.where(near, full(x.shape, 0.25, x.dtype), x)
-    return e.where(near, middle, e.subtract(e.log(safe), e.log1p(e.negative(safe))))
+    twice = arithmetic.subtract(arithmetic.add(x, x), one)
+    near = comparison.less(arithmetic.absolute(twice), full(x.shape, 0.5, x.dtype))
+    small = comparison.where(near, twice, full(x.shape, 0, x.dtype))
+    middle = arithmetic.subtract(exponential.log1p(small), exponential.log1p(arithmetic.negative(small)))
+    safe = comparison.where(near, full(x.shape, 0.25, x.dtype), x)
+    return comparison.where(near, middle, arithmetic.subtract(exponential.log(safe), exponential.log1p(arithmetic.negative(safe))))
 
 
 def _log_expit(x: Value) -> Value:
-    return e.negative(e.softplus(e.negative(x)))
+    return arithmetic.negative(exponential.softplus(arithmetic.negative(x)))
 
 
 COMPOSITES: dict[str, Callable[..., Value]] = {
-    "expit": e.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit, "reciprocal": _reciprocal,
-    "expm1": e.expm1, "log1p": e.log1p,
+    "expit": exponential.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit, "reciprocal": _reciprocal,
+    "expm1": exponential.expm1, "log1p": exponential.log1p,
 }  # fmt: skip
 """Universal functions of NumPy and SciPy on floats, by name."""
 

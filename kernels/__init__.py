@@ -5,7 +5,9 @@ huge arguments are reduced inside an `if_`. Each states its largest error over i
 """
 
 from staticgrad.kernels.bases import exp2, log2, log10
+from staticgrad.kernels.error_function import erf, erfc
 from staticgrad.kernels.exponential import exp, expm1
+from staticgrad.kernels.gaussian import gaussian, normal_density
 from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
 from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
 from staticgrad.kernels.inverse_trigonometric import arccos, arcsin, arctan, arctan2
@@ -26,9 +28,12 @@ __all__ = [
     "cbrt",
     "cos",
     "cosh",
+    "erf",
+    "erfc",
     "exp",
     "exp2",
     "expm1",
+    "gaussian",
     "hypot",
     "log",
     "log1p",
@@ -36,6 +41,7 @@ __all__ = [
     "log10",
     "logaddexp",
     "logaddexp2",
+    "normal_density",
     "power",
     "sigmoid",
     "sin",

@@ -15,6 +15,7 @@ from staticgrad.ops import (
     reduce,
     remainders,
     rounding,
+    special,
     trigonometric,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "reduce",
     "remainders",
     "rounding",
+    "special",
     "trigonometric",
 ]

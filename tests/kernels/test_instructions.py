@@ -11,13 +11,14 @@ from staticgrad import kernels
 from staticgrad.ir.builder import Builder
 from staticgrad.ir.floats import OnFloats
 from staticgrad.ir.loops import OPCODES, Assign, Block, Declare, Get, If, Let, Scalar, walk
-from tests.kernels.accuracy import CASES, FORMATS, PAIR_CASES
+from tests.kernels.accuracy import FORMATS, PAIR_CASES
+from tests.kernels.special_cases import ALL_CASES
 
-ALL_CASES = CASES | PAIR_CASES
-LIMITS = {(name, dtype): limit for name, case in ALL_CASES.items() for dtype, limit in zip(FORMATS, case.instructions, strict=True)}
+PROGRAMS = ALL_CASES | PAIR_CASES
+LIMITS = {(name, dtype): limit for name, case in PROGRAMS.items() for dtype, limit in zip(FORMATS, case.instructions, strict=True)}
 pytestmark = [
     pytest.mark.parametrize("dtype", FORMATS, ids=lambda dtype: dtype.__name__),
-    pytest.mark.parametrize("name", ALL_CASES),
+    pytest.mark.parametrize("name", PROGRAMS),
 ]
 BRANCHES = {("sin", np.float64), ("cos", np.float64), ("tan", np.float64)}
 

@@ -1,4 +1,4 @@
-"""The coefficients in the kernels are what `minimax.py` computes and have the error that the kernels state."""
+"""The coefficients in the kernels are what `minimax.py` and `special_fits.py` compute and have the error that the kernels state."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from staticgrad.kernels import (
     bases,
+    error_function,
     exponential,
     hyperbolic,
     inverse_hyperbolic,
@@ -18,6 +19,9 @@ from staticgrad.kernels import (
 )
 from staticgrad.kernels.floating import DOUBLE, SINGLE
 from tests.kernels.minimax import FITS
+from tests.kernels.special_fits import SPECIAL_FITS
+
+ALL_FITS = FITS | SPECIAL_FITS
 
 # Coefficients and the binary logarithm of the stated error.
 TABLES = {
@@ -49,18 +53,22 @@ TABLES = {
     "arcsin64": (inverse_trigonometric.DOUBLE_ARCSIN, -59.7),
     "arcsinh64": (inverse_hyperbolic.ARCSINH_TAIL, -60.4),
     "cbrt": (roots.INVERSE_ROOT, -20.0),
+    "erf32": (error_function.CONSTANTS[SINGLE].small, -29.3),
+    "erf64": (error_function.CONSTANTS[DOUBLE].small, -56.3),
+    "erfc32": (error_function.CONSTANTS[SINGLE].tail, -27.2),
+    "erfc64": (error_function.CONSTANTS[DOUBLE].tail, -56.6),
 }
 
 
 def test_every_fit_has_its_table() -> None:
-    assert TABLES.keys() == FITS.keys()
+    assert TABLES.keys() == ALL_FITS.keys()
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_stated_error(name: str) -> None:
     coefficients, stated = TABLES[name]
-    assert len(coefficients) == FITS[name].terms
-    found = FITS[name].log2_error(list(coefficients), points=60)
+    assert len(coefficients) == ALL_FITS[name].terms
+    found = ALL_FITS[name].log2_error(list(coefficients), points=60)
     print(f"{name}: 2**{found:.2f}")
     assert found <= stated + 0.05
 

@@ -7,10 +7,11 @@ import pytest
 
 from staticgrad import kernels
 from staticgrad.ir.floats import OnFloats
-from tests.kernels.accuracy import CASES, FORMATS
+from tests.kernels.accuracy import FORMATS
+from tests.kernels.special_cases import ALL_CASES
 
 pytestmark = pytest.mark.parametrize("dtype", FORMATS, ids=lambda dtype: dtype.__name__)
-each_kernel = pytest.mark.parametrize("name", CASES)
+each_kernel = pytest.mark.parametrize("name", ALL_CASES)
 
 INF, NAN = np.inf, np.nan
 LN2, HALF_PI = 0.6931471805599453, np.pi / 2
@@ -39,6 +40,10 @@ AT_THE_ENDS = {
     "arccos": (HALF_PI, HALF_PI, NAN, NAN, NAN),
     "arctan": (0.0, -0.0, HALF_PI, -HALF_PI, NAN),
     "cbrt": (0.0, -0.0, INF, -INF, NAN),
+    "erf": (0.0, -0.0, 1, -1, NAN),
+    "erfc": (1, 1, 0, 2, NAN),
+    "gaussian": (1, 1, 0, 0, NAN),
+    "normal_density": (0.3989422804014327, 0.3989422804014327, 0, 0, NAN),
 }
 IDENTITY_NEAR_ZERO = ("expm1", "log1p", "tanh", "sin", "tan", "sinh", "arcsinh", "arctanh", "arcsin", "arctan")
 

@@ -26,6 +26,8 @@ ELEMENTWISE = {
     "floor_divide": jnp.floor_divide, "copysign": jnp.copysign, "signbit": jnp.signbit, "heaviside": jnp.heaviside,
     "ldexp": jnp.ldexp,
     "nextafter": lambda x, y: jnp.nextafter(*map(jax.lax.stop_gradient, (x, y))),
+    "erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc, "gaussian": lambda x: jnp.exp(-x * x),
+    "normal_density": jax.scipy.stats.norm.pdf,
 }  # fmt: skip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

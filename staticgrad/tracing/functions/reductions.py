@@ -142,6 +142,9 @@ def var_of(
     x = convert(x, work)
     center = mean_of(x, axes, work, True, where, name) if mean is None else convert(operand(mean), work)
     difference = arithmetic.subtract(*together([x, center], name))
+    mask = mask_of(where, x.shape, name)
+    if mask is not None:  # what is left out may be NaN, and has no part in the derivative of the mean either
+        difference = comparison.where_zero(mask, difference)
     total = sum_of(arithmetic.multiply(difference, difference), axes, work, keepdims, where=where, name=name)
     count = _count(x, axes, where, total, keepdims, work, name)
     left = arithmetic.subtract(count, full(count.shape, ddof, work))

@@ -176,7 +176,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
     def _whole(self, ufunc: np.ufunc, what: str, instead: str) -> Tracer:
         """Return a number rounded, as the integer that Python's functions give."""
-        return ufunc(self._scalar(what, instead)).astype(np.int64)  # type: ignore[no-any-return]
+        x = self._scalar(what, instead)
+        return (ufunc(x) if x.dtype.kind == "f" else x).astype(np.int64)  # type: ignore[no-any-return]
 
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         function = _scipy_function()

@@ -58,28 +58,29 @@ def ulp(magnitude: mp.mpf, dtype: type) -> mp.mpf:
     return mp.mpf(2) ** (exponent - form.nmant)
 
 
-def errors(y: np.ndarray, exact: list[mp.mpf]) -> np.ndarray:
-    """Return the errors of `y` in ULP of the exact values; infinity counts as 2**(bias + 1)."""
+def errors(y: np.ndarray, exact: list[mp.mpf], scales: np.ndarray | None = None) -> np.ndarray:
+    """Return the errors of `y` in ULP of the exact values, or of the scales where they are larger; infinity counts as 2**(bias + 1)."""
     dtype = y.dtype.type
     limit = mp.mpf(2) ** np.finfo(dtype).maxexp
     result = []
-    for value, reference in zip(y.tolist(), exact, strict=True):
+    least = np.zeros(y.size) if scales is None else scales
+    for value, reference, scale in zip(y.tolist(), exact, least.tolist(), strict=True):
         if mp.isnan(reference) or np.isnan(value):
             result.append(0.0 if mp.isnan(reference) and np.isnan(value) else np.inf)
             continue
         reference = max(min(reference, limit), -limit)
         value = mp.mpf(value) if np.isfinite(value) else mp.sign(value) * limit
-        result.append(float(abs(value - reference) / ulp(min(abs(reference), limit / 2), dtype)))
+        result.append(float(abs(value - reference) / ulp(min(max(abs(reference), mp.mpf(scale)), limit / 2), dtype)))
     return np.array(result)
 
 
-def dense_errors(y: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def dense_errors(y: np.ndarray, reference: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
     """Return the same for a reference in a wider NumPy format."""
     form = np.finfo(y.dtype)
     with np.errstate(all="ignore"):
         limit = np.ldexp(reference.dtype.type(1), form.maxexp)
         reference = np.clip(reference, -limit, limit)
-        exponent = np.clip(np.frexp(np.abs(reference))[1] - 1, form.minexp, form.maxexp - 1)
+        exponent = np.clip(np.frexp(np.maximum(np.abs(reference), 0 if scales is None else scales))[1] - 1, form.minexp, form.maxexp - 1)
         wide = np.where(np.isinf(y), np.sign(y) * limit, y.astype(reference.dtype))
         error = np.abs(wide - reference) / np.ldexp(reference.dtype.type(1), exponent - form.nmant)
         error = np.where(np.isnan(y) & np.isnan(reference), 0, error)
@@ -243,10 +244,35 @@ class PairCase:
     bounds: tuple[float, float]
     instructions: tuple[int, int]
     points: Callable[[type, int, int], tuple[np.ndarray, np.ndarray]]
+    scales: Callable[[np.ndarray, np.ndarray], np.ndarray] = field(default=lambda x, y: np.zeros(x.shape))
+
+
+def exponent_pairs(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return exponents near each other, far apart, and of every size."""
+    rng = np.random.default_rng(seed)
+    share = count // 4
+    x = np.concatenate([rng.uniform(-3, 3, share), rng.uniform(-700, 700, share), *(rng.standard_normal(share) * 1e30 for _ in range(2))])
+    apart = [rng.uniform(-3, 3, share), rng.uniform(-60, 60, share), np.zeros(share), rng.standard_normal(share) * 1e30]
+    return x.astype(dtype), (x + np.concatenate(apart)).astype(dtype)
+
+
+def _larger_or_one(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The sum of a large number and a logarithm cannot be more accurate than the number."""
+    return np.maximum(np.maximum(np.abs(x), np.abs(y)), 1).astype(np.float64)
+
+
+def _logaddexp(x: mp.mpf, y: mp.mpf) -> mp.mpf:
+    return max(x, y) + mp.log1p(mp.exp(-abs(x - y)))
+
+
+def _logaddexp2(x: mp.mpf, y: mp.mpf) -> mp.mpf:
+    return max(x, y) + mp.log1p(mp.mpf(2) ** -abs(x - y)) / mp.log(2)
 
 
 PAIR_CASES = {
     "power": PairCase(kernels.power, mp.power, np.power, (0.55, 1.0), (69, 134), power_points),
     "arctan2": PairCase(kernels.arctan2, mp.atan2, np.arctan2, (0.52, 1.5), (51, 88), point_pairs),
+    "logaddexp": PairCase(kernels.logaddexp, _logaddexp, np.logaddexp, (1.1, 1.0), (45, 57), exponent_pairs, _larger_or_one),
+    "logaddexp2": PairCase(kernels.logaddexp2, _logaddexp2, np.logaddexp2, (1.5, 1.4), (47, 59), exponent_pairs, _larger_or_one),
     "hypot": PairCase(kernels.hypot, mp.hypot, np.hypot, (0.51, 1.0), (12, 38), point_pairs),
 }

@@ -82,7 +82,7 @@ def test_promotion_of_two_dtypes_is_numpys(ufunc: Any) -> None:
 @pytest.mark.parametrize("scalar", [2, -1, 300, 2**40, 2.0, 0.5, True, np.float32(2), np.int8(2), np.uint64(7)], ids=repr)
 def test_promotion_with_scalars_is_numpys(ufunc: Any, scalar: Any) -> None:
     for dtype in DTYPES:
-        if ufunc is np.power and isinstance(scalar, int) and abs(scalar) > 100:
+        if (ufunc is np.power and isinstance(scalar, int) and abs(scalar) > 100) or (ufunc is np.ldexp and scalar == 2**40):
             continue
         same_outcome(ufunc, lambda x: (x, scalar), sample(dtype))
         if ufunc is not np.power or np.dtype(dtype).kind == "f":

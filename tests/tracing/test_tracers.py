@@ -168,8 +168,24 @@ def test_conversion_methods() -> None:
 
 def test_rounding_by_python() -> None:
     check(lambda x: (round(x[0, 0]), round(x[1, 1], 1), math.floor(x[0, 1]), math.ceil(x[0, 1]), math.trunc(-x[0, 2])), X + 0.25)
+    check(lambda i: (round(i[0]), math.floor(i[1]), round(i[1], 1)), np.array([2**62 + 1, -3]))
     fails(lambda x: round(x), X, kind=UnsupportedError, match=r"round\(\) of .*f64\[3,4\].*np\.round")
     fails(lambda x: math.floor(x), X, kind=UnsupportedError, match=r"math\.floor\(\).*np\.floor")
+
+
+def test_integer_operators_in_place() -> None:
+    def change(x: Any, i: Any) -> Any:
+        z, k = x.copy(), i.copy()
+        z %= 0.75
+        z //= 0.25
+        k <<= 2
+        k >>= 1
+        k %= 5
+        quotient, rest = np.zeros_like(x), np.zeros_like(x)
+        np.divmod(x, 0.5, out=(quotient, rest))
+        return z, k, quotient, rest, *divmod(i, 3), divmod(7.0, x), 7 // i, 2 << i, abs(x)
+
+    check(change, X + 0.125, np.arange(1, 13).reshape(3, 4))
 
 
 def test_functions_of_math_are_named_with_numpys() -> None:

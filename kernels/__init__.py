@@ -4,6 +4,7 @@ Each is branch-free and touches no memory, so that a loop over it is vectorised;
 arguments are reduced inside an `if_`. Each states its largest error over its whole domain; `tests/kernels` holds it to that.
 """
 
+from staticgrad.kernels.entropy import kl_div, log_ratio, rel_entr
 from staticgrad.kernels.error_function import erf, erfc
 from staticgrad.kernels.exponential import exp, expm1
 from staticgrad.kernels.gaussian import gaussian, normal_density
@@ -14,5 +15,6 @@ from staticgrad.kernels.powers import power
 from staticgrad.kernels.trigonometric import cos, sin
 
 __all__ = [
-    "cos", "erf", "erfc", "exp", "expm1", "gaussian", "log", "log1p", "normal_density", "power", "sigmoid", "sin", "softplus", "tanh",
+    "cos", "erf", "erfc", "exp", "expm1", "gaussian", "kl_div", "log", "log1p", "log_ratio", "normal_density", "power", "rel_entr",
+    "sigmoid", "sin", "softplus", "tanh",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from staticgrad.kernels import error_function, exponential, hyperbolic, logarithm, logistic, powers, trigonometric
+from staticgrad.kernels import entropy, error_function, exponential, hyperbolic, logarithm, logistic, powers, trigonometric
 from staticgrad.kernels.floating import DOUBLE, SINGLE
 from tests.kernels.minimax import FITS
 from tests.kernels.special_fits import SPECIAL_FITS
@@ -33,6 +33,8 @@ TABLES = {
     "erf64": (error_function.CONSTANTS[DOUBLE].small, -56.3),
     "erfc32": (error_function.CONSTANTS[SINGLE].tail, -27.2),
     "erfc64": (error_function.CONSTANTS[DOUBLE].tail, -56.6),
+    "entropy32": (entropy.ATANH_TAIL[SINGLE], -27.7),
+    "entropy64": (entropy.ATANH_TAIL[DOUBLE], -59.4),
 }
 
 

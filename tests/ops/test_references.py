@@ -20,7 +20,8 @@ ELEMENTWISE = {
     "not_equal": jnp.not_equal, "isnan": jnp.isnan, "isinf": jnp.isinf, "isfinite": jnp.isfinite, "where": jnp.where,
     "stop_gradient": jax.lax.stop_gradient, "contiguous": lambda x: x,
     "erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc, "gaussian": lambda x: jnp.exp(-x * x),
-    "normal_density": jax.scipy.stats.norm.pdf,
+    "normal_density": jax.scipy.stats.norm.pdf, "log_ratio": lambda x, y: jnp.log(x / y), "rel_entr": jax.scipy.special.rel_entr,
+    "kl_div": jax.scipy.special.kl_div,
 }  # fmt: skip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -15,6 +15,7 @@ from staticgrad.ops import arithmetic, comparison, exponential
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
+from staticgrad.tracing.functions.special import is_scipy, special_value
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, closest, name_of
 from staticgrad.tracing.lift import check_dtype_here, convert, lift, promoted, together
 from staticgrad.tracing.tracer import Tracer
@@ -35,42 +36,8 @@ def _reciprocal(x: Value) -> Value:
     return arithmetic.divide(full(x.shape, 1, x.dtype), x)
 
 
-def _xlogy(x: Value, y: Value) -> Value:
-    """x log y; 0 where x is 0 and y has no logarithm (but is a number), with derivative 0 there."""
-    return _times_logarithm(x, y, exponential.log, 0, 1)
-
-
-def _xlog1py(x: Value, y: Value) -> Value:
-    return _times_logarithm(x, y, exponential.log1p, -1, 0)
-
-
-def _times_logarithm(x: Value, y: Value, logarithm: Callable[[Value], Value], pole: float, harmless: float) -> Value:
-    zero, safe = full(x.shape, 0, x.dtype), full(x.shape, harmless, x.dtype)
-    regular = comparison.logical_and(comparison.less(full(y.shape, pole, y.dtype), y), comparison.isfinite(y))
-    nothing = comparison.logical_and(comparison.equal(x, zero), comparison.logical_not(comparison.logical_or(regular, comparison.isnan(y))))
-    return comparison.where(nothing, zero, arithmetic.multiply(x, logarithm(comparison.where(nothing, safe, y))))
-
-
-def _logit(x: Value) -> Value:
-    """log(x / (1 - x)), near one half as 2 atanh(2 x - 1), which loses no digits there."""
-    one = full(x.shape, 1, x.dtype)
-    twice = arithmetic.subtract(arithmetic.add(x, x), one)
-    near = comparison.less(arithmetic.absolute(twice), full(x.shape, 0.5, x.dtype))
-    small = comparison.where(near, twice, full(x.shape, 0, x.dtype))
-    middle = arithmetic.subtract(exponential.log1p(small), exponential.log1p(arithmetic.negative(small)))
-    safe = comparison.where(near, full(x.shape, 0.25, x.dtype), x)
-    return comparison.where(near, middle, arithmetic.subtract(exponential.log(safe), exponential.log1p(arithmetic.negative(safe))))
-
-
-def _log_expit(x: Value) -> Value:
-    return arithmetic.negative(exponential.softplus(arithmetic.negative(x)))
-
-
-COMPOSITES: dict[str, Callable[..., Value]] = {
-    "expit": exponential.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit, "reciprocal": _reciprocal,
-    "expm1": exponential.expm1, "log1p": exponential.log1p,
-}  # fmt: skip
-"""Universal functions of NumPy and SciPy on floats, by name."""
+COMPOSITES: dict[str, Callable[..., Value]] = {"reciprocal": _reciprocal}
+"""Universal functions of NumPy on floats, by name."""
 
 
 def _enter_names() -> None:
@@ -100,6 +67,8 @@ def ufunc_method(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options:
 
 def _call(ufunc: np.ufunc, inputs: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
     name = name_of(ufunc)
+    if is_scipy(ufunc):
+        return deliver(ufunc.__name__, special_value(ufunc, [lift(x) for x in inputs], options), out)
     composite = COMPOSITES.get(ufunc.__name__)
     if ufunc.__name__ in MATRIX_UFUNCS and options.keys() <= {"dtype", "casting"}:
         x, y = map(operand, inputs)

@@ -5,6 +5,7 @@ huge arguments are reduced inside an `if_`. Each states its largest error over i
 """
 
 from staticgrad.kernels.bases import exp2, log2, log10
+from staticgrad.kernels.entropy import kl_div, log_ratio, rel_entr
 from staticgrad.kernels.error_function import erf, erfc
 from staticgrad.kernels.exponential import exp, expm1
 from staticgrad.kernels.gaussian import gaussian, normal_density
@@ -35,14 +36,17 @@ __all__ = [
     "expm1",
     "gaussian",
     "hypot",
+    "kl_div",
     "log",
     "log1p",
     "log2",
     "log10",
+    "log_ratio",
     "logaddexp",
     "logaddexp2",
     "normal_density",
     "power",
+    "rel_entr",
     "sigmoid",
     "sin",
     "sinh",

@@ -36,6 +36,9 @@ def scaled_erfc(centre: float) -> Function:
 
 _erf_tail = of_root(lambda x: (mp.erf(x) - x) / x, 2 / mp.sqrt(mp.pi) - 1)
 _erf_weight = of_root(lambda x: x / mp.erf(x), mp.sqrt(mp.pi) / 2)
+_atanh_tail = of_root(lambda s: (mp.atanh(s) - s) / s**3, mp.mpf(1) / 3)
+_atanh_weight = of_root(lambda s: s**3 / mp.atanh(s), mp.mpf(0))
+_ninth = (mp.mpf(0), mp.mpf(1) / 9 * mp.mpf("1.0001"))
 _unit = (mp.mpf(0), mp.mpf(1))
 
 SPECIAL_FITS = {
@@ -45,6 +48,8 @@ SPECIAL_FITS = {
         Fit("erf64", _erf_tail, _erf_weight, 13, _unit, np.float64),
         Fit("erfc32", scaled_erfc(2), reciprocal(scaled_erfc(2)), 10, (centred(0.5, 2), centred(10.1, 2)), np.float32),
         Fit("erfc64", scaled_erfc(3.5), reciprocal(scaled_erfc(3.5)), 22, (centred(0.5, 3.5), centred(27.3, 3.5)), np.float64),
+        Fit("entropy32", _atanh_tail, _atanh_weight, 4, _ninth, np.float32),
+        Fit("entropy64", _atanh_tail, _atanh_weight, 10, _ninth, np.float64),
     )
 }  # fmt: skip
 mp.mp.prec = _before

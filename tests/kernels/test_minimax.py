@@ -6,6 +6,7 @@ import pytest
 
 from staticgrad.kernels import (
     bases,
+    entropy,
     error_function,
     exponential,
     hyperbolic,
@@ -57,6 +58,8 @@ TABLES = {
     "erf64": (error_function.CONSTANTS[DOUBLE].small, -56.3),
     "erfc32": (error_function.CONSTANTS[SINGLE].tail, -27.2),
     "erfc64": (error_function.CONSTANTS[DOUBLE].tail, -56.6),
+    "entropy32": (entropy.ATANH_TAIL[SINGLE], -27.7),
+    "entropy64": (entropy.ATANH_TAIL[DOUBLE], -59.4),
 }
 
 

@@ -27,7 +27,7 @@ ULPS = {
     "log2": 2, "log10": 2, "logaddexp": 4, "logaddexp2": 4, "tan": 3, "sinh": 3, "cosh": 3, "arcsin": 2, "arccos": 2, "arctan": 2,
     "arctan2": 2, "arcsinh": 3, "arccosh": 3, "arctanh": 3, "cbrt": 2, "hypot": 2,
 }  # fmt: skip
-ULPS |= {"erf": 3, "erfc": 4, "gaussian": 4, "normal_density": 4}
+ULPS |= {"erf": 3, "erfc": 4, "gaussian": 4, "normal_density": 4, "log_ratio": 5, "rel_entr": 6, "kl_div": 12}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
 REORDERED = ("sum", "prod", "contract")
@@ -114,6 +114,7 @@ DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "arccos": ((-0.8, 0.8),), "arctanh": ((-0.8, 0.8),), "arccosh": ((1.3, 3.0),), "arctan2": ((0.3, 2.0), (-2.0, 2.0)),
     "hypot": ((-2.0, 2.0), (0.3, 2.0)), "remainder": ((3.1, 3.8), (-1.4, -1.3)), "fmod": ((3.1, 3.8), (-1.4, -1.3)),
     "floor_divide": ((3.1, 3.8), (-1.4, -1.3)), "ceil": ((0.1, 0.9),), "rint": ((-0.4, 0.4),), "copysign": ((-2.0, 2.0), (0.3, 2.0)),
+    "log_ratio": ((0.2, 3.0), (0.3, 2.0)), "rel_entr": ((0.2, 3.0), (0.3, 2.0)), "kl_div": ((0.2, 3.0), (0.3, 2.0)),
 }  # fmt: skip
 """Where the operands of an elementwise op lie when its derivatives are compared with differences; (-2, 2) by default."""
 

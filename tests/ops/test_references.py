@@ -27,7 +27,8 @@ ELEMENTWISE = {
     "ldexp": jnp.ldexp,
     "nextafter": lambda x, y: jnp.nextafter(*map(jax.lax.stop_gradient, (x, y))),
     "erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc, "gaussian": lambda x: jnp.exp(-x * x),
-    "normal_density": jax.scipy.stats.norm.pdf,
+    "normal_density": jax.scipy.stats.norm.pdf, "log_ratio": lambda x, y: jnp.log(x / y), "rel_entr": jax.scipy.special.rel_entr,
+    "kl_div": jax.scipy.special.kl_div,
 }  # fmt: skip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

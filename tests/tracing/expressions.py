@@ -347,7 +347,8 @@ UNSUPPORTED = {
     "np.pad(v,1,mode='edge')": "edge", "np.modf(v)": "trunc", "np.spacing(v)": "nextafter",
     "np.piecewise(v,[v>0],[1.0])": "select", "np.interp(v,w,w,period=1.0)": "remainder",
     "np.add.accumulate(v)": "accumulate", "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
-    "np.repeat(v,[1,2,3])": "repeats", "special.erf(v)": "scipy.special.erf", "x.sort()": "sort", "x.cumsum()": "sum", "x.flags": "flags",
+    "np.repeat(v,[1,2,3])": "repeats", "special.ellipk(v)": "scipy.special.ellipk", "x.sort()": "sort", "x.cumsum()": "sum",
+    "x.flags": "flags",
     "np.fft.fft(v)": "np.fft.fft", "np.percentile(v,3)": "percentile", "v[k]": "index",
     "special.jv(1,v)": "scipy.special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order", "x.view(np.int64)": "view",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Universal functions beyond the plain call of an op: reduce, outer, at, matrix products, and those made of several ops."""
+"""Universal functions beyond the plain call of an op: reduce, outer, at, matrix products, and those of two results."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import TraceError, UnsupportedError
-from staticgrad.ir.aval import FLOAT64
-from staticgrad.ir.node import Value, full
+from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import arithmetic, comparison, exponential
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
+from staticgrad.tracing.functions.special import is_scipy, special_value
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, closest, name_of
-from staticgrad.tracing.lift import check_dtype_here, convert, lift, promoted, together
+from staticgrad.tracing.lift import check_dtype_here, convert, lift
 from staticgrad.tracing.tracer import Tracer
 from staticgrad.tracing.ufuncs import UFUNCS, elementwise_value
 from staticgrad.tracing.views import ReshapeView
@@ -31,51 +30,13 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {
 }
 
 
-def _xlogy(x: Value, y: Value) -> Value:
-    """x log y; 0 where x is 0 and y has no logarithm (but is a number), with derivative 0 there."""
-    return _times_logarithm(x, y, exponential.log, 0, 1)
-
-
-def _xlog1py(x: Value, y: Value) -> Value:
-    return _times_logarithm(x, y, exponential.log1p, -1, 0)
-
-
-def _times_logarithm(x: Value, y: Value, logarithm: Callable[[Value], Value], pole: float, harmless: float) -> Value:
-    zero, safe = full(x.shape, 0, x.dtype), full(x.shape, harmless, x.dtype)
-    regular = comparison.logical_and(comparison.less(full(y.shape, pole, y.dtype), y), comparison.isfinite(y))
-    nothing = comparison.logical_and(comparison.equal(x, zero), comparison.logical_not(comparison.logical_or(regular, comparison.isnan(y))))
-    return comparison.where(nothing, zero, arithmetic.multiply(x, logarithm(comparison.where(nothing, safe, y))))
-
-
-def _logit(x: Value) -> Value:
-    """log(x / (1 - x)), near one half as 2 atanh(2 x - 1), which loses no digits there."""
-    one = full(x.shape, 1, x.dtype)
-    twice = arithmetic.subtract(arithmetic.add(x, x), one)
-    near = comparison.less(arithmetic.absolute(twice), full(x.shape, 0.5, x.dtype))
-    small = comparison.where(near, twice, full(x.shape, 0, x.dtype))
-    middle = arithmetic.subtract(exponential.log1p(small), exponential.log1p(arithmetic.negative(small)))
-    safe = comparison.where(near, full(x.shape, 0.25, x.dtype), x)
-    return comparison.where(near, middle, arithmetic.subtract(exponential.log(safe), exponential.log1p(arithmetic.negative(safe))))
-
-
-def _log_expit(x: Value) -> Value:
-    return arithmetic.negative(exponential.softplus(arithmetic.negative(x)))
-
-
-COMPOSITES: dict[str, Callable[..., Value]] = {
-    "expit": exponential.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit,
-    "expm1": exponential.expm1, "log1p": exponential.log1p,
-}  # fmt: skip
-"""Universal functions of NumPy and SciPy on floats, by name."""
-
-
 PAIRS: dict[np.ufunc, tuple[np.ufunc, np.ufunc]] = {np.divmod: (np.floor_divide, np.remainder)}
 """The universal functions of two results, with the one that gives each."""
 
 
 def _enter_names() -> None:
     CALLABLE_UFUNCS.update(PAIRS)
-    CALLABLE_UFUNCS.update({getattr(np, name) for name in (*COMPOSITES, *MATRIX_UFUNCS) if isinstance(getattr(np, name, None), np.ufunc)})
+    CALLABLE_UFUNCS.update({getattr(np, name) for name in MATRIX_UFUNCS if isinstance(getattr(np, name, None), np.ufunc)})
 
 
 _enter_names()
@@ -105,18 +66,15 @@ def _call(ufunc: np.ufunc, inputs: tuple[Any, ...], options: dict[str, Any], out
         targets = (None, None) if out is None else out
         keywords = [options if target is None else {**options, "out": target} for target in targets]
         return tuple(each(*inputs, **own) for each, own in zip(PAIRS[ufunc], keywords, strict=True))
-    composite = COMPOSITES.get(ufunc.__name__)
+    if is_scipy(ufunc):
+        return deliver(ufunc.__name__, special_value(ufunc, [lift(x) for x in inputs], options), out)
     if ufunc.__name__ in MATRIX_UFUNCS and options.keys() <= {"dtype", "casting"}:
         x, y = map(operand, inputs)
         if options.get("dtype") is not None:
             x, y = (convert(v, check_dtype_here(options["dtype"], "dtype=")) for v in (x, y))
         return deliver(ufunc.__name__, MATRIX_UFUNCS[ufunc.__name__](x, y), out)
-    if composite is None or options:
-        keyword = f" with {next(iter(options))}=" if options and ufunc in CALLABLE_UFUNCS else ""
-        raise UnsupportedError(at_user_line(f"{name}{keyword} is not supported on traced arrays; {closest(ufunc.__name__)}"))
-    values = promoted(*map(lift, inputs))
-    floats = [convert(v, FLOAT64) if v.dtype.kind != "f" else v for v in values]
-    return deliver(ufunc.__name__, composite(*together(floats, name)), out)
+    keyword = f" with {next(iter(options))}=" if options and ufunc in CALLABLE_UFUNCS else ""
+    raise UnsupportedError(at_user_line(f"{name}{keyword} is not supported on traced arrays; {closest(ufunc.__name__)}"))
 
 
 def _at(ufunc: np.ufunc, target: Any, index: Any, *operands: Any) -> None:

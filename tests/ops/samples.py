@@ -24,6 +24,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 EXACT = 0
 ULPS = {"exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3}
 ULPS |= {"erf": 3, "erfc": 4, "gaussian": 4, "normal_density": 4, "log_ratio": 5, "rel_entr": 6, "kl_div": 12}
+ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
 REORDERED = ("sum", "prod", "contract")
@@ -106,6 +107,8 @@ def dtypes_of(cls: type[Elementwise]) -> list[np.dtype]:
 DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "sqrt": ((0.2, 3.0),), "log": ((0.2, 3.0),), "log1p": ((-0.8, 3.0),), "power": ((0.2, 3.0), (-2.0, 2.0)),
     "divide": ((-2.0, 2.0), (0.3, 2.0)), "clip": ((-2.0, 2.0), (-1.1, -0.4), (0.3, 1.2)), "integer_power": ((0.3, 2.0),),
+    "gammaln": ((0.3, 3.0),), "digamma": ((0.3, 3.0),), "polygamma": ((0.4, 3.0),),
+    "betaln": ((0.4, 3.0), (0.3, 9.0)),
     "log_ratio": ((0.2, 3.0), (0.3, 2.0)), "rel_entr": ((0.2, 3.0), (0.3, 2.0)), "kl_div": ((0.2, 3.0), (0.3, 2.0)),
 }  # fmt: skip
 """Where the operands of an elementwise op lie when its derivatives are compared with differences; (-2, 2) by default."""
@@ -143,6 +146,8 @@ def _plain_operands(op: Op, make: Callable[[np.dtype], np.ndarray], dtype: np.dt
         operands[0] = make(np.dtype(bool))
     if op.name == "power" and dtype.kind == "i":
         operands[1] = np.abs(operands[1])
+    if op.name == "betaln":
+        operands = [np.abs(x) for x in operands]
     return tuple(operands)
 
 
@@ -152,6 +157,9 @@ def _edge_operands(op: Op, dtype: np.dtype) -> tuple[np.ndarray, ...]:
         operands = [np.resize([True, False, False], operands[0].shape), *operands]
     if op.name == "power" and dtype.kind == "i":
         operands[1] = np.where(operands[1] < 0, dtype.type(3), operands[1])
+    if op.name == "betaln":  # SciPy has rules of its own for negative integers, and overflows for subnormal and huge numbers
+        usual = np.all([(x == 0) | ((x >= np.finfo(dtype).tiny) & (x < 1e30)) for x in operands], axis=0)
+        operands = [x[usual] for x in operands]
     return tuple(operands)
 
 
@@ -162,6 +170,13 @@ def _integer_power(name: str) -> Iterator[Sample]:
         yield from plain_samples(cls, cls(exponent), None if exponent == 3 else [DTYPES["float32"], DTYPES["float64"], DTYPES["int8"]])
     for exponent in (-1, -2, -5):
         yield from plain_samples(cls, cls(exponent), [DTYPES["float32"], DTYPES["float64"]])
+
+
+@sampler("polygamma", "erfcx_integral")
+def _of_order(name: str) -> Iterator[Sample]:
+    cls = REGISTRY[name]
+    for order in (1, 2, 4):
+        yield from plain_samples(cls, cls(order))
 
 
 @sampler("cast")

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from staticgrad.kernels import entropy, error_function, exponential, hyperbolic, logarithm, logistic, powers, trigonometric
+from staticgrad.kernels import (
+    entropy,
+    error_function,
+    exponential,
+    gamma_function,
+    hyperbolic,
+    logarithm,
+    logistic,
+    powers,
+    scaled_error_function,
+    trigonometric,
+)
 from staticgrad.kernels.floating import DOUBLE, SINGLE
 from tests.kernels.minimax import FITS
 from tests.kernels.special_fits import SPECIAL_FITS
@@ -33,6 +44,15 @@ TABLES = {
     "erf64": (error_function.CONSTANTS[DOUBLE].small, -56.3),
     "erfc32": (error_function.CONSTANTS[SINGLE].tail, -27.2),
     "erfc64": (error_function.CONSTANTS[DOUBLE].tail, -56.6),
+    "erfcx32": (scaled_error_function.SCALED[SINGLE], -27.2),
+    "erfcx64": (scaled_error_function.SCALED[DOUBLE], -56.6),
+    "log_gamma": (gamma_function.LOG_GAMMA, -56.2),
+    "stirling": (gamma_function.STIRLING, -54.0),
+    "digamma": (gamma_function.DIGAMMA, -53.3),
+    "digamma_tail": (gamma_function.ASYMPTOTIC, -65.8),
+    "sin_pi": (gamma_function.SIN_PI, -60.5),
+    "sin_pi_of_quarter": (gamma_function.SIN_PI_OF_QUARTER, -57.9),
+    "cos_pi": (gamma_function.COS_PI, -61.4),
     "entropy32": (entropy.ATANH_TAIL[SINGLE], -27.7),
     "entropy64": (entropy.ATANH_TAIL[DOUBLE], -59.4),
 }

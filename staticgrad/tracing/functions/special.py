@@ -16,7 +16,7 @@ from staticgrad.ops import arithmetic, comparison, exponential, special, trigono
 from staticgrad.ops.control import stop_gradient
 from staticgrad.ops.elementwise import Apply
 from staticgrad.ops.movement import broadcast_to, reshape
-from staticgrad.ops.powers import power
+from staticgrad.ops.powers import power, sqrt
 from staticgrad.ops.reduce import max_, sum_
 from staticgrad.tracing.functions import norms
 from staticgrad.tracing.functions.arguments import axes_of, keep_axes
@@ -93,7 +93,10 @@ def _pseudo_huber(delta: Value, r: Value) -> Value:
     zero = _full(delta, 0)
     nothing = comparison.equal(delta, zero)
     ratio = r / _where(nothing, 1, delta)
-    value = _where(nothing, 0, r * r / (arithmetic.sqrt(ratio * ratio + 1) + 1))
+    root = sqrt(ratio * ratio + 1)
+    finite = comparison.logical_and(comparison.isfinite(delta), comparison.isfinite(r))
+    value = _where(finite, r * r / (root + 1), delta * delta * (root - 1))
+    value = _where(comparison.logical_or(nothing, comparison.equal(r, zero)), 0, value)
     return _where(comparison.less(delta, zero), np.inf, value)
 
 

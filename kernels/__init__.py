@@ -17,6 +17,7 @@ from staticgrad.kernels.scaled_error_function import erfcx, erfcx_integral, log_
 from staticgrad.kernels.trigonometric import cos, sin
 
 __all__ = [
-    "betaln", "cos", "cotangent_derivative", "digamma", "erf", "erfc", "erfcx", "erfcx_integral", "exp", "expm1", "gammaln", "gaussian", "kl_div", "log", "log1p",
-    "log_ndtr", "log_ratio", "ndtr", "normal_density", "polygamma", "power", "rel_entr", "sigmoid", "sin", "softplus", "tanh",
+    "betaln", "cos", "cotangent_derivative", "digamma", "erf", "erfc", "erfcx", "erfcx_integral", "exp", "expm1", "gammaln", "gaussian",
+    "kl_div", "log", "log1p", "log_ndtr", "log_ratio", "ndtr", "normal_density", "polygamma", "power", "rel_entr", "sigmoid", "sin",
+    "softplus", "tanh",
 ]  # fmt: skip

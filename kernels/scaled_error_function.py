@@ -105,7 +105,7 @@ def ndtr(b: Vocabulary, x: Value) -> Value:
 
 
 def log_ndtr(b: Vocabulary, x: Value) -> Value:
-    """Return the logarithm of `ndtr` for float32 or float64 within 3.2 ULP; -0.0 far out."""
+    """Return the logarithm of `ndtr` for float32 or float64 within 3.7 ULP; -0.0 far out."""
     zero, half = b.like(0, x), b.like(0.5, x)
     size = b.abs(x)
     part = b.mul(_erfcx_of_positive(b, b.mul(size, b.like(ROOT_HALF, x))), half)

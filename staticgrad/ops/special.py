@@ -49,7 +49,8 @@ def _gaussian(x: np.ndarray) -> np.ndarray:
 
 
 def _normal_density(x: np.ndarray) -> np.ndarray:
-    return _exp_of_minus_square(x, 0.5) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+    result: np.ndarray = _exp_of_minus_square(x, 0.5) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+    return result
 
 
 gaussian: Apply = elementwise("gaussian", _gaussian, kernels.gaussian, lambda g, y, x: g * (y * (x * -2)), kinds=FLOAT, cost=20)
@@ -127,7 +128,8 @@ def _cot_pi(x: np.ndarray) -> np.ndarray:
     r = x - np.rint(x)
     far = np.abs(r) > 0.25
     tangent = np.tan(np.pi * np.where(far, 0.5 - np.abs(r), np.abs(r)))
-    return np.where(r < 0, -1.0, 1.0) * np.where(far, tangent, 1 / tangent)
+    result: np.ndarray = np.where(r < 0, -1.0, 1.0) * np.where(far, tangent, 1 / tangent)
+    return result
 
 
 @op
@@ -186,7 +188,8 @@ def _log_ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ratio = x / y
     inside = (ratio >= np.finfo(x.dtype).tiny) & (ratio < np.inf)
     apart = np.log(np.where(inside, ratio, x)) - np.log(np.where(inside, np.ones_like(y), y))
-    return np.where(near, np.log1p(u), apart)
+    result: np.ndarray = np.where(near, np.log1p(u), apart)
+    return result
 
 
 def _kl_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:

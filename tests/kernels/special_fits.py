@@ -78,7 +78,7 @@ SPECIAL_FITS = {
         Fit("erfc64", scaled_erfc(3.5), reciprocal(scaled_erfc(3.5)), 22, (centred(0.5, 3.5), centred(27.3, 3.5)), np.float64),
         Fit("erfcx32", scaled_erfc(2), reciprocal(scaled_erfc(2)), 13, (mp.mpf(-1), mp.mpf(1)), np.float32),
         Fit("erfcx64", scaled_erfc(3.5), reciprocal(scaled_erfc(3.5)), 26, (mp.mpf(-1), mp.mpf(1)), np.float64),
-        Fit("log_gamma", _log_gamma, reciprocal(_log_gamma), 20, (-3 * HALF / 2 * mp.mpf("1.0001"), HALF / 2 * mp.mpf("1.0001")), np.float64),
+        Fit("log_gamma", _log_gamma, reciprocal(_log_gamma), 20, (mp.mpf("-0.7501"), mp.mpf("0.2501")), np.float64),
         Fit("stirling", _stirling, lambda w: mp.mpf(12), 7, (mp.mpf(0), 1 / mp.mpf("7.25") ** 2), np.float64),
         Fit("digamma", _digamma, reciprocal(_digamma), 21, (-HALF, HALF), np.float64),
         Fit("digamma_tail", _digamma_tail, lambda w: 2 * w, 8, (mp.mpf(0), mp.mpf(1) / 49), np.float64),

@@ -285,7 +285,8 @@ UNSUPPORTED = {
     "np.linalg.solve(q,v)": "np.linalg.solve",
     "np.pad(v,1,mode='edge')": "edge", "np.arctan(v)": "tanh", "np.floor_divide(i,2)": "floor", "np.nanmean(x)": "mean",
     "np.add.accumulate(v)": "accumulate", "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
-    "np.repeat(v,[1,2,3])": "repeats", "special.ellipk(v)": "scipy.special.ellipk", "x.sort()": "sort", "x.cumsum()": "sum", "x.flags": "flags",
+    "np.repeat(v,[1,2,3])": "repeats", "special.ellipk(v)": "scipy.special.ellipk", "x.sort()": "sort", "x.cumsum()": "sum",
+    "x.flags": "flags",
     "np.fft.fft(v)": "np.fft.fft", "np.percentile(v,3)": "percentile", "v[k]": "index", "np.round(v)": "floor",
     "special.jv(1,v)": "scipy.special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order", "x.view(np.int64)": "view",
 }  # fmt: skip

@@ -11,7 +11,7 @@ from staticgrad.errors import TraceError, UnsupportedError
 from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import arithmetic, comparison, exponential
+from staticgrad.ops import arithmetic
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of

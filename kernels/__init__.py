@@ -8,6 +8,7 @@ from staticgrad.kernels.bases import exp2, log2, log10
 from staticgrad.kernels.entropy import kl_div, log_ratio, rel_entr
 from staticgrad.kernels.error_function import erf, erfc
 from staticgrad.kernels.exponential import exp, expm1
+from staticgrad.kernels.gamma_function import betaln, cotangent_derivative, digamma, gammaln, polygamma
 from staticgrad.kernels.gaussian import gaussian, normal_density
 from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
 from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
@@ -16,6 +17,7 @@ from staticgrad.kernels.logarithm import log, log1p
 from staticgrad.kernels.logistic import logaddexp, logaddexp2, sigmoid, softplus
 from staticgrad.kernels.powers import power
 from staticgrad.kernels.roots import cbrt, hypot
+from staticgrad.kernels.scaled_error_function import erfcx, erfcx_integral, log_ndtr, ndtr
 from staticgrad.kernels.trigonometric import cos, sin, tan
 
 __all__ = [
@@ -26,14 +28,20 @@ __all__ = [
     "arctan",
     "arctan2",
     "arctanh",
+    "betaln",
     "cbrt",
     "cos",
     "cosh",
+    "cotangent_derivative",
+    "digamma",
     "erf",
     "erfc",
+    "erfcx",
+    "erfcx_integral",
     "exp",
     "exp2",
     "expm1",
+    "gammaln",
     "gaussian",
     "hypot",
     "kl_div",
@@ -41,10 +49,13 @@ __all__ = [
     "log1p",
     "log2",
     "log10",
+    "log_ndtr",
     "log_ratio",
     "logaddexp",
     "logaddexp2",
+    "ndtr",
     "normal_density",
+    "polygamma",
     "power",
     "rel_entr",
     "sigmoid",

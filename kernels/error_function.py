@@ -82,7 +82,7 @@ def erf(b: Vocabulary, x: Value) -> Value:
     t = b.mul(b.mul(b.sub(inside, c), linear), inverse)
     quotient = b.mul(horner(b, t, constants.tail), b.mul(above, inverse))
     far = b.fma(b.neg(exp_of_negative(b, b.neg(b.mul(inside, inside)))), quotient, one)
-    return b.select(b.lt(magnitude, one), _erf_of_small(b, x), with_sign_of(b, far, x))
+    return b.select(b.lt(magnitude, one), erf_of_small(b, x), with_sign_of(b, far, x))
 
 
 def erfc(b: Vocabulary, x: Value) -> Value:
@@ -90,10 +90,10 @@ def erfc(b: Vocabulary, x: Value) -> Value:
     magnitude = b.abs(x)
     tail = erfc_of_large(b, magnitude)
     far = b.select(b.lt(x, b.like(0, x)), b.sub(b.like(2, x), tail), tail)
-    return b.select(b.lt(magnitude, b.like(NEAR, x)), b.sub(b.like(1, x), _erf_of_small(b, x)), far)
+    return b.select(b.lt(magnitude, b.like(NEAR, x)), b.sub(b.like(1, x), erf_of_small(b, x)), far)
 
 
-def _erf_of_small(b: Vocabulary, x: Value) -> Value:
+def erf_of_small(b: Vocabulary, x: Value) -> Value:
     """Return erf x for |x| <= 1."""
     inside = at_most(b, at_least(b, x, -1.0), 1.0)
     return b.fma(inside, horner(b, b.mul(inside, inside), CONSTANTS[format_of(x)].small), inside)
@@ -105,7 +105,7 @@ def erfc_of_large(b: Vocabulary, x: Value) -> Value:
     inside = at_most(b, x, constants.highest)
     square, lost = two_product(b, inside, inside)
     power = exp_of_sum(b, b.neg(square), b.neg(lost))
-    high, low = _without_exponential(b, inside)
+    high, low = without_exponential(b, inside)
     return b.fma(power, high, b.mul(power, low))
 
 
@@ -118,7 +118,7 @@ def centred(b: Vocabulary, x: Value, centre: float) -> Value:
     return b.fma(rest, inverse, t)
 
 
-def _without_exponential(b: Vocabulary, x: Value) -> tuple[Value, Value]:
+def without_exponential(b: Vocabulary, x: Value) -> tuple[Value, Value]:
     """Return e**x**2 erfc x = P(t) / (1 + 2 x) as a sum of two numbers."""
     constants = CONSTANTS[format_of(x)]
     t = centred(b, x, constants.centre)

@@ -16,7 +16,7 @@ if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyp
     globals()["kernels"] = _module
 
 # The kernels must be in place before anything else of the package is imported.
-from staticgrad import debug, nn, numpy, optim  # noqa: E402
+from staticgrad import debug, nn, numpy, optim, special  # noqa: E402
 from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 from staticgrad.gradient_check import check_grads, numeric_grad  # noqa: E402
@@ -36,6 +36,7 @@ __all__ = [
     "numeric_grad",
     "numpy",
     "optim",
+    "special",
     "stop_gradient",
     "trace",
     "value_and_grad",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 import staticgrad.kernels as kernels
-from staticgrad.ir.node import Value, full, zeros_like
+from staticgrad.ir.builder import Builder, Scalar
+from staticgrad.ir.floats import OnFloats
+from staticgrad.ir.node import Value, apply, full, zeros_like
+from staticgrad.ir.op import op
+from staticgrad.kernels.polynomial import horner
 from staticgrad.ops.comparison import less, logical_and, where, where_zero
-from staticgrad.ops.elementwise import FLOAT, Apply, Derivative, elementwise
+from staticgrad.ops.elementwise import FLOAT, Apply, Derivative, Elementwise, elementwise
 
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
@@ -60,6 +64,114 @@ erfc: Apply = elementwise(
     "erfc", scipy_function("erfc"), kernels.erfc, lambda g, y, x: g * (gaussian(x) * -TWO_OVER_ROOT_PI), kinds=FLOAT, cost=50
 )
 
+
+def _erfcx_slope(g: Value, y: Value, x: Value) -> Value:
+    return g * (erfcx_integral(x, 1) * -2)
+
+
+erfcx: Apply = elementwise("erfcx", scipy_function("erfcx"), kernels.erfcx, _erfcx_slope, kinds=FLOAT, cost=60)
+
+
+@op
+class ErfcxIntegral(Elementwise):
+    """e**x**2 times the `order`-fold integral of erfc from x on: all that the derivatives of erfcx are made of.
+
+    They could be had from erfcx itself, but by differences of numbers that are nearly equal.
+    """
+
+    order: int
+    kinds = FLOAT
+    cost = 200
+
+    def numpy(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(kernels.erfcx_integral(OnFloats(), x, self.order))
+
+    def scalar(self, b: Builder, x: Scalar) -> Scalar:
+        result: Scalar = kernels.erfcx_integral(b, x, self.order)
+        return result
+
+    def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
+        return (g * (erfcx_integral(x, self.order + 1) * (-2 * (self.order + 1))),)
+
+    def jvp(self, tangents: Sequence[Value | None], y: Value, x: Value) -> Value | None:
+        return None if tangents[0] is None else self.vjp(tangents[0], y, x)[0]
+
+
+def erfcx_integral(x: Value, order: int) -> Value:
+    """Return e**x**2 times the `order`-fold integral of erfc from x on."""
+    return apply(ErfcxIntegral(order), x)
+
+
+ndtr: Apply = elementwise("ndtr", scipy_function("ndtr"), kernels.ndtr, lambda g, y, x: g * normal_density(x), kinds=FLOAT, cost=60)
+log_ndtr: Apply = elementwise(
+    "log_ndtr", scipy_function("log_ndtr"), kernels.log_ndtr,
+    lambda g, y, x: g * (math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))), kinds=FLOAT, cost=120,
+)  # fmt: skip
+
+# ---- the gamma function ----------------------------------------------------------------------------------------------------------
+
+
+def _gammaln(x: np.ndarray) -> np.ndarray:
+    """SciPy's function, but finite for subnormal numbers."""
+    size = np.abs(x)
+    subnormal = (size > 0) & (size < np.finfo(x.dtype).tiny)
+    return np.where(subnormal, -np.log(size), scipy_function("gammaln")(x))
+
+
+gammaln: Apply = elementwise("gammaln", _gammaln, kernels.gammaln, lambda g, y, x: g * digamma(x), kinds=FLOAT, cost=120)
+digamma: Apply = elementwise(
+    "digamma", scipy_function("digamma"), kernels.digamma, lambda g, y, x: g * polygamma(x, 1), kinds=FLOAT, cost=120
+)
+
+
+def _cot_pi(x: np.ndarray) -> np.ndarray:
+    r = x - np.rint(x)
+    far = np.abs(r) > 0.25
+    tangent = np.tan(np.pi * np.where(far, 0.5 - np.abs(r), np.abs(r)))
+    result: np.ndarray = np.where(r < 0, -1.0, 1.0) * np.where(far, tangent, 1 / tangent)
+    return result
+
+
+@op
+class Polygamma(Elementwise):
+    """The derivative of digamma of an order known at tracing, from 1 on."""
+
+    order: int
+    kinds = FLOAT
+    cost = 120
+
+    def numpy(self, x: np.ndarray) -> np.ndarray:
+        """SciPy's function above 0; its reflection below, where SciPy's own loses digits between the poles."""
+        import scipy.special
+
+        wide = x.astype(np.float64)
+        negative = (wide < 0) & (wide != np.floor(wide))
+        y = np.asarray(scipy.special.polygamma(self.order, np.where(negative, 1 - wide, wide)))
+        derivative = np.pi ** (self.order + 1) * horner(OnFloats(), _cot_pi(wide), kernels.cotangent_derivative(self.order))
+        return np.where(negative, (-1) ** self.order * y - derivative, y).astype(x.dtype)
+
+    def scalar(self, b: Builder, x: Scalar) -> Scalar:
+        result: Scalar = kernels.polygamma(b, x, self.order)
+        return result
+
+    def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
+        return (g * polygamma(x, self.order + 1),)
+
+    def jvp(self, tangents: Sequence[Value | None], y: Value, x: Value) -> Value | None:
+        return None if tangents[0] is None else self.vjp(tangents[0], y, x)[0]
+
+
+def polygamma(x: Value, order: int) -> Value:
+    """Return the derivative of digamma of that order; 0 is digamma itself."""
+    return apply(Polygamma(order), x) if order else digamma(x)
+
+
+betaln: Apply = elementwise(
+    "betaln", scipy_function("betaln"), kernels.betaln,
+    lambda g, z, x, y: g * (digamma(x) - digamma(x + y)), lambda g, z, x, y: g * (digamma(y) - digamma(x + y)),
+    arity=2, kinds=FLOAT, cost=600,
+)  # fmt: skip
+
 # ---- divergences ---------------------------------------------------------------------------------------------------------------
 
 
@@ -76,14 +188,16 @@ def _log_ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     ratio = x / y
     inside = (ratio >= np.finfo(x.dtype).tiny) & (ratio < np.inf)
     apart = np.log(np.where(inside, ratio, x)) - np.log(np.where(inside, np.ones_like(y), y))
-    return np.where(near, np.log1p(u), apart)
+    result: np.ndarray = np.where(near, np.log1p(u), apart)
+    return result
 
 
 def _kl_div(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """SciPy's function, but without the cancellation where x is nearly y: y u s (1 + (1 + s) (s / 3 + s**3 / 5 + ...))."""
+    """SciPy's function without its cancellation where x is nearly y (y u s (1 + (1 + s) (s / 3 + s**3 / 5 + ...))) and its underflow."""
     near, u, s = _near(x, y)
     odd = sum(s ** (2 * k + 1) / (2 * k + 3) for k in range(18))
-    return np.where(near, y * u * s * (1 + (1 + s) * odd), scipy_function("kl_div")(x, y))
+    positive = np.where(near, y * u * s * (1 + (1 + s) * odd), x * _log_ratio(x, y) - x + y)
+    return np.where((x > 0) & (y > 0), positive, scipy_function("kl_div")(x, y))
 
 
 def _both_positive(x: Value, y: Value) -> Value:

@@ -9,6 +9,7 @@ from staticgrad.kernels import (
     entropy,
     error_function,
     exponential,
+    gamma_function,
     hyperbolic,
     inverse_hyperbolic,
     inverse_trigonometric,
@@ -16,6 +17,7 @@ from staticgrad.kernels import (
     logistic,
     powers,
     roots,
+    scaled_error_function,
     trigonometric,
 )
 from staticgrad.kernels.floating import DOUBLE, SINGLE
@@ -58,6 +60,15 @@ TABLES = {
     "erf64": (error_function.CONSTANTS[DOUBLE].small, -56.3),
     "erfc32": (error_function.CONSTANTS[SINGLE].tail, -27.2),
     "erfc64": (error_function.CONSTANTS[DOUBLE].tail, -56.6),
+    "erfcx32": (scaled_error_function.SCALED[SINGLE], -27.2),
+    "erfcx64": (scaled_error_function.SCALED[DOUBLE], -56.6),
+    "log_gamma": (gamma_function.LOG_GAMMA, -56.2),
+    "stirling": (gamma_function.STIRLING, -54.0),
+    "digamma": (gamma_function.DIGAMMA, -53.3),
+    "digamma_tail": (gamma_function.ASYMPTOTIC, -65.8),
+    "sin_pi": (gamma_function.SIN_PI, -60.5),
+    "sin_pi_of_quarter": (gamma_function.SIN_PI_OF_QUARTER, -57.9),
+    "cos_pi": (gamma_function.COS_PI, -61.4),
     "entropy32": (entropy.ATANH_TAIL[SINGLE], -27.7),
     "entropy64": (entropy.ATANH_TAIL[DOUBLE], -59.4),
 }

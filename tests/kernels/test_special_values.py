@@ -43,6 +43,11 @@ AT_THE_ENDS = {
     "erf": (0.0, -0.0, 1, -1, NAN),
     "erfc": (1, 1, 0, 2, NAN),
     "gaussian": (1, 1, 0, 0, NAN),
+    "erfcx": (1, 1, 0, INF, NAN),
+    "ndtr": (0.5, 0.5, 1, 0, NAN),
+    "log_ndtr": (-LN2, -LN2, -0.0, -INF, NAN),
+    "gammaln": (INF, INF, INF, -INF, NAN),
+    "digamma": (-INF, INF, INF, NAN, NAN),
     "normal_density": (0.3989422804014327, 0.3989422804014327, 0, 0, NAN),
 }
 IDENTITY_NEAR_ZERO = ("expm1", "log1p", "tanh", "sin", "tan", "sinh", "arcsinh", "arctanh", "arcsin", "arctan")

@@ -28,7 +28,9 @@ ELEMENTWISE = {
     "nextafter": lambda x, y: jnp.nextafter(*map(jax.lax.stop_gradient, (x, y))),
     "erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc, "gaussian": lambda x: jnp.exp(-x * x),
     "normal_density": jax.scipy.stats.norm.pdf, "log_ratio": lambda x, y: jnp.log(x / y), "rel_entr": jax.scipy.special.rel_entr,
-    "kl_div": jax.scipy.special.kl_div,
+    "kl_div": jax.scipy.special.kl_div, "erfcx": lambda x: jnp.exp(x * x) * jax.scipy.special.erfc(x), "ndtr": jax.scipy.special.ndtr,
+    "log_ndtr": jax.scipy.special.log_ndtr, "gammaln": jax.scipy.special.gammaln, "digamma": jax.scipy.special.digamma,
+    "betaln": lambda x, y: jax.scipy.special.gammaln(x) + jax.scipy.special.gammaln(y) - jax.scipy.special.gammaln(x + y),
 }  # fmt: skip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -43,7 +45,16 @@ def _pad(op, x, fill):
     return jax.lax.pad(x, fill, list(zip(op.low, op.high, op.interior, strict=True)))
 
 
+def _erfcx_integral(op, x):
+    before, result = 2 / np.sqrt(np.pi), jnp.exp(x * x) * jax.scipy.special.erfc(x)
+    for n in range(1, op.order + 1):
+        before, result = result, (before - 2 * x * result) / (2 * n)
+    return result
+
+
 PARAMETERISED = {
+    "polygamma": lambda op, x: jax.scipy.special.polygamma(op.order, x),
+    "erfcx_integral": _erfcx_integral,
     "integer_power": lambda op, x: jax.lax.integer_pow(x, op.exponent),
     "cast": lambda op, x: x.astype(op.dtype),
     "reshape": lambda op, x: jnp.reshape(x, op.shape),

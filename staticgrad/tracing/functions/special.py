@@ -93,8 +93,16 @@ def _pseudo_huber(delta: Value, r: Value) -> Value:
     zero = _full(delta, 0)
     nothing = comparison.equal(delta, zero)
     ratio = r / _where(nothing, 1, delta)
-    value = _where(nothing, 0, r * r / (sqrt(ratio * ratio + 1) + 1))
+    root = sqrt(ratio * ratio + 1)
+    finite = comparison.logical_and(comparison.isfinite(delta), comparison.isfinite(r))
+    value = _where(finite, r * r / (root + 1), delta * delta * (root - 1))
+    value = _where(comparison.logical_or(nothing, comparison.equal(r, zero)), 0, value)
     return _where(comparison.less(delta, zero), np.inf, value)
+
+
+def _loggamma(x: Value) -> Value:
+    """The real branch: NaN below 0, where SciPy's complex result leaves the real line."""
+    return _where(comparison.less(x, _full(x, 0)), np.nan, special.gammaln(x))
 
 
 SPECIAL: dict[str, Composite] = {
@@ -102,6 +110,8 @@ SPECIAL: dict[str, Composite] = {
     "rel_entr": special.rel_entr, "kl_div": special.kl_div, "expm1": exponential.expm1, "log1p": exponential.log1p,
     "exp2": lambda x: power(_full(x, 2), x), "exp10": lambda x: power(_full(x, 10), x), "cosm1": _cosm1,
     "huber": _huber, "pseudo_huber": _pseudo_huber, "erf": special.erf, "erfc": special.erfc,
+    "erfcx": special.erfcx, "ndtr": special.ndtr, "log_ndtr": special.log_ndtr, "gammaln": special.gammaln, "psi": special.digamma,
+    "loggamma": _loggamma, "betaln": special.betaln,
 }  # fmt: skip
 """The universal functions that exist, by SciPy's name: functions of values of one shape and one float dtype."""
 
@@ -161,3 +171,8 @@ def signed_logsumexp(x: Value, axis: Any = None, keepdims: Any = False) -> tuple
     result = norms.logsumexp_of(x, axis, keepdims)
     sign = _where(comparison.equal(result, _full(result, -np.inf)), 0, _full(result, 1))
     return result, _where(comparison.isnan(result), np.nan, sign)
+
+
+def nan_where_negative(result: Value, sign: Value) -> Value:
+    """Return the logarithm of a sum of that sign as a real number."""
+    return _where(comparison.less(sign, _full(sign, 0)), np.nan, result)

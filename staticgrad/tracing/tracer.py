@@ -316,8 +316,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
 
 
 _NOT_NUMPYS_NAME = {
-    "fabs": "np.abs", "pow": "np.power", "dist": "np.linalg.norm", "prod": "np.prod", "fsum": "np.sum", "gamma": "sg.special",
-    "lgamma": "sg.special", "erf": "sg.special", "erfc": "sg.special",
+    "fabs": "np.abs", "pow": "np.power", "dist": "np.linalg.norm", "fsum": "np.sum", "lgamma": "sg.special.gammaln",
+    "erf": "sg.special.erf", "erfc": "sg.special.erfc", "gamma": "np.exp(sg.special.gammaln(x))",
 } | {f"a{name}": f"np.arc{name}" for name in ("sin", "cos", "tan", "tan2", "sinh", "cosh", "tanh")}  # fmt: skip
 
 

@@ -16,7 +16,8 @@ from staticgrad.ir.builder import Buffer, Builder, Index, Scalar
 from staticgrad.ir.loops import OUT_OF_BOUNDS
 from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
 from staticgrad.ir.op import Op, Read, op
-from staticgrad.ops.elementwise import INTEGER, Elementwise, equal, logical_and, logical_not, where_zero
+from staticgrad.ops.comparison import equal, logical_and, logical_not, where_zero
+from staticgrad.ops.elementwise import INTEGER, Elementwise
 from staticgrad.ops.movement import Axes, Broadcast, Reshape, Write, broadcast, reshape, transpose
 from staticgrad.ops.reduce import Any_
 

@@ -221,7 +221,7 @@ class Pad(Op):
         return inside, sum_(outside, tuple(range(len(g.shape))))
 
     def batch(self, size: int, batched: Sequence[bool], x: Value, fill: Value) -> Value:
-        from staticgrad.ops.elementwise import where
+        from staticgrad.ops.comparison import where
 
         wide = x if batched[0] else broadcast(x, (size, *x.shape), (0,))
         low, high, interior = (0, *self.low), (0, *self.high), (0, *self.interior)

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from staticgrad.ir.node import Node, Value, full
+from staticgrad.ops.arithmetic import absolute, divide, multiply
+from staticgrad.ops.comparison import Where
 from staticgrad.ops.control import Contiguous
-from staticgrad.ops.elementwise import IntegerPower, Where, absolute, divide, integer_power, multiply, sqrt
 from staticgrad.ops.movement import Broadcast, Reshape, View, broadcast
+from staticgrad.ops.powers import IntegerPower, integer_power, sqrt
 from staticgrad.ops.reduce import Max, Min, Prod, Sum
 from staticgrad.passes.rewrite import Rule, rule
 from staticgrad.passes.simplify import named, splat

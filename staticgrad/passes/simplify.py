@@ -11,9 +11,12 @@ from staticgrad.errors import StaticgradError
 from staticgrad.ir.aval import is_float, is_integer, product
 from staticgrad.ir.node import Node, Value, apply, constant, constant_array, full
 from staticgrad.ir.op import REGISTRY, Op
+from staticgrad.ops.arithmetic import multiply, negative
+from staticgrad.ops.casts import Cast
+from staticgrad.ops.comparison import Where
 from staticgrad.ops.contract import Contract, contract
 from staticgrad.ops.control import Contiguous, StopGradient
-from staticgrad.ops.elementwise import Cast, Elementwise, IntegerPower, Where, multiply, negative
+from staticgrad.ops.elementwise import Elementwise
 from staticgrad.ops.index import Gather, ScatterSet
 from staticgrad.ops.movement import (
     Broadcast,
@@ -34,6 +37,7 @@ from staticgrad.ops.movement import (
     slice_,
     transpose,
 )
+from staticgrad.ops.powers import IntegerPower
 from staticgrad.ops.reduce import Max, Min, Prod, Sum, sum_
 from staticgrad.passes.rewrite import Rule, rule
 

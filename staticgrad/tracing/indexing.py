@@ -16,7 +16,7 @@ from staticgrad.errors import IndexingError, ShapeError, UnsupportedError
 from staticgrad.ir.aval import BOOL, INT64, Shape
 from staticgrad.ir.node import Value, apply, constant, constant_array
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops.elementwise import where
+from staticgrad.ops.comparison import where
 from staticgrad.ops.index import BoundedIndex, Gather, ScatterAdd, ScatterSet
 from staticgrad.ops.movement import Axes, broadcast, broadcast_to, reshape
 from staticgrad.tracing.lift import convert, lift, strong

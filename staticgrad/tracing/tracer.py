@@ -7,6 +7,7 @@ part, so a write through any of them reaches all.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -17,7 +18,7 @@ import numpy as np
 from staticgrad.errors import ReadOnlyError, TraceError, UnsupportedAttributeError, UnsupportedError
 from staticgrad.ir.aval import Aval, Shape
 from staticgrad.ir.node import Value
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_line
 from staticgrad.ops.movement import reshape
 from staticgrad.tracing.context import Trace, check_usable, current_trace
 from staticgrad.tracing.indexing import masked, parsed
@@ -146,7 +147,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value("a Python `if`, `while`, `and`, `or`, `not` or `bool()`", "use np.where, sg.cond or sg.while_loop")
 
     def __float__(self) -> float:
-        self._needs_value("float() or a function of `math`", "keep it an array and use NumPy's functions, np.exp instead of math.exp")
+        function, instead = _math_function()
+        self._needs_value(f"float() or a function of `math`{function}", f"keep it an array and use NumPy's functions, {instead}")
 
     def __int__(self) -> int:
         self._needs_value("int()", "use .astype(int), or pass it as a static argument (static_argnames)")
@@ -157,8 +159,27 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __index__(self) -> int:  # noqa: PLE0305  (it raises)  # noqa: PLE0305  (never returns)
         self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
 
-    def __round__(self, digits: int = 0) -> NoReturn:
-        raise UnsupportedError(at_user_line("round() of a traced array is not supported; use np.floor(x + 0.5)"))
+    def __round__(self, digits: int | None = None) -> Tracer:
+        return self._whole(np.rint, "round()", "np.round") if digits is None else self._scalar("round()", "np.round").round(digits)
+
+    def __floor__(self) -> Tracer:
+        return self._whole(np.floor, "math.floor()", "np.floor")
+
+    def __ceil__(self) -> Tracer:
+        return self._whole(np.ceil, "math.ceil()", "np.ceil")
+
+    def __trunc__(self) -> Tracer:
+        return self._whole(np.trunc, "math.trunc()", "np.trunc")
+
+    def _scalar(self, what: str, instead: str) -> Tracer:
+        if self.shape:
+            raise UnsupportedError(at_user_line(f"{what} of a traced array ({self.value.aval}) is not supported; use {instead}"))
+        return self
+
+    def _whole(self, ufunc: np.ufunc, what: str, instead: str) -> Tracer:
+        """Return a number rounded, as the integer that Python's functions give."""
+        x = self._scalar(what, instead)
+        return (ufunc(x) if x.dtype.kind == "f" else x).astype(np.int64)  # type: ignore[no-any-return]
 
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         function = _scipy_function()
@@ -303,6 +324,23 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def flat(self) -> NoReturn:
         """Raise: use ravel()."""
         raise UnsupportedError(at_user_line(".flat of a traced array is not supported; use .ravel()"))
+
+
+_NOT_NUMPYS_NAME = {
+    "fabs": "np.abs", "pow": "np.power", "dist": "np.linalg.norm", "fsum": "np.sum", "lgamma": "sg.special.gammaln",
+    "erf": "sg.special.erf", "erfc": "sg.special.erfc", "gamma": "np.exp(sg.special.gammaln(x))",
+} | {f"a{name}": f"np.arc{name}" for name in ("sin", "cos", "tan", "tan2", "sinh", "cosh", "tanh")}  # fmt: skip
+
+
+def _math_function() -> tuple[str, str]:
+    """Return which function of `math` the user's line calls and what to write instead, where the line shows it."""
+    line = user_line()
+    found = re.search(r"\bmath\.(\w+)\(", line.text if line else "")
+    if found is None:
+        return "", "np.exp instead of math.exp"
+    name = found[1]
+    instead = _NOT_NUMPYS_NAME.get(name) or (f"np.{name}" if hasattr(np, name) else "those of sg.special")
+    return f" (math.{name})", f"{instead} instead of math.{name}"
 
 
 def _scipy_function() -> str:

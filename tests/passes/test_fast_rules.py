@@ -13,8 +13,11 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.loops import walk
 from staticgrad.ir.node import Value, full, new_input
 from staticgrad.ir.op import REGISTRY
-from staticgrad.ops.elementwise import absolute, divide, exp, log, maximum, power, sqrt
+from staticgrad.ops.arithmetic import absolute, divide
+from staticgrad.ops.exponential import exp, log
+from staticgrad.ops.extrema import maximum
 from staticgrad.ops.movement import broadcast
+from staticgrad.ops.powers import power, sqrt
 from staticgrad.passes.fast import FAST_RULES, nonnegative
 from staticgrad.passes.simplify import RULES
 from staticgrad.runtime.build import build, lower_graph

@@ -14,11 +14,14 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, constant, full, new_input
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ir.verify import verify
+from staticgrad.ops.arithmetic import add, divide, multiply, negative
+from staticgrad.ops.comparison import less, logical_not, where
 from staticgrad.ops.contract import contract
 from staticgrad.ops.control import stop_gradient
-from staticgrad.ops.elementwise import add, divide, exp, integer_power, less, logical_not, multiply, negative, where
+from staticgrad.ops.exponential import exp
 from staticgrad.ops.index import ScatterSet
 from staticgrad.ops.movement import broadcast, concatenate, flip, pad, slice_set, transpose
+from staticgrad.ops.powers import integer_power
 from staticgrad.passes.rewrite import Rewriter, Rule
 from staticgrad.passes.simplify import RULES
 from tests.fuzz.programs import Program

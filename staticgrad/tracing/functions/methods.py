@@ -61,7 +61,7 @@ METHODS |= {
     name: FUNCTIONS[getattr(np, name)]
     for name in (
         "sum", "prod", "max", "min", "argmax", "argmin", "any", "all", "mean", "var", "std", "clip", "dot", "ravel", "swapaxes",
-        "squeeze", "repeat", "diagonal", "trace", "take", "put", "choose", "argsort", "argpartition", "searchsorted", "cumsum",
+        "squeeze", "repeat", "diagonal", "trace", "take", "put", "choose", "argsort", "argpartition", "searchsorted", "cumsum", "round",
     )
 }  # fmt: skip
 ATTRIBUTES: dict[str, Callable[[Tracer], Any]] = {"imag": np_imag, "device": lambda x: "cpu"}

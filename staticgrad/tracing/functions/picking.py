@@ -10,7 +10,7 @@ from staticgrad.errors import DTypeError, IndexingError, InvalidValueError, Shap
 from staticgrad.ir.aval import BOOL, INT64, Shape
 from staticgrad.ir.node import Value, apply, constant, constant_array, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison
 from staticgrad.ops.along import along_last_axis, axis_last
 from staticgrad.ops.index import Gather, ScatterSet, known_arrays
 from staticgrad.ops.movement import broadcast_to, inverse_order, reshape, transpose
@@ -97,7 +97,7 @@ def np_choose(a: Any, choices: Any, out: Any = None, mode: Any = "raise") -> Tra
     which, *options = together([*spread_together([index]), *map(strong, values)], "np.choose")
     result = options[0]
     for number, option in enumerate(options[1:], 1):
-        result = e.where(e.equal(which, full(which.shape, number, INT64)), option, result)
+        result = comparison.where(comparison.equal(which, full(which.shape, number, INT64)), option, result)
     return deliver("choose", result, out)
 
 
@@ -176,7 +176,7 @@ def at_arrays(ufunc: np.ufunc, base: Tracer, pick: PickView, operands: tuple[Any
     values = [checked_broadcast(strong(convert(v, result) if v.aval.weak else v), part.shape, name) for v in values]
     if ufunc in (np.add, np.subtract) and base.dtype != BOOL:
         new = convert(values[0], base.dtype)
-        base.assign(pick.add(base.value, new if ufunc is np.add else e.negative(new)), name)
+        base.assign(pick.add(base.value, new if ufunc is np.add else arithmetic.negative(new)), name)
         return
     for round_, chosen in _rounds(pick, name):
         part, picked = round_.read(base.value), [v if chosen is None else _of_round(v, pick, chosen) for v in values]

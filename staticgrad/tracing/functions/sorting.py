@@ -10,7 +10,7 @@ from staticgrad.errors import IndexingError, InvalidValueError, ShapeError, Unsu
 from staticgrad.ir.aval import BOOL, INT64, product
 from staticgrad.ir.node import Value, apply, constant, constant_array, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import comparison
 from staticgrad.ops.along import ArgSort, CumulativeSum, SearchSorted, sorted_along
 from staticgrad.ops.index import Gather
 from staticgrad.ops.movement import Axes, broadcast_to, reshape, slice_axis, transpose
@@ -116,7 +116,7 @@ def _or_nan(result: Value, ordered: Value, own: int = 0) -> Value:
         return result
     last = slice_axis(ordered, len(ordered.shape) - 1, ordered.shape[-1] - 1, ordered.shape[-1])
     spread = broadcast_to(reshape(last, (*ordered.shape[:-1], *(1,) * own)), result.shape)
-    return e.where(e.isnan(spread), full(result.shape, np.nan, result.dtype), result)
+    return comparison.where(comparison.isnan(spread), full(result.shape, np.nan, result.dtype), result)
 
 
 @implements(np.median)
@@ -200,7 +200,7 @@ def _between(left: Value, right: Value, t: Any) -> Value:
     across = elementwise_value(np.subtract, right, left)
     from_left = elementwise_value(np.add, left, elementwise_value(np.multiply, across, t))
     from_right = elementwise_value(np.subtract, right, elementwise_value(np.multiply, across, 1 - t))
-    return e.where(broadcast_to(constant(np.asarray(t) >= 0.5), from_left.shape), from_right, from_left)
+    return comparison.where(broadcast_to(constant(np.asarray(t) >= 0.5), from_left.shape), from_right, from_left)
 
 
 # ---- running sums

@@ -24,7 +24,7 @@ INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uin
 EXACT = 0
 ULPS = {"exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3}
 ULPS |= {"erf": 3, "erfc": 4, "gaussian": 4, "normal_density": 4, "log_ratio": 5, "rel_entr": 6, "kl_div": 12}
-ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "digamma": 60, "polygamma": 60, "betaln": 4000}
+ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "gamma": 30, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
 REORDERED = ("sum", "prod", "contract")
@@ -107,7 +107,7 @@ def dtypes_of(cls: type[Elementwise]) -> list[np.dtype]:
 DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "sqrt": ((0.2, 3.0),), "log": ((0.2, 3.0),), "log1p": ((-0.8, 3.0),), "power": ((0.2, 3.0), (-2.0, 2.0)),
     "divide": ((-2.0, 2.0), (0.3, 2.0)), "clip": ((-2.0, 2.0), (-1.1, -0.4), (0.3, 1.2)), "integer_power": ((0.3, 2.0),),
-    "gammaln": ((0.3, 3.0),), "digamma": ((0.3, 3.0),), "polygamma": ((0.4, 3.0),),
+    "gammaln": ((0.3, 3.0),), "gamma": ((0.3, 3.0),), "digamma": ((0.3, 3.0),), "polygamma": ((0.4, 3.0),),
     "betaln": ((0.4, 3.0), (0.3, 9.0)),
     "log_ratio": ((0.2, 3.0), (0.3, 2.0)), "rel_entr": ((0.2, 3.0), (0.3, 2.0)), "kl_div": ((0.2, 3.0), (0.3, 2.0)),
 }  # fmt: skip

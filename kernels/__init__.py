@@ -18,6 +18,6 @@ from staticgrad.kernels.trigonometric import cos, sin
 
 __all__ = [
     "betaln", "cos", "cotangent_derivative", "digamma", "erf", "erfc", "erfcx", "erfcx_integral", "exp", "expm1", "gamma", "gammaln",
-    "gaussian", "kl_div", "log", "log1p", "log_ndtr", "log_ratio", "ndtr", "normal_density", "polygamma", "power", "rel_entr", "sigmoid", "sin",
-    "softplus", "tanh",
+    "gaussian", "kl_div", "log", "log1p", "log_ndtr", "log_ratio", "ndtr", "normal_density", "polygamma", "power", "rel_entr", "sigmoid",
+    "sin", "softplus", "tanh",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The gamma function, the logarithms of it and of the beta function, and the digamma and polygamma functions; all of them are computed in float64.
+"""The gamma function, the logarithms of it and of beta, and the digamma and polygamma functions, all computed in float64.
 
 Near 1 and 2 polynomials about the zeros keep the relative accuracy, recurrences lead there from up to about 7, beyond that Stirling's
 series takes over, and negative numbers are reflected. `tests/kernels/special_fits.py` computes every coefficient here.

@@ -8,7 +8,7 @@ from staticgrad.kernels.bases import exp2, log2, log10
 from staticgrad.kernels.entropy import kl_div, log_ratio, rel_entr
 from staticgrad.kernels.error_function import erf, erfc
 from staticgrad.kernels.exponential import exp, expm1
-from staticgrad.kernels.gamma_function import betaln, cotangent_derivative, digamma, gammaln, polygamma
+from staticgrad.kernels.gamma_function import betaln, cotangent_derivative, digamma, gamma, gammaln, polygamma
 from staticgrad.kernels.gaussian import gaussian, normal_density
 from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
 from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
@@ -41,6 +41,7 @@ __all__ = [
     "exp",
     "exp2",
     "expm1",
+    "gamma",
     "gammaln",
     "gaussian",
     "hypot",
@@ -64,4 +65,4 @@ __all__ = [
     "softplus",
     "tan",
     "tanh",
-]
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The logarithms of the gamma and beta functions, and the digamma and polygamma functions; all of them are computed in float64.
+"""The gamma function, the logarithms of it and of beta, and the digamma and polygamma functions, all computed in float64.
 
 Near 1 and 2 polynomials about the zeros keep the relative accuracy, recurrences lead there from up to about 7, beyond that Stirling's
 series takes over, and negative numbers are reflected. `tests/kernels/special_fits.py` computes every coefficient here.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from staticgrad.kernels.floating import DOUBLE, Value, Vocabulary, at_most
+from staticgrad.kernels.exponential import exp_of_sum
+from staticgrad.kernels.floating import DOUBLE, Value, Vocabulary, at_most, fast_two_sum, two_product, two_sum
 from staticgrad.kernels.logarithm import log, log1p
 from staticgrad.kernels.polynomial import horner
+from staticgrad.kernels.powers import log_of_two_parts
 
 # log gamma(2 + t) / t for -3/4 <= t <= 1/4, relative error 2**-56.2
 LOG_GAMMA = (
@@ -93,6 +95,45 @@ def _log_gamma(b: Vocabulary, x: Value) -> Value:
     rest = b.fma(inverse, horner(b, b.mul(inverse, inverse), STIRLING), b.like(HALF_LOG_TWO_PI, x))
     large = b.add(b.fma(b.sub(x, b.like(0.5, x)), logarithm, b.neg(x)), rest)
     return b.select(is_large, large, small)
+
+
+def gamma(b: Vocabulary, x: Value) -> Value:
+    """Return the gamma function for float32 (within 0.51 ULP) or float64 (3; below -0.5, 3.5): infinite at 0, NaN at the other poles."""
+    wide = b.cast(x, DOUBLE.dtype)
+    zero, one = b.like(0, wide), b.like(1, wide)
+    size = b.abs(wide)
+    reflected = b.lt(wide, b.like(-0.5, wide))
+    y = _gamma(b, b.select(reflected, size, wide))
+    # gamma(-a) = -pi / (a sin(pi a) gamma(a)); the sine changes its sign from one integer to the next.
+    half = b.mul(b.rint(size), b.like(0.5, wide))
+    sine = sin_pi(b, size)
+    sine = b.select(b.eq(b.floor(half), half), b.neg(sine), sine)
+    y = b.select(reflected, b.div(b.div(b.like(math.pi, wide), b.mul(size, sine)), y), y)
+    y = b.select(b.and_(reflected, b.eq(b.floor(wide), wide)), b.like(math.nan, wide), y)
+    return b.cast(b.select(b.eq(wide, zero), b.div(one, wide), y), x.dtype)
+
+
+def _gamma(b: Vocabulary, x: Value) -> Value:
+    """Return gamma(x) for x >= -0.5; from 7.25 on as a power of e whose exponent is a sum of two numbers."""
+    one = b.like(1, x)
+    inside = at_most(b, x, 180.0)
+    n = b.floor(b.add(at_most(b, x, 8.0), b.like(0.75, x)))
+    t = b.sub(at_most(b, x, 8.0), n)
+    is_less = b.lt(n, b.like(2, x))
+    product = b.select(is_less, b.select(b.lt(n, one), b.mul(x, b.add(x, one)), x), one)
+    for i in range(1, 6):
+        product = b.mul(product, b.select(b.lt(b.like(i + 1.5, x), n), b.sub(inside, b.like(i, x)), one))
+    is_large = b.le(b.like(STIRLING_FROM, x), x)
+    base = b.select(is_large, inside, b.like(STIRLING_FROM, x))
+    high, low = log_of_two_parts(b, base)
+    factor = b.sub(base, b.like(0.5, x))
+    exponent, lost = two_product(b, factor, high)
+    exponent, less = fast_two_sum(b, exponent, b.neg(base))
+    exponent, least = two_sum(b, exponent, b.add(b.like(HALF_LOG_TWO_PI, x), _stirling_correction(b, base)))
+    rest = b.add(b.fma(factor, low, lost), b.add(less, least))
+    small = b.mul(t, horner(b, t, LOG_GAMMA))
+    power = exp_of_sum(b, b.select(is_large, exponent, small), b.select(is_large, rest, b.like(0, x)))
+    return b.select(is_large, power, b.select(is_less, b.div(power, product), b.mul(power, product)))
 
 
 def sin_pi(b: Vocabulary, x: Value) -> Value:

@@ -118,6 +118,7 @@ def _gammaln(x: np.ndarray) -> np.ndarray:
     return np.where(subnormal, -np.log(size), scipy_function("gammaln")(x))
 
 
+gamma: Apply = elementwise("gamma", scipy_function("gamma"), kernels.gamma, lambda g, y, x: g * (y * digamma(x)), kinds=FLOAT, cost=150)
 gammaln: Apply = elementwise("gammaln", _gammaln, kernels.gammaln, lambda g, y, x: g * digamma(x), kinds=FLOAT, cost=120)
 digamma: Apply = elementwise(
     "digamma", scipy_function("digamma"), kernels.digamma, lambda g, y, x: g * polygamma(x, 1), kinds=FLOAT, cost=120

@@ -49,6 +49,7 @@ ENTRIES = (
     Entry("exp2", X, "2**x", "exp2(3.0)", "8.0"),
     Entry("expit", X, "1 / (1 + exp(-x)), the logistic function", "expit(0.0)", "0.5"),
     Entry("expm1", X, "exp(x) - 1, accurate near 0", "expm1(1e-3)", "0.001001"),
+    Entry("gamma", X, "the gamma function", "gamma(5.0)", "24.0"),
     Entry("gammaln", X, "the logarithm of |gamma(x)|", "gammaln(5.0)", "3.178054"),
     Entry(
         "huber", ("delta", "r"), "Huber's loss: r**2 / 2 up to delta, from there delta (|r| - delta / 2)", "huber(1.0, 3.0)", "2.5",

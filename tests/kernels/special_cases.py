@@ -48,6 +48,11 @@ SPECIAL_CASES = {
             keep=lambda x: (x >= -0.5) & (x != 0) & (x < 1e37), hard=lambda dtype: [1.25, 2.25, 7.25, -0.5],
         ),
         Case(
+            kernels.gamma, mp.gamma, scipy.special.gamma, (0.51, 3.5), (225, 225),
+            ((-0.5, 0.5), (0.5, 2.5), (2, 8), (7, 171), (-6, -0.5), (-160, -0.5)), (-900, 5),
+            keep=lambda x: (x != np.floor(x)) & (x > -30 * x.dtype.itemsize), hard=lambda dtype: [1.25, 2.25, 7.25, -0.5],
+        ),
+        Case(
             kernels.digamma, mp.digamma, scipy.special.digamma, (0.51, 3.6), (165, 165),
             ((0, 1), (1, 2), (1.461, 1.462), (2, 3), (3, 8), (7, 100), (0, 1e6)), (-1000, 120),
             keep=lambda x: (x > 1e-37) & (x < 1e37), hard=lambda dtype: [1.0, 2.0, 3.0, 7.0, 1.4616321449683622],

@@ -46,6 +46,7 @@ AT_THE_ENDS = {
     "erfcx": (1, 1, 0, INF, NAN),
     "ndtr": (0.5, 0.5, 1, 0, NAN),
     "log_ndtr": (-LN2, -LN2, -0.0, -INF, NAN),
+    "gamma": (INF, -INF, INF, NAN, NAN),
     "gammaln": (INF, INF, INF, -INF, NAN),
     "digamma": (-INF, INF, INF, NAN, NAN),
     "normal_density": (0.3989422804014327, 0.3989422804014327, 0, 0, NAN),

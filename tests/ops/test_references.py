@@ -32,7 +32,8 @@ ELEMENTWISE = {
     "erf": jax.scipy.special.erf, "erfc": jax.scipy.special.erfc, "gaussian": lambda x: jnp.exp(-x * x),
     "normal_density": jax.scipy.stats.norm.pdf, "log_ratio": lambda x, y: jnp.log(x / y), "rel_entr": jax.scipy.special.rel_entr,
     "kl_div": jax.scipy.special.kl_div, "erfcx": lambda x: jnp.exp(x * x) * jax.scipy.special.erfc(x), "ndtr": jax.scipy.special.ndtr,
-    "log_ndtr": jax.scipy.special.log_ndtr, "gammaln": jax.scipy.special.gammaln, "digamma": jax.scipy.special.digamma,
+    "log_ndtr": jax.scipy.special.log_ndtr, "gamma": jax.scipy.special.gamma,
+    "gammaln": jax.scipy.special.gammaln, "digamma": jax.scipy.special.digamma,
     "betaln": lambda x, y: jax.scipy.special.gammaln(x) + jax.scipy.special.gammaln(y) - jax.scipy.special.gammaln(x + y),
 }  # fmt: skip
 

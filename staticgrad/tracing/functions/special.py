@@ -110,7 +110,8 @@ SPECIAL: dict[str, Composite] = {
     "rel_entr": special.rel_entr, "kl_div": special.kl_div, "expm1": exponential.expm1, "log1p": exponential.log1p,
     "exp2": exponential.exp2, "exp10": lambda x: power(_full(x, 10), x), "cosm1": _cosm1,
     "huber": _huber, "pseudo_huber": _pseudo_huber, "erf": special.erf, "erfc": special.erfc,
-    "erfcx": special.erfcx, "ndtr": special.ndtr, "log_ndtr": special.log_ndtr, "gammaln": special.gammaln, "psi": special.digamma,
+    "erfcx": special.erfcx, "ndtr": special.ndtr, "log_ndtr": special.log_ndtr, "gamma": special.gamma,
+    "gammaln": special.gammaln, "psi": special.digamma,
     "loggamma": _loggamma, "betaln": special.betaln,
 }  # fmt: skip
 """The universal functions that exist, by SciPy's name: functions of values of one shape and one float dtype."""

@@ -9,7 +9,7 @@ LINTED = staticgrad kernels tests benchmarks examples setup.py
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv install demo test lint format bench golden clean FORCE
+.PHONY: help venv install demo test lint format bench latency golden clean FORCE
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ format: $(VENV)/.installed-dev ## format the code and apply the safe fixes
 
 bench: $(VENV)/.installed-dev ## compare with graphs rebuilt at every pass (pip install -e '.[bench]' adds PyTorch, PyTensor, CasADi)
 	$(VENV)/bin/python benchmarks/static_vs_dynamic.py $(FLAGS)
+
+latency: $(VENV)/.installed-dev ## time single calls, compiling and new processes, beside the packages of the extra bench
+	$(VENV)/bin/python benchmarks/latency.py $(FLAGS)
 
 golden: $(VENV)/.installed-dev ## write tests/golden/ anew; read the diff before you commit it
 	$(PYTEST) --update-golden $(FLAGS)

@@ -63,6 +63,10 @@ class Options:
             raise InvalidValueError(at_user_line("fastmath=True is not available yet: results keep every bit"))
 
 
+Place = tuple[str, str | None, Signature]
+"""Where a compiled signature is found: under the backend, the printer and the signature."""
+
+
 @dataclass(eq=False)
 class Entry:
     """A compiled signature."""
@@ -82,7 +86,7 @@ class Record:
     base: Record | None = None
     transform: Transform | None = None
     programs: dict[Signature, Program] = field(default_factory=dict)
-    entries: dict[tuple[str, str | None, Signature], Entry] = field(default_factory=dict)
+    entries: dict[Place, Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
     forms: dict[Options, Forms] = field(default_factory=dict)
     side_effects: frozenset[str] = frozenset()
@@ -114,8 +118,8 @@ class Record:
     def entry(self, signature: Signature, backend: str, printer: str | None = None) -> Entry:
         """Return the compiled entry for a signature, compiling it if need be."""
         with compile_lock:
-            key = (backend, printer, signature)
-            found = self.entries.get(key)
+            place = (backend, printer, signature)
+            found = self.entries.get(place)
             if found is not None:
                 reason = found.program.guards.changed() if found.program.guards is not None else None
                 if reason is None:
@@ -128,7 +132,7 @@ class Record:
             self.compiles += origin == "compiled"
             self.disk_hits += origin == "disk"
             self.memory_hits += origin == "memory"
-            entry = self.entries[key] = Entry(program, built)
+            entry = self.entries[place] = Entry(program, built)
             return entry
 
     def clear(self) -> None:
@@ -144,8 +148,7 @@ class Record:
 
     def forms_for(self, options: Options) -> Forms:
         """Return the forms of call that the entry knows, for a function with these options."""
-        with compile_lock:
-            return self.forms.setdefault(options, Forms())
+        return self.forms.get(options) or self.forms.setdefault(options, Forms())
 
     @property
     def root(self) -> Record:
@@ -214,10 +217,12 @@ class Traced(FastCallable):  # type: ignore[misc]
         self._options = options
         self._static = _static_positions(py_func, options.static_argnames)
         functools.update_wrapper(self, py_func, updated=())
+        if (forms := rec.forms.get(options)) is not None:  # another object for the same function: a method, a transform made anew
+            self._warm_up(forms)
 
     # ---- calling
 
-    def _slow_call(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow_call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Do what a call does, whatever the arguments are."""
         has_out = "out" in kwargs and not self._takes_out
         given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
@@ -228,16 +233,16 @@ class Traced(FastCallable):  # type: ignore[misc]
             leaves, tree = flatten(result)
             return write_traced_results(kwargs["out"], leaves, tree, self._record.name)
         leaves, signature = self._signature(args, given)
-        backend = self._options.backend or config().backend
-        printer = self._options.printer or config().printer
-        entry = self._record.entries.get((backend, printer, signature))
+        place = self._place(signature)
+        entry = self._record.entries.get(place)
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
-            entry = self._record.entry(signature, backend, printer)
+            entry = self._record.entry(signature, *place[:2])
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
         entry.calls += 1
         if entry.calls > 1 and entry.built.executable is not None:  # what is called once needs no entry
-            self._enter(args, kwargs, signature, entry, has_out)
+            kinds = tuple(map(type, flatten((leaves, kwargs["out"]))[0] if has_out else leaves))
+            self._enter(place, kinds, args, kwargs, entry, has_out)
         if entry.program.prints:
             show(entry.program.prints, results[entry.program.results :])
             del results[entry.program.results :]
@@ -254,26 +259,41 @@ class Traced(FastCallable):  # type: ignore[misc]
             return False
         return "out" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
-    def _enter(self, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature, entry: Entry, has_out: bool) -> None:
-        """Let further calls like this one go to machine code."""
+    def _place(self, signature: Signature) -> Place:
+        backend, printer = self._options.backend or config().backend, self._options.printer or config().printer
+        return backend, printer, signature
+
+    def _enter(
+        self, place: Place, kinds: tuple[type, ...], args: tuple[Any, ...], kwargs: dict[str, Any], entry: Entry, has_out: bool
+    ) -> None:
+        """Let further calls like this one, with leaves of these types, go to machine code. A later call will do as well: no waiting."""
         program, executable = entry.program, entry.built.executable
         assert executable is not None
-        with compile_lock:
-            forms = self._record.forms_for(self._options)
+        forms = self._record.forms_for(self._options)
+        key = (place[-1], len(args), tuple(kwargs), kinds)
+        probes = program.guards.probes() if program.guards is not None else ()
+        if not (forms.wants(key, probes) or type(self) is _Cold) or not compile_lock.acquire(blocking=False):
+            return
+        try:
+            if self._place(place[-1]) != place or self._record.entries.get(place) is not entry:
+                return  # cleared by another thread
             if type(self) is _Cold:
-                vectorcall = entry_address()
-                if vectorcall is None:
-                    return
-                enter(self, vectorcall, forms.address)
-                self.__class__ = Traced
-            key = (signature, len(args), tuple(kwargs))
-            probes = program.guards.probes() if program.guards is not None else None
-            if not forms.is_current(key, probes):
-                form = form_of(self._function, args, kwargs, signature, program, executable, has_out)
+                self._warm_up(forms)
+            if type(self) is Traced and forms.wants(key, probes):
+                form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out)
                 if form is None:
                     forms.refuse(key, probes)
                 else:
                     forms.add(key, probes, form)
+        finally:
+            compile_lock.release()
+
+    def _warm_up(self, forms: Forms) -> None:
+        """Become a function whose calls go to machine code, where there is any."""
+        vectorcall = entry_address()
+        if vectorcall is not None:
+            enter(self, vectorcall, forms.address)
+            self.__class__ = Traced
 
     def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Become part of the trace under way."""
@@ -310,7 +330,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         if instance is None:
             return self
         method = types.MethodType(self._function, instance)
-        return Traced(method, record_of(method), replace(self._options))
+        return Traced(method, record_of(method), self._options)
 
     def __copy__(self) -> Traced:
         return self
@@ -339,14 +359,14 @@ class Traced(FastCallable):  # type: ignore[misc]
         """Forget all traces and compiled code of this function and of its transforms."""
         self._record.root.clear()
 
-    def lower(self, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
+    def lower(self, /, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
         """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)
         program = self._record.program(signature)
         return LoweredFunction(program.graph, options.backend or config().backend, options.printer or config().printer)
 
-    def program(self, *args: Any, **kwargs: Any) -> Program:
+    def program(self, /, *args: Any, **kwargs: Any) -> Program:
         """Return the recorded program for these arguments."""
         return self._record.program(self._signature(args, kwargs)[1])
 
@@ -371,7 +391,7 @@ class Traced(FastCallable):  # type: ignore[misc]
 class _Cold(Traced):
     """A traced function whose calls do not go to machine code yet."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._slow_call(*args, **kwargs)
 
 

@@ -42,7 +42,7 @@ def is_supported() -> bool:
     """Return whether this interpreter is one that machine code may call into: CPython of 64 bits with a GIL, its main interpreter."""
     if sys.implementation.name != "cpython" or sys.maxsize < 2**63 - 1 or not (3, 11) <= sys.version_info[:2] <= (3, 13):
         return False
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sysconfig.get_config_var("Py_GIL_DISABLED") or object.__basicsize__ != HEAD:
         return False
     current = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyInterpreterState_Get", ctypes.pythonapi))
     number = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(("PyInterpreterState_GetID", ctypes.pythonapi))

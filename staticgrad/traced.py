@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -224,6 +225,8 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def _slow_call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Do what a call does, whatever the arguments are."""
+        if args and isinstance(args[0], type) and 0 not in self._static.values():  # a classmethod: since Python 3.13 it does not bind
+            return self._bound(types.MethodType(self._function, args[0]))(*args[1:], **kwargs)
         has_out = "out" in kwargs and not self._takes_out
         given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
         if tracing():
@@ -326,11 +329,31 @@ class Traced(FastCallable):  # type: ignore[misc]
         return leaves, Signature(tree, tuple(leaf_aval(leaf) for leaf in leaves), static)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance, as functions do: the instance is static."""
-        if instance is None:
-            return self
-        method = types.MethodType(self._function, instance)
-        return Traced(method, record_of(method), self._options)
+        """Bind as the function itself does, to an instance or (a classmethod) to the class, which is static then."""
+        bind = getattr(type(self._function), "__get__", None)
+        return self if bind is None else self._bound(bind(self._function, instance, owner))
+
+    def _bound(self, function: Any) -> Traced:
+        return self if function is self._function else Traced(function, record_of(function), self._options)
+
+    def __reduce__(self) -> Any:
+        """Pickle as functions and methods are, by name: the other process traces and compiles for itself."""
+        function, name = self._function, getattr(self, "__qualname__", self._record.name)
+        holder = getattr(function, "__self__", None)
+        if holder is not None and isinstance(found := getattr(holder, self._record.name, None), Traced) and found._record is self._record:
+            return getattr, (holder, self._record.name)
+        found = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        raise ArgumentError(
+            at_user_line(
+                f"{self._record.name} cannot be pickled: pickles hold functions by name, and {self.__module__}.{name} is another object. "
+                "Trace, or transform, a function at the top level of a module and give the result a name of its own: "
+                "`@sg.trace def step(...)`; or pickle the plain function and transform it in the other process"
+            )
+        )
 
     def __copy__(self) -> Traced:
         return self
@@ -454,6 +477,8 @@ def traced(function: Callable[..., Any], options: Options | None = None) -> Trac
     """Return `function` as a traced function; one that is traced already stays as it is."""
     if isinstance(function, Traced):
         return function if options is None else Traced(function.py_func, function._record, options)
-    if not callable(function):
+    if isinstance(function, property):
+        raise ArgumentError(at_user_line("expected a function, not a property: trace a method and let the property call it"))
+    if not callable(function) and not isinstance(function, classmethod):
         raise ArgumentError(at_user_line(f"expected a function, not {type(function).__name__}"))
     return Traced(function, record_of(function), options or Options())

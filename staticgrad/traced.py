@@ -198,7 +198,7 @@ class _Weak:
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self.py_func)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.py_func(*args, **kwargs)
 
 

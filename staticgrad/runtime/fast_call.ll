@@ -823,14 +823,27 @@ frame_of:
   %items_at = getelementptr %State, ptr %state, i64 0, i32 23
   %items = load i64, ptr %items_at
   %frame = alloca %Frame
-  %table = alloca ptr, i64 %length
   %scratch_bytes = mul i64 %inputs, 16
-  %scratch = alloca i8, i64 %scratch_bytes, align 16
-  %held = alloca ptr, i64 %items
+  %table_bytes = mul i64 %length, 8
+  %held_bytes = mul i64 %items, 8
+  %two_bytes = add i64 %scratch_bytes, %table_bytes
+  %all_bytes = add i64 %two_bytes, %held_bytes
+  %is_large = icmp ugt i64 %all_bytes, 4096  ; the `__eq__` of a key may call the function anew, as deep as Python goes
+  br i1 %is_large, label %from_heap, label %from_stack
+from_heap:
+  %block = call ptr @PyMem_RawMalloc(i64 %all_bytes)
+  %out_of_memory = icmp eq ptr %block, null
+  br i1 %out_of_memory, label %no_memory, label %lay_out
+from_stack:
+  %stack = alloca i8, i64 %all_bytes, align 16
+  br label %lay_out
+lay_out:
+  %scratch = phi ptr [ %block, %from_heap ], [ %stack, %from_stack ]
+  %table = getelementptr i8, ptr %scratch, i64 %scratch_bytes
+  %held = getelementptr i8, ptr %table, i64 %table_bytes
   %start_at = getelementptr %State, ptr %state, i64 0, i32 7
   %start = load ptr, ptr %start_at
-  %bytes = mul i64 %length, 8
-  call void @llvm.memcpy.p0.p0.i64(ptr %table, ptr %start, i64 %bytes, i1 false)
+  call void @llvm.memcpy.p0.p0.i64(ptr %table, ptr %start, i64 %table_bytes, i1 false)
   store ptr %table, ptr %frame
   %scratch_at = getelementptr %Frame, ptr %frame, i64 0, i32 1
   store ptr %scratch, ptr %scratch_at
@@ -842,8 +855,8 @@ frame_of:
   %pattern = load ptr, ptr %pattern_at
   br label %next
 next:
-  %number = phi i64 [ 0, %frame_of ], [ %following, %matched ]
-  %cursor = phi ptr [ %pattern, %frame_of ], [ %next_cursor, %matched ]
+  %number = phi i64 [ 0, %lay_out ], [ %following, %matched ]
+  %cursor = phi ptr [ %pattern, %lay_out ], [ %next_cursor, %matched ]
   %end = icmp eq i64 %number, %count
   br i1 %end, label %guards, label %look
 look:
@@ -897,7 +910,15 @@ release:
                     [ inttoptr (i64 1 to ptr), %forget ]
   %held_count = load i64, ptr %held_count_at
   call void @release_all(ptr %held, i64 %held_count)
+  br i1 %is_large, label %free, label %done
+free:
+  call void @PyMem_RawFree(ptr %scratch)
+  br label %done
+done:
   ret ptr %result
+no_memory:
+  %ignored = call ptr @PyErr_NoMemory()
+  ret ptr null
 other:
   ret ptr inttoptr (i64 1 to ptr)
 }

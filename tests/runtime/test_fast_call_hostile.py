@@ -153,6 +153,27 @@ def test_a_comparison_may_call_the_function():
     assert_same([*inner[0].values()], [*expected.values()])
 
 
+def test_a_comparison_may_call_the_function_without_end():
+    """Python's own limit ends it, not that of the stack."""
+    f = sg.trace(lambda p, xs: next(iter(p.values())) + xs[0])
+    xs = [X] * (call_form.LARGEST_FORM - 1)
+    assert_fast(f, {Key(): X}, xs)
+    depths = [0]
+
+    def call():
+        depths.append(depths[-1] + 1)
+        f({Key(call): X}, xs)
+
+    before, size = sys.getrefcount(X), threading.stack_size(4 << 20)
+    try:
+        thread = threading.Thread(target=call)
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+    assert max(depths) > 100 and sys.getrefcount(X) == before
+
+
 def test_an_error_in_a_comparison_means_that_the_call_has_another_form():
     def fail():
         raise ZeroDivisionError

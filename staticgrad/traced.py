@@ -225,7 +225,7 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def _slow_call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Do what a call does, whatever the arguments are."""
-        if args and isinstance(args[0], type) and 0 not in self._static.values():  # a classmethod: since Python 3.13 it does not bind
+        if args and isinstance(args[0], type) and self._is_classmethod_of(args[0]):  # which does not bind since Python 3.13
             return self._bound(types.MethodType(self._function, args[0]))(*args[1:], **kwargs)
         has_out = "out" in kwargs and not self._takes_out
         given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
@@ -335,6 +335,10 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def _bound(self, function: Any) -> Traced:
         return self if function is self._function else Traced(function, record_of(function), self._options)
+
+    def _is_classmethod_of(self, owner: type) -> bool:
+        member = inspect.getattr_static(owner, self._record.name, None)
+        return isinstance(member, classmethod) and member.__func__ is self
 
     def __reduce__(self) -> Any:
         """Pickle as functions and methods are, by name: the other process traces and compiles for itself."""

@@ -592,6 +592,11 @@ def test_methods_see_their_object_and_class_change():
     assert_same(Model.of_class(X), X * 2.0)
 
 
+def test_a_class_that_is_an_argument_is_refused():
+    with pytest.raises(ArgumentError, match="static_argnames"):
+        doubled(int)
+
+
 def test_a_property_is_refused():
     with pytest.raises(ArgumentError, match="let the property call it"):
         sg.trace(property(lambda self: 1.0))
@@ -663,6 +668,12 @@ def test_wrong_calls_name_the_line():
     for call in (lambda: doubled(X, X), lambda: doubled(X, other=1.0), lambda: doubled(), lambda: doubled(X, x=X)):
         with pytest.raises(ArgumentError, match=r"doubled\(x\): .*\n  at .*test_fast_call_hostile.py:\d+, in <lambda>"):
             call()
+
+
+def test_the_structure_of_out_is_shown():
+    f = sg.trace(lambda x: {"y": x})
+    with pytest.raises(ArgumentError, match=r"out= has the structure of one array, the result \{'y': \*\}\n  at "):
+        f(X, out=np.empty(6))
 
 
 # ---- any structure, any leaves

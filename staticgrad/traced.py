@@ -21,7 +21,7 @@ from staticgrad.lowered import LoweredFunction
 from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.runtime.call_form import form_of
-from staticgrad.runtime.callable_type import FastCallable, enter
+from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
 from staticgrad.runtime.fast_call import Forms, entry_address
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
@@ -282,7 +282,7 @@ class Traced(FastCallable):  # type: ignore[misc]
                 return  # cleared by another thread
             if type(self) is _Cold:
                 self._warm_up(forms)
-            if type(self) is Traced and forms.wants(key, probes):
+            if type(self) is _Entered and forms.wants(key, probes):
                 form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out)
                 if form is None:
                     forms.refuse(key, probes)
@@ -296,7 +296,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         vectorcall = entry_address()
         if vectorcall is not None:
             enter(self, vectorcall, forms.address)
-            self.__class__ = Traced
+            self.__class__ = _Entered
 
     def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Become part of the trace under way."""
@@ -413,6 +413,9 @@ class Traced(FastCallable):  # type: ignore[misc]
     def values(self, args: tuple[Any, ...]) -> list[Value]:
         """Return the leaves of arguments as values of the trace under way."""
         return [lift(leaf) for leaf in flatten(args)[0]]
+
+
+_Entered: Any = directly_called(Traced)
 
 
 class _Cold(Traced):

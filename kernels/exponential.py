@@ -62,6 +62,11 @@ def expm1_coefficients(f: Format) -> tuple[float, ...]:
     return _CONSTANTS[f].expm1
 
 
+def ln2_parts(f: Format) -> tuple[float, float]:
+    """Return ln 2 as a sum of two numbers, the first of which times a small whole number is exact in a fused multiply-add."""
+    return _CONSTANTS[f].ln2
+
+
 def exp(b: Vocabulary, x: Value) -> Value:
     """Return e**x for float32 or float64 within 0.9 ULP, subnormal results included."""
     limits = _CONSTANTS[format_of(x)]
@@ -95,6 +100,12 @@ def _exp(b: Vocabulary, x: Value, x_low: Value | None = None) -> Value:
         tail = b.fma(b.mul(rounded, rounded), horner(b, rounded, _CONSTANTS[f].exp), x_low)
         head, lost = fast_two_sum(b, b.like(1, x), r)
         y = b.add(head, b.add(lost, tail))
+    return times_power_of_two(b, y, shifted)
+
+
+def times_power_of_two(b: Vocabulary, y: Value, shifted: Value) -> Value:
+    """Return y * 2**n, subnormal results included; the low bits of `shifted` hold n + 2 bias."""
+    f = format_of(y)
     bits = b.bitcast(shifted, f.bits)
     half = b.shr(bits, 1)
     first, second = (b.bitcast(b.shl(part, f.fraction), f.dtype) for part in (half, b.sub(bits, half)))

@@ -37,29 +37,40 @@ LN2_LOW = 1.90821492927058770002e-10
 
 def log(b: Vocabulary, x: Value) -> Value:
     """Return the natural logarithm for float32 (within 0.95 ULP) or float64 (0.9): -inf at 0, NaN below."""
-    zero, infinity = b.like(0, x), b.like(math.inf, x)
     fraction, minus_k = split(b, x, subnormals=True)
-    y = log1p_scaled(b, b.sub(fraction, b.like(1, x)), minus_k)
+    return with_logarithms_limits(b, log1p_scaled(b, b.sub(fraction, b.like(1, x)), minus_k), x)
+
+
+def with_logarithms_limits(b: Vocabulary, y: Value, x: Value) -> Value:
+    """Return `y`, which is the logarithm of a finite x > 0, or the logarithm where x is anything else: -inf at 0, NaN below."""
+    zero, infinity = b.like(0, x), b.like(math.inf, x)
     y = b.select(b.eq(x, infinity), infinity, y)
     return b.select(b.lt(zero, x), y, b.select(b.eq(x, zero), b.like(-math.inf, x), b.like(math.nan, x)))
 
 
 def log1p(b: Vocabulary, x: Value) -> Value:
     """Return log(1 + x) for float32 (within 1.2 ULP) or float64 (0.95): -inf at -1, NaN below."""
-    f = format_of(x)
-    zero, one, infinity = b.like(0, x), b.like(1, x), b.like(math.inf, x)
+    one = b.like(1, x)
     total = b.add(x, one)
     one_part = b.sub(total, x)
-    lost = b.sub(b.sub(x, b.sub(total, one_part)), b.sub(one_part, one))  # 1 + x = total + lost; -0.0 at -0.0
+    return log_of_sum(b, total, b.sub(b.sub(x, b.sub(total, one_part)), b.sub(one_part, one)))  # -0.0 at -0.0
+
+
+def log_of_sum(b: Vocabulary, total: Value, low: Value, more_minus_k: Value | None = None) -> Value:
+    """Return log(total + low), accurate near 1 too, where `total` is their rounded sum; `more_minus_k` adds its multiple of -ln2."""
+    f = format_of(total)
+    one = b.like(1, total)
     fraction, minus_k = split(b, total)
     bits = b.bitcast(fraction, f.bits)
     scale = b.bitcast(b.add(b.sub(bits, b.bitcast(total, f.bits)), b.like(f.one, bits)), f.dtype)  # fraction / total
-    small = b.select(b.lt(x, b.like(2.0 ** (f.fraction + 4), x)), b.mul(lost, scale), zero)
+    is_seen = b.lt(total, b.like(2.0 ** (f.fraction + 4), total))
+    small = b.select(is_seen, b.mul(low, scale), b.like(0, total))
     below_one = b.sub(one, fraction)
     part = b.sub(small, below_one)
+    if more_minus_k is not None:
+        minus_k = b.add(minus_k, more_minus_k)
     y = log1p_scaled(b, part, minus_k, b.sub(small, b.add(part, below_one)))
-    y = b.select(b.eq(x, infinity), infinity, y)
-    return b.select(b.lt(zero, total), y, b.select(b.eq(total, zero), b.like(-math.inf, x), b.like(math.nan, x)))
+    return with_logarithms_limits(b, y, total)
 
 
 def split(b: Vocabulary, x: Value, *, subnormals: bool = False) -> tuple[Value, Value]:

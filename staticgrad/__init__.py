@@ -1,8 +1,10 @@
 """staticgrad: write NumPy, trace once, get compiled gradients that run anywhere Numba runs."""
 
+import importlib as _importlib
 import importlib.util as _util
 import sys as _sys
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING
 
 from staticgrad._version import __version__
 
@@ -16,11 +18,16 @@ if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyp
     globals()["kernels"] = _module
 
 # The kernels must be in place before anything else of the package is imported.
-from staticgrad import debug, nn, numpy, optim  # noqa: E402
 from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
+from staticgrad.errors import MissingAttributeError as _MissingAttributeError  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
-from staticgrad.gradient_check import check_grads, numeric_grad  # noqa: E402
-from staticgrad.train import EarlyStopping, Loop, Trainer  # noqa: E402
+
+if TYPE_CHECKING:
+    from staticgrad import debug, nn, numpy, optim, special, train
+    from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.runtime.cache_explanation import explain_cache
+    from staticgrad.runtime.report import compile_report
+    from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
     "EarlyStopping",
@@ -31,16 +38,48 @@ __all__ = [
     "Trainer",
     "__version__",
     "check_grads",
+    "compile_report",
     "debug",
+    "explain_cache",
     "grad",
     "jvp",
     "nn",
     "numeric_grad",
     "numpy",
     "optim",
+    "special",
     "stop_gradient",
     "trace",
+    "train",
     "value_and_grad",
     "vjp",
     "vmap",
 ]  # fmt: skip
+
+_MODULES = frozenset({"debug", "nn", "numpy", "optim", "special", "train"})
+"""Modules of the package that are imported when they are first asked for."""
+
+_HOMES = {
+    "EarlyStopping": "train",
+    "Loop": "train",
+    "Trainer": "train",
+    "check_grads": "gradient_check",
+    "compile_report": "runtime.report",
+    "explain_cache": "runtime.cache_explanation",
+    "numeric_grad": "gradient_check",
+}
+"""Names that are imported when they are first asked for, and the modules they stand in."""
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and finds a wrong name
+
+    def __getattr__(name):
+        if name in _MODULES:
+            return _importlib.import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise _MissingAttributeError(message, name=name, obj=_sys.modules[__name__])  # Python adds what was meant
+        value = globals()[name] = getattr(_importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+
+    def __dir__():
+        return sorted(__all__)

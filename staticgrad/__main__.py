@@ -8,6 +8,7 @@ import platform
 import runpy
 import sys
 import textwrap
+import time
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,18 +47,18 @@ def _cores() -> int:
 
 
 def _cache() -> DiskCache | None:
-    from staticgrad.runtime.cache import DiskCache
+    from staticgrad.runtime.cache import disk_cache
 
     folder = config().cache
-    return None if folder is None else DiskCache(folder)
+    return None if folder is None else disk_cache(folder)
 
 
 def _describe_cache() -> str:
     cache = _cache()
     if cache is None:
         return "off"
-    entries, size = cache.statistics()
-    return f"{config().cache}: {entries} entries, {_size(size)}"
+    found = cache.statistics()
+    return f"{cache.folder}: {found.entries} entries, {_size(found.size)}"
 
 
 def info() -> int:
@@ -97,10 +98,34 @@ def demo(arguments: list[str]) -> int:
     return 0
 
 
+def cache_info() -> int:
+    """Print where the disk cache is, what it holds at most and what it holds."""
+    from staticgrad.runtime.cache import MOST_BYTES, MOST_ENTRIES
+
+    cache = _cache()
+    if cache is None:
+        print("The cache is off.")
+        return 0
+    found = cache.statistics()
+    rows = [
+        ("folder", str(cache.folder)),
+        ("entries", f"{found.entries} of at most {MOST_ENTRIES}"),
+        ("size", f"{_size(found.size)} of at most {_size(MOST_BYTES)}"),
+        ("last used", f"{_date(found.oldest)} (oldest) to {_date(found.newest)} (newest)" if found.entries else "never"),
+    ]
+    for name, text in rows:
+        print(f"{name:<12}{text}")
+    return 0
+
+
+def _date(when: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+
+
 def clear_cache() -> int:
     """Remove every entry of the disk cache."""
     cache = _cache()
-    print("The cache is off." if cache is None else f"{config().cache}: removed {cache.clear()} entries")
+    print("The cache is off." if cache is None else f"{cache.folder}: removed {cache.clear()} entries")
     return 0
 
 
@@ -122,10 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if chosen.command == "info":
         return info()
-    if chosen.action == "clear":
-        return clear_cache()
-    print(_describe_cache())
-    return 0
+    return clear_cache() if chosen.action == "clear" else cache_info()
 
 
 if __name__ == "__main__":

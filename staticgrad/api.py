@@ -63,9 +63,16 @@ def trace(
         The printer that writes what is compiled for CPUs: `"llvm"`, which compiles faster, or `"numba"`; both compute the same bits.
         By default `STATICGRAD_PRINTER` or `"llvm"` (`"numba"` under `NUMBA_DISABLE_JIT`, where the source runs as plain Python).
     threads
-        The number of threads; results have the same bits for any number.
+        How many threads a call may use; by default `STATICGRAD_THREADS`, or as many as there are processors that the process may run
+        on. Only loops that take a core some 50 microseconds are shared among threads, and results have the same bits for any number.
     fastmath
-        Whether rules that change rounding may be used.
+        Whether results may differ in their last digits, so that less has to be computed. Multiplication and addition become one
+        instruction that rounds once; a division by a number, or by one value for a whole row, becomes a product with the reciprocal;
+        constant factors are multiplied together; `sqrt(x * x)`, `log(exp(x))`, `x ** 0.5` and their like become simpler where that
+        is safe. `a * b - c * d` need not be 0 where both products are equal. What would overflow or underflow on the way may not:
+        infinities and NaN that come from there differ, and a divisor below the least normal number may count as 0. All else
+        stays: `isnan`, `isinf` and `isfinite` tell the truth, NaN is never assumed away, sums keep their order, and the same
+        input gives the same bits. The interpreter takes no notice. By default results keep every bit.
 
     Returns
     -------
@@ -206,7 +213,8 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     avals = tuple(v.aval for v in values) if inside else tuple(leaf_aval(leaf) for leaf in leaves)
     signature = Signature(tree, avals)
     backend, printer = options.backend or config().backend, options.printer or config().printer
-    program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend, printer).program
+    fastmath = bool(options.fastmath)
+    program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend, printer, fastmath).program
     count, total = len(leaves), program.results
     printed = program.printed
     shape = unflatten(program.out_tree, list(range(total)))
@@ -219,15 +227,15 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         print_later(program, found[total:])
         outputs: list[Any] = [tracer_of(v) for v in found[:total]]
     elif backend == "cpu":
-        executable = record.entry(signature, backend, printer).built.executable
+        executable = record.entry(signature, backend, printer, fastmath).built.executable
         assert executable is not None
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-        state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)])
+        state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)], options.threads)
         order = executable.plan.order
         outputs = [state.outputs[order[k]].copy()[()] for k in range(total + printed)]
         show(program.prints, outputs[total:])
     else:
-        built = record.entry(signature, backend, printer).built
+        built = record.entry(signature, backend, printer, fastmath).built
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
         outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[: total + printed]]
         show(program.prints, outputs[total:])

@@ -28,6 +28,8 @@ class Config:
     rewrite_limit: int | None = None
     cache: Path | None = field(default_factory=lambda: default_cache_folder({}))
     threads: int | None = None
+    without_jit: bool = False
+    """NUMBA_DISABLE_JIT: people want to step through the emitted source, as Python."""
 
 
 def default_cache_folder(environment: dict[str, str]) -> Path:
@@ -56,7 +58,7 @@ def read_environment(environment: dict[str, str]) -> Config:
     backend = environment.get("STATICGRAD_BACKEND", "cpu")
     if backend not in BACKENDS:
         raise InvalidValueError(f"STATICGRAD_BACKEND={backend!r}: expected one of {', '.join(BACKENDS)}.")
-    without_jit = environment.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")  # then people want Python, to step through
+    without_jit = environment.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
     printer = environment.get("STATICGRAD_PRINTER", "numba" if without_jit else "llvm")
     if printer not in PRINTERS:
         raise InvalidValueError(f"STATICGRAD_PRINTER={printer!r}: expected one of {', '.join(PRINTERS)}.")
@@ -75,6 +77,7 @@ def read_environment(environment: dict[str, str]) -> Config:
         rewrite_limit=number("STATICGRAD_REWRITE_LIMIT", 0),
         cache=None if cache == "off" else Path(cache) if cache else default_cache_folder(environment),
         threads=number("STATICGRAD_THREADS", 1),
+        without_jit=without_jit,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from staticgrad.codegen.schedule import Schedule
 from staticgrad.ir.graph import Graph
 from staticgrad.passes.pipeline import PassResult
-from staticgrad.runtime.build import Built, Lowering, build, lower_graph
+from staticgrad.runtime.build import Built, Lowering, build, compile_lock, lower_graph
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Report:
     backward_nests: int
     forward_nests_unfused: int
     backward_nests_unfused: int
+    parallel_nests: int
+    """Nests, fused, that run in blocks on several threads."""
 
     def __str__(self) -> str:
         lines = [f"{'pass':<28}{'nodes before':>14}{'after':>8}"]
@@ -28,24 +30,27 @@ class Report:
         lines.append(f"{'loop nests':<28}{'unfused':>14}{'fused':>8}")
         lines.append(f"{'  forward':<28}{self.forward_nests_unfused:>14}{self.forward_nests:>8}")
         lines.append(f"{'  backward':<28}{self.backward_nests_unfused:>14}{self.backward_nests:>8}")
+        if self.parallel_nests:
+            lines.append(f"{'  of both, in blocks':<28}{'':>14}{self.parallel_nests:>8}")
         return "\n".join(lines)
 
 
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(self, graph: Graph, backend: str, printer: str = "llvm") -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "llvm", fastmath: bool = False) -> None:
         self.graph = graph
         self.backend = backend
         self._printer = printer
+        self._fastmath = fastmath
 
     @functools.cached_property
     def _lowering(self) -> Lowering:
         if self.backend == "cuda":
             from staticgrad.runtime.cuda import lower_cuda
 
-            return lower_cuda(self.graph)
-        return lower_graph(self.graph)
+            return lower_cuda(self.graph, fastmath=self._fastmath)
+        return lower_graph(self.graph, fastmath=self._fastmath)
 
     @property
     def optimized(self) -> Graph:
@@ -80,7 +85,7 @@ class LoweredFunction:
     @functools.cached_property
     def report(self) -> Report:
         """What the passes and fusion did."""
-        unfused = lower_graph(self.graph, fuse=False).schedule
+        unfused = lower_graph(self.graph, fuse=False, fastmath=self._fastmath).schedule
 
         def loops(schedule: Schedule, stage: str) -> int:
             return sum(nest.contraction is not None or bool(nest.domain) for nest in schedule.stage(stage))
@@ -92,6 +97,7 @@ class LoweredFunction:
             loops(chosen, "backward"),
             loops(unfused, "forward"),
             loops(unfused, "backward"),
+            sum(nest.blocks is not None for nest in chosen.nests),
         )
 
     @functools.cached_property
@@ -102,11 +108,12 @@ class LoweredFunction:
             return load_source(self.source)
         from staticgrad.runtime.compile import compile_unit, without_jit
 
-        if self._printer == "llvm" and not without_jit():
-            from staticgrad.runtime.llvm_compile import compile_text
+        with compile_lock:
+            if self._printer == "llvm" and not without_jit():
+                from staticgrad.runtime.llvm_compile import compile_text
 
-            return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
-        return compile_unit(self._lowering.lowered.unit.name, self.source)
+                return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
+            return compile_unit(self._lowering.lowered.unit.name, self.source)
 
     @property
     def forward(self) -> Any:
@@ -120,7 +127,7 @@ class LoweredFunction:
 
     def compile(self) -> Built:
         """Compile, and return something to call with a list of arrays (the leaves of the arguments)."""
-        return build(self.graph, self.backend, self._printer)[0]
+        return build(self.graph, self.backend, self._printer, self._fastmath)[0]
 
     def __repr__(self) -> str:
         return f"<lowered {self.graph.name} for {self.backend}>"

@@ -10,25 +10,28 @@ import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from staticgrad.config import BACKENDS, PRINTERS, config
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.lowered import LoweredFunction
 from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
 from staticgrad.runtime.fast_call import Forms, entry_address
+from staticgrad.runtime.report import phase
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import Program, record, show
 from staticgrad.tracing.tracer import tracer_of
 from staticgrad.transforms import Transform
+
+if TYPE_CHECKING:
+    from staticgrad.lowered import LoweredFunction
 
 log = logging.getLogger("staticgrad.retrace")
 
@@ -60,12 +63,12 @@ class Options:
             raise InvalidValueError(at_user_line(f"printer={self.printer!r}: expected one of {', '.join(PRINTERS)}"))
         if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
             raise InvalidValueError(at_user_line(f"threads={self.threads!r}: expected a whole number of at least 1"))
-        if self.fastmath:
-            raise InvalidValueError(at_user_line("fastmath=True is not available yet: results keep every bit"))
+        if self.fastmath not in (None, False, True):
+            raise InvalidValueError(at_user_line(f"fastmath={self.fastmath!r}: expected True or False"))
 
 
-Place = tuple[str, str | None, Signature]
-"""Where a compiled signature is found: under the backend, the printer and the signature."""
+Place = tuple[str, str | None, bool, Signature]
+"""Where a compiled signature is found: under the backend, the printer, whether exactness was given up, and the signature."""
 
 
 @dataclass(eq=False)
@@ -103,7 +106,10 @@ class Record:
             if found is not None and (found.guards is None or found.guards.changed() is None) and not tracing():
                 return found
             if self.function is not None:
-                made = record(self.function, signature, self.name)
+                with phase("imports"):
+                    import staticgrad.tracing.functions  # noqa: F401  (what NumPy's functions do on tracers)
+                with phase("trace"):
+                    made = record(self.function, signature, self.name)
                 self.traces += 1
                 if made.guards is not None:
                     self.side_effects |= made.guards.side_effects
@@ -111,15 +117,16 @@ class Record:
                         program.guards.forget(self.side_effects)  # type: ignore[union-attr]
             else:
                 assert self.base is not None and self.transform is not None
-                made = self.transform(self.base, signature)
+                with phase("derivatives"):
+                    made = self.transform(self.base, signature)
             if not made.captures and not tracing():
                 self.programs[signature] = made
             return made
 
-    def entry(self, signature: Signature, backend: str, printer: str | None = None) -> Entry:
+    def entry(self, signature: Signature, backend: str, printer: str | None = None, fastmath: bool = False) -> Entry:
         """Return the compiled entry for a signature, compiling it if need be."""
         with compile_lock:
-            place = (backend, printer, signature)
+            place = (backend, printer, fastmath, signature)
             found = self.entries.get(place)
             if found is not None:
                 reason = found.program.guards.changed() if found.program.guards is not None else None
@@ -129,7 +136,7 @@ class Record:
                 reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
             log.info("%s: %s", self.name, reason)
             program = self.program(signature)
-            built, origin = build(program.graph, backend, printer)
+            built, origin = build(program.graph, backend, printer, fastmath)
             self.compiles += origin == "compiled"
             self.disk_hits += origin == "disk"
             self.memory_hits += origin == "memory"
@@ -239,9 +246,9 @@ class Traced(FastCallable):  # type: ignore[misc]
         place = self._place(signature)
         entry = self._record.entries.get(place)
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
-            entry = self._record.entry(signature, *place[:2])
+            entry = self._record.entry(signature, *place[:-1])
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
-        results = [r if r.ndim else r[()] for r in entry.built.run(arrays)]
+        results = [r if r.ndim else r[()] for r in entry.built.run(arrays, self._options.threads)]
         entry.calls += 1
         if entry.calls > 1 and entry.built.executable is not None:  # what is called once needs no entry
             kinds = tuple(map(type, flatten((leaves, kwargs["out"]))[0] if has_out else leaves))
@@ -264,7 +271,7 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def _place(self, signature: Signature) -> Place:
         backend, printer = self._options.backend or config().backend, self._options.printer or config().printer
-        return backend, printer, signature
+        return backend, printer, bool(self._options.fastmath), signature
 
     def _enter(
         self, place: Place, kinds: tuple[type, ...], args: tuple[Any, ...], kwargs: dict[str, Any], entry: Entry, has_out: bool
@@ -283,7 +290,7 @@ class Traced(FastCallable):  # type: ignore[misc]
             if type(self) is _Cold:
                 self._warm_up(forms)
             if type(self) is _Entered and forms.wants(key, probes):
-                form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out)
+                form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out, self._options.threads)
                 if form is None:
                     forms.refuse(key, probes)
                 else:
@@ -388,10 +395,13 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def lower(self, /, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
         """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""
+        from staticgrad.lowered import LoweredFunction
+
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)
         program = self._record.program(signature)
-        return LoweredFunction(program.graph, options.backend or config().backend, options.printer or config().printer)
+        named = options.backend or config().backend, options.printer or config().printer
+        return LoweredFunction(program.graph, *named, bool(options.fastmath))
 
     def program(self, /, *args: Any, **kwargs: Any) -> Program:
         """Return the recorded program for these arguments."""

@@ -14,8 +14,8 @@ from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, full, new_input, zeros_like
 from staticgrad.ir.source import at_user_line
+from staticgrad.ops.casts import cast
 from staticgrad.ops.control import inline_calls
-from staticgrad.ops.elementwise import cast
 from staticgrad.ops.movement import transpose
 from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
 from staticgrad.tracing.record import Program

@@ -19,10 +19,22 @@ def differences(x):
     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
 
+def blocks(x, b):
+    return np.sum(np.sqrt(x * x + b))
+
+
+def words(table, bias, k, order):
+    y = table[k] + bias
+    y[order] *= 2
+    return np.sum(np.sort(y, axis=1)[:, -1])
+
+
 PROGRAMS = {
     "chain": (chain, (np.zeros((5, 7)), np.zeros(7)), (0, 1)),
     "layer": (layer, (np.zeros((8, 16), np.float32), np.zeros((16, 20), np.float32), np.zeros(20, np.float32)), (1, 2)),
     "differences": (differences, (np.zeros(10),), 0),
+    "blocks": (blocks, (np.zeros((2000, 300)), np.zeros(300)), (0, 1)),
+    "words": (words, (np.zeros((50, 20)), np.zeros(20), np.zeros(6, int), np.zeros(3, int)), (0, 1)),
 }
 
 

@@ -139,7 +139,7 @@ def test_info_names_every_dependency(tmp_path):
         assert word in done.stdout
 
 
-@pytest.mark.parametrize(("action", "answer"), [("info", "1 entries"), ("clear", "removed 1 entries")])
+@pytest.mark.parametrize(("action", "answer"), [("info", "entries     1 of at most 20000"), ("clear", "removed 1 entries")])
 def test_cache_commands(tmp_path, action, answer):
     folder = tmp_path / "cache"
     folder.mkdir(mode=0o700)

@@ -11,7 +11,8 @@ from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import topological
 from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full
 from staticgrad.ops.control import Call
-from staticgrad.ops.movement import Pad, apart, slice_, slice_set
+from staticgrad.ops.index import ScatterAdd
+from staticgrad.ops.movement import Broadcast, Pad, apart, slice_, slice_set
 
 
 def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
@@ -53,26 +54,29 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
 
 
 SPARSE = 4
-"""A cotangent of a slice this many times smaller than the whole is written into the sum at its place, not added as a padded array."""
+"""A cotangent of a part this many times smaller than the whole is written into the sum at its place, not added as a padded array."""
 
 
 class _Gathered:
-    """The cotangents of one value: whole arrays are added up, small padded pieces are kept apart and added at their place."""
+    """The cotangents of one value: whole arrays are added up, those of small parts are kept apart and added at their place."""
 
     def __init__(self) -> None:
         self._whole: Value | None = None
         self._pieces: list[tuple[Pad, Value]] = []
+        self._scattered: list[Value] = []
 
     def add(self, g: Value) -> None:
         """Take in one more cotangent."""
         if isinstance(g.op, Pad) and g.node.inputs[0].aval.size * SPARSE <= g.aval.size and _is_zero(g.node.inputs[1]):
             self._pieces.append((g.op, g.node.inputs[0]))
+        elif isinstance(g.op, ScatterAdd) and g.node.inputs[1].aval.size * SPARSE <= g.aval.size and _is_zero(g.node.inputs[0]):
+            self._scattered.append(g)
         else:
             self._whole = g if self._whole is None else self._whole + g
 
     def total(self) -> Value:
         """Return the sum."""
-        if self._whole is None and len(self._pieces) == 1:
+        if self._whole is None and len(self._pieces) == 1 and not self._scattered:
             pad, piece = self._pieces[0]
             return apply(pad, piece, full((), 0, piece.dtype))
         result = self._whole
@@ -85,12 +89,16 @@ class _Gathered:
             others = [(p.region(v.shape), v.shape) for k, (p, v) in enumerate(self._pieces) if k != number]
             alone = untouched and all(apart(region, piece.shape, other, shape) for other, shape in others)
             result = slice_set(result, piece if alone else slice_(result, *where) + piece, *where)
+        for g in self._scattered:
+            result = g if result is None else apply(g.op, result, *g.node.inputs[1:])
         assert result is not None
-        self._whole, self._pieces = result, []
+        self._whole, self._pieces, self._scattered = result, [], []
         return result
 
 
 def _is_zero(x: Value) -> bool:
+    while isinstance(x.op, Broadcast):
+        x = x.node.inputs[0]
     array = constant_array(x)
     return array is not None and not np.any(array)
 

@@ -13,6 +13,7 @@ from staticgrad.ir.builder import Builder, Index
 from staticgrad.ir.loops import Block, Buffer, Load, Loop, Scalar, Space, Statement, Store, walk
 from staticgrad.ir.loops import Position as PositionStatement
 from staticgrad.ir.node import Value
+from staticgrad.ops.index import Scatter
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,27 @@ def loop_axes(items: Sequence[Item], order: Sequence[int], memory: dict[Value, V
     return merged
 
 
-def target_index(item: Item, index: Position) -> Index:
+def target_index(item: Item, index: Position, reader: Reader) -> Index:
     """Return where in its target's memory the item's result for the domain `index` lies."""
     full = expanded(index, item.value.shape)
+    if item.scatter is not None:
+        op, inputs = item.scatter.op, item.scatter.inputs
+        assert isinstance(op, Scatter)
+        full = op.read_index(lambda k, at: reader.read(inputs[k], at), 2, full, [v.aval for v in inputs])
     if item.reduce is not None:
         full = tuple(i for axis, i in enumerate(full) if axis not in item.reduce.axes)
     elif item.region is not None:
         full = tuple(i * step + start for i, (start, step) in zip(full, item.region, strict=True))
     return flat_index(full, item.target.shape)
+
+
+def write(b: Builder, item: Item, buffer: Buffer, place: Index, x: Scalar) -> None:
+    """Emit the writing of an element of an item that reduces nothing."""
+    if item.scatter is None:
+        b.store(buffer, place, x)
+        return
+    assert isinstance(item.scatter.op, Scatter)
+    item.scatter.op.put(b, buffer, place, x)
 
 
 def counts_places(item: Item) -> bool:
@@ -65,7 +79,7 @@ def counts_places(item: Item) -> bool:
 
 def own_targets(items: Sequence[Item]) -> frozenset[Value]:
     """Return the values that the items compute element by element: at the same index they need not be loaded."""
-    return frozenset(item.target for item in items if item.reduce is None and item.region is None)
+    return frozenset(item.target for item in items if item.reduce is None and not item.partial)
 
 
 # ---- merging
@@ -86,8 +100,8 @@ class _Accesses:
 
 
 def _alike(items: Sequence[Item], slow: int, fast: int) -> bool:
-    """Return whether each item keeps both axes or reduces both."""
-    return all(item.reduce is None or (slow in item.reduced) == (fast in item.reduced) for item in items)
+    """Return whether each item takes its elements in order along both axes or along none."""
+    return all((slow in item.in_order) == (fast in item.in_order) for item in items)
 
 
 def _accesses(items: Sequence[Item], loops: Sequence[LoopAxis], memory: dict[Value, Value]) -> _Accesses:
@@ -103,7 +117,7 @@ def _accesses(items: Sequence[Item], loops: Sequence[LoopAxis], memory: dict[Val
         reader.domain_index = tuple(index)
         for item in items:
             reader.read(item.value, expanded(reader.domain_index, item.value.shape))
-            found.strides.append(_by_axis(target_index(item, reader.domain_index), axis_of))
+            found.strides.append(_by_axis(target_index(item, reader.domain_index, reader), axis_of))
             if counts_places(item):
                 found.alone |= set(item.reduced)
     _record(b.root, axis_of, found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from staticgrad.codegen.elements import strides
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.schedule import Nest, Schedule, is_view
 from staticgrad.errors import VerificationError
-from staticgrad.ir.builder import Builder, Index
+from staticgrad.ir.aval import INT64
+from staticgrad.ir.builder import Builder, Index, Scalar
 from staticgrad.ir.loops import Buffer, Function
 from staticgrad.ir.node import Node, Value
 from staticgrad.kernels.matmul import tile
@@ -107,6 +108,8 @@ class ContractionLowering:
         assert nest.contraction is not None
         self.node = nest.contraction
         self.title = nest.title
+        self.blocks = nest.blocks
+        self.block: Scalar | None = None
         self.memory = schedule.memory
         self.parameters = Parameters(schedule.memory, buffers)
         self.tiles = tiles
@@ -116,6 +119,8 @@ class ContractionLowering:
         op = self.node.op
         assert isinstance(op, Contract)
         b = Builder()
+        if self.blocks is not None:
+            self.block = b.number(self.blocks.count, "block")
         sides = operand_places(self.node, self.memory, self.parameters)
         extents = op.extents(*(v.aval for v in self.node.inputs))
         _, left, right, inner = op.groups()
@@ -124,11 +129,39 @@ class ContractionLowering:
         m, n, k = (group[0] if group else None for group in (left, right, inner))
         outer = [label for label in op.out if label not in (m, n)]
         with contextlib.ExitStack() as stack:
-            counters = {label: stack.enter_context(b.loop(extents[label], hint="batch")) for label in outer}
+            counters = {label: stack.enter_context(self._loop(b, label, extents[label], 1, "batch")) for label in outer}
             places = [offset + _sum(counters[label] * steps.get(label, 0) for label in outer) for _, offset, steps in sides]
             self._product(b, [(buffer, place, steps) for (buffer, _, steps), place in zip(sides, places, strict=True)], m, n, k, extents)
         taken = self.parameters.taken
-        return Function(name, tuple(taken.values()), (), b.root, self.title), tuple(taken)
+        numbers = () if self.block is None else (self.block,)
+        return Function(name, tuple(taken.values()), numbers, b.root, self.title), tuple(taken)
+
+    @contextlib.contextmanager
+    def _loop(self, b: Builder, label: int | None, stop: int, step: int, hint: str) -> Iterator[Index]:
+        """Open the loop over a label from 0 to `stop`; over a divided one, over what is the block's part of that."""
+        if self.blocks is None or self.block is None or label not in self.blocks.axes:
+            with b.loop(stop, 0, step, hint=hint) as i:
+                yield i
+            return
+        first = Index.of(self.block) * self.blocks.size
+        following = first + self.blocks.size
+        exact = stop == self.blocks.count * self.blocks.size
+        last = following if exact else b.select(self._is_last(b), b.literal(stop, INT64), b.position(following))
+        with b.loop(last, first, step, hint=hint) as i:
+            yield i
+
+    @contextlib.contextmanager
+    def _once(self, b: Builder, label: int | None) -> Iterator[None]:
+        """Open what is done behind the loop over a label: by the last block."""
+        if self.blocks is None or label not in self.blocks.axes:
+            yield
+            return
+        with b.if_(self._is_last(b)):
+            yield
+
+    def _is_last(self, b: Builder) -> Scalar:
+        assert self.blocks is not None and self.block is not None
+        return b.eq(self.block, b.literal(self.blocks.count - 1, INT64))
 
     def _product(
         self,
@@ -148,17 +181,23 @@ class ContractionLowering:
         if step(c_steps, n) != 1 or step(out_steps, n) != 1:
             raise VerificationError(f"{self.node!r}: the right operand is not in rows")
         numbers = (depth, step(a_steps, m), step(a_steps, k), step(c_steps, k), step(out_steps, m))
-        for start, stop, vectors in chunks(columns, out.dtype):
-            with b.loop(stop, start, sum(vectors), hint="column") as j:
-                whole = rows - rows % ROWS
-                if whole:
-                    tile_ = self.tiles(out.dtype, ROWS, vectors, False)
-                    with b.loop(whole, 0, ROWS, hint="row") as i:
-                        places = (a_at + i * numbers[1], c_at + j, out_at + i * numbers[4] + j)
-                        b.invoke(tile_, tuple(zip((a, c, out), places, strict=True)), numbers)
-                if rows - whole:
-                    places = (a_at + whole * numbers[1], c_at + j, out_at + whole * numbers[4] + j)
-                    b.invoke(self.tiles(out.dtype, rows - whole, vectors, False), tuple(zip((a, c, out), places, strict=True)), numbers)
+        whole = rows - rows % ROWS
+        with contextlib.ExitStack() as behind:
+            for number, (start, stop, vectors) in enumerate(chunks(columns, out.dtype)):
+                if number == 1:
+                    behind.enter_context(self._once(b, n))
+                divided = self._loop(b, n, stop, sum(vectors), "column") if not number else b.loop(stop, start, sum(vectors), hint="column")
+                with divided as j:
+                    if whole:
+                        tile_ = self.tiles(out.dtype, ROWS, vectors, False)
+                        with self._loop(b, m, whole, ROWS, "row") as i:
+                            places = (a_at + i * numbers[1], c_at + j, out_at + i * numbers[4] + j)
+                            b.invoke(tile_, tuple(zip((a, c, out), places, strict=True)), numbers)
+                    if rows - whole:
+                        with self._once(b, m):
+                            places = (a_at + whole * numbers[1], c_at + j, out_at + whole * numbers[4] + j)
+                            rest = self.tiles(out.dtype, rows - whole, vectors, False)
+                            b.invoke(rest, tuple(zip((a, c, out), places, strict=True)), numbers)
 
 
 def _sum(parts: Iterable[Index]) -> Index:

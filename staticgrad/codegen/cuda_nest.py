@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-
-from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.axes import LoopAxis, counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.contraction import operand_places
 from staticgrad.codegen.elements import Position, Reader, expanded, flat_index, strides
-from staticgrad.codegen.lower import Lowered, Made, assembled
-from staticgrad.codegen.memory import Arena, aligned, plan
+from staticgrad.codegen.lower import Lowered, Made, assembled, with_scratch
+from staticgrad.codegen.memory import Scratch, plan
 from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.rows import emit_row, room_for
 from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
 from staticgrad.ir.aval import INT64, Extent, product
 from staticgrad.ir.builder import Builder, Index, Scalar, Variable
-from staticgrad.ir.loops import Buffer, Function, Space
+from staticgrad.ir.loops import Buffer, Function
 from staticgrad.ir.node import Node, Value
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.reduce import Reduce, State, Sum
@@ -48,27 +47,7 @@ def lower_for_gpu(schedule: Schedule, name: str) -> Lowered:
     layout = plan(schedule)
     scratch = Scratch(layout.workspace)
     lowered = assembled(schedule, name, layout, lambda nest: GpuLowering(nest, schedule, layout.buffers, scratch).functions())
-    unit = replace(lowered.unit, workspace=scratch.end)
-    return replace(lowered, unit=unit, plan=replace(layout, workspace=scratch.end))
-
-
-class Scratch:
-    """Workspace for partial results behind what the plan hands out; every reduction uses it anew."""
-
-    def __init__(self, base: int) -> None:
-        self._base = aligned(base)
-        self._arena = Arena(self._base)
-        self.end = base
-
-    def clear(self) -> None:
-        """Let all that was taken be used again."""
-        self._arena = Arena(self._base)
-
-    def take(self, name: str, dtype: np.dtype, size: int) -> Buffer:
-        """Return a buffer of the workspace."""
-        offset = self._arena.take(aligned(size * dtype.itemsize))
-        self.end = max(self.end, self._arena.end)
-        return Buffer(name, dtype, size, Space.WORKSPACE, offset=offset)
+    return with_scratch(lowered, scratch)
 
 
 def partial_count(kept: Extent, reduced: Extent) -> int:
@@ -146,12 +125,18 @@ class GpuLowering:
             if self.nest.contraction.outputs[0].aval.size:
                 yield self._contraction(self.nest.contraction)
             return
+        if self.nest.rows is not None:
+            yield self._rows(self.nest.rows)
+            return
         if not self.nest.domain:
             yield self._straight()
             return
-        elementwise = [item for item in self.nest.items if item.reduce is None]
+        elementwise = [item for item in self.nest.items if item.reduce is None and item.scatter is None]
         if elementwise and product(self.nest.domain):
             yield self._elementwise(elementwise)
+        for item in self.nest.items:
+            if item.scatter is not None:
+                yield self._scatter(item)
         groups: dict[tuple[int, ...], list[Item]] = {}
         for item in self.nest.items:
             if item.reduce is not None and item.target.aval.size:
@@ -196,6 +181,19 @@ class GpuLowering:
         reader.fold = fold
         return reader
 
+    def _rows(self, item: Item) -> Made:
+        """Return the function of an operation on rows: each row is the work of one thread."""
+        b, parameters = self._open()
+        outer = [axis for axis in range(len(self.nest.domain)) if axis not in item.in_order]
+        extents = [self.nest.domain[axis] for axis in outer]
+        count = product(extents)
+        with self._threads(b, count) as i:
+            flat = Flattened(b, i, extents)
+            index = self._domain_index([LoopAxis((axis,), self.nest.domain[axis]) for axis in outer], flat.parts)
+            reader = self._reader(b, parameters, [item], index, flat)
+            emit_row(b, item, index, reader, parameters, room_for(item, parameters, self.scratch, count, i))
+        return self._made("", b, parameters, items_title([item], self.memory))
+
     # ---- elementwise results
 
     def _straight(self) -> Made:
@@ -207,7 +205,8 @@ class GpuLowering:
             if item.reduce is not None:
                 state = item.reduce.step(b, item.reduce.start(b, x.dtype), x, b.literal(0, INT64))
                 x = item.reduce.finish(b, state)
-            b.store(parameters(self.memory[item.target]), target_index(item, ()), x)
+            place = target_index(item, (), reader)
+            write(b, item, parameters(self.memory[item.target]), place, x)
         return self._made("", b, parameters, items_title(self.nest.items, self.memory))
 
     def _elementwise(self, items: list[Item]) -> Made:
@@ -219,8 +218,26 @@ class GpuLowering:
             reader = self._reader(b, parameters, items, index, flat)
             for item in items:
                 x = reader.read(item.value, expanded(index, item.value.shape))
-                b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index)), x)
+                b.store(parameters(self.memory[item.target]), flat.folded(target_index(item, index, reader)), x)
         return self._made("", b, parameters, items_title(items, self.memory))
+
+    def _scatter(self, item: Item) -> Made:
+        """Return the function of a scatter: threads share the axes that are not indexed, and each takes in all elements in order."""
+        b, parameters = self._open()
+        order = self.nest.order or tuple(range(len(self.nest.domain)))
+        order = (*(a for a in order if a not in item.in_order), *(a for a in order if a in item.in_order))
+        loops = loop_axes([item], order, self.memory)
+        apart = [loop for loop in loops if loop.counted not in item.in_order]
+        within = [loop for loop in loops if loop.counted in item.in_order]
+        with self._threads(b, product(loop.extent for loop in apart)) as i, contextlib.ExitStack() as stack:
+            flat = Flattened(b, i, [loop.extent for loop in apart])
+            counters = [stack.enter_context(b.loop(loop.extent, hint="k")) for loop in within]
+            index = self._domain_index([*apart, *within], [*flat.parts, *counters])
+            reader = self._reader(b, parameters, [item], index, flat)
+            x = reader.read(item.value, expanded(index, item.value.shape))
+            place = flat.folded(target_index(item, index, reader))
+            write(b, item, parameters(self.memory[item.target]), place, x)
+        return self._made("", b, parameters, items_title([item], self.memory))
 
     def _starts(self, items: list[Item]) -> Made:
         """Return the function for reductions over no elements."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from staticgrad.codegen.llvm_facts import PointerFacts, pointer_facts
 from staticgrad.codegen.llvm_text import FunctionText
@@ -24,7 +25,8 @@ from staticgrad.codegen.llvm_values import LocalNames
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_text import can_fail
 from staticgrad.errors import VerificationError
-from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit, walk
+from staticgrad.ir.aval import INT64
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, walk
 
 FAIL = """\
 ; note a failure, unless an earlier one is noted
@@ -40,6 +42,27 @@ note:
   %index_at = getelementptr inbounds i64, ptr %context, i64 2
   store i64 %index, ptr %index_at, align 8
   br label %done
+done:
+  ret void
+}"""
+
+PARALLEL = """\
+; run blocks of a task: by the parallel_for of the context, or one after the other where it has none
+define internal void @parallel(ptr %task, i64 %blocks, ptr %arguments, ptr %workspace, ptr %context) #0 {
+entry:
+  %place = getelementptr inbounds i64, ptr %context, i64 4
+  %parallel_for = load ptr, ptr %place, align 8
+  %serial = icmp eq ptr %parallel_for, null
+  br i1 %serial, label %loop, label %share
+share:
+  call void %parallel_for(ptr %task, i64 %blocks, ptr %arguments, ptr %workspace, ptr %context)
+  ret void
+loop:
+  %block = phi i64 [ 0, %entry ], [ %next, %loop ]
+  call void %task(ptr %arguments, ptr %workspace, ptr %context, i64 %block)
+  %next = add nuw nsw i64 %block, 1
+  %more = icmp slt i64 %next, %blocks
+  br i1 %more, label %loop, label %done
 done:
   ret void
 }"""
@@ -107,11 +130,12 @@ class _UnitText:
         self.sizes = {function: sum(1 for _ in walk(function.body)) for function in unit.functions}
         self.called_once = _called_once(unit)
         self.plain_loops = False
+        self.tasks: dict[Invoke, str] = {}
 
     def text(self) -> str:
         """Return the whole module."""
         stages = {"forward": self.unit.forward, "backward": self.unit.backward}
-        for reserved in ("fail", *(symbol(self.name, stage) for stage in stages)):
+        for reserved in ("fail", "parallel", *(symbol(self.name, stage) for stage in stages)):
             self.module.unique(reserved)
         parts = [self._function(function) for function in self.unit.functions]
         for stage, calls in stages.items():
@@ -119,6 +143,8 @@ class _UnitText:
                 parts += self._stage(stage, calls)
         if self.failing:
             parts.insert(0, FAIL)
+        if any(call.blocks for call in (*self.unit.forward, *(self.unit.backward or ()))):
+            parts.insert(0, PARALLEL)
         head = f"; {self.unit.name}: {'forward' if self.unit.backward is None else 'forward and backward'} kernels"
         declarations = "\n".join(self.declared[name] for name in sorted(self.declared))
         # What a stage calls once becomes a part of it, but not where the vectoriser wants to know that pointers are disjoint.
@@ -163,22 +189,36 @@ class _UnitText:
         exported = f"@{symbol(self.name, stage)}"
         title = f"; run the {stage} kernels"
         groups = self._groups(calls)
+        tasks = [self._task(call) for call in dict.fromkeys(calls) if call.blocks]
         if len(groups) == 1:
-            return [self._part(f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", calls, title, entry=True)]
+            return [*tasks, self._part(f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", calls, title, entry=True)]
         parts, names = [], []
         for group in groups:
             names.append(f"@{self.module.numbered(f'{stage}_part')}")
             head = f"define internal void {names[-1]}({STAGE_PARAMETERS}) #0 {{"
             parts.append(self._part(head, group, f"; run a part of the {stage} kernels"))
         lines = [f"  call void {name}({STAGE_PARAMETERS})" for name in names]
-        return [*parts, "\n".join([title, f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", "entry:", *lines, *_CODE, "}"])]
+        return [*tasks, *parts, "\n".join([title, f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", "entry:", *lines, *_CODE, "}"])]
+
+    def _task(self, call: Invoke) -> str:
+        """Return the function that runs one block of a parallel call, wherever the stage is run."""
+        body = FunctionText(self.declared, self.functions, self.failing)
+        for reserved in ("arguments", "workspace", "context", "block"):
+            body.names.unique(reserved)
+        block = Scalar(-1, INT64, hint="block")
+        body.scalars[block] = "%block"
+        _pointers(body, [call])
+        body.invocation(replace(call, numbers=(*call.numbers, Index.of(block)), blocks=0))
+        name = self.tasks[call] = f"@{self.module.unique(f'{call.function.name}_block')}"
+        head = f"define internal void {name}({STAGE_PARAMETERS}, i64 %block) #0 {{"
+        return "\n".join([f"; run one block of {call.function.name}", head, *body.text(), "  ret void", "}"])
 
     def _groups(self, calls: Sequence[Invoke]) -> list[list[Invoke]]:
         """Return the calls of a stage, each group small enough for a function."""
         groups: list[list[Invoke]] = [[]]
         size = 0
         for call in calls:
-            more = self.sizes[call.function] if call.function in self.called_once else 1
+            more = self.sizes[call.function] if call.function in self.called_once and not call.blocks else 1
             if groups[-1] and (size + more > MOST_STATEMENTS or len(groups[-1]) == MOST_CALLS):
                 groups.append([])
                 size = 0
@@ -190,12 +230,20 @@ class _UnitText:
         body = FunctionText(self.declared, self.functions, self.failing)
         for reserved in ("arguments", "workspace", "context", "code"):
             body.names.unique(reserved)
-        for buffer in dict.fromkeys(buffer for call in calls for buffer, _ in call.buffers):
-            body.buffers[buffer] = f"%{body.names.unique(buffer.name)}"
-            _origin(body, buffer)
+        _pointers(body, [call for call in calls if not call.blocks])
         for call in calls:
-            body.invocation(call)
+            if call.blocks:
+                body.line(f"call void @parallel(ptr {self.tasks[call]}, i64 {call.blocks}, {STAGE_PARAMETERS})")
+            else:
+                body.invocation(call)
         return "\n".join([title, head, *body.text(), *(_CODE if entry else ["  ret void"]), "}"])
+
+
+def _pointers(body: FunctionText, calls: Sequence[Invoke]) -> None:
+    """Define the pointer of each buffer that `calls` hand over."""
+    for buffer in dict.fromkeys(buffer for call in calls for buffer, _ in call.buffers):
+        body.buffers[buffer] = f"%{body.names.unique(buffer.name)}"
+        _origin(body, buffer)
 
 
 def _called_once(unit: Unit) -> set[Function]:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from staticgrad.codegen.contraction import ContractionLowering, TileLibrary
-from staticgrad.codegen.memory import Plan, plan
+from staticgrad.codegen.memory import Plan, Scratch, plan
 from staticgrad.codegen.nest import NestLowering
+from staticgrad.codegen.rows import lower_rows
 from staticgrad.codegen.schedule import Nest, Schedule
 from staticgrad.ir.loop_text import function_text
 from staticgrad.ir.loops import Block, Buffer, External, Function, Index, Invoke, Load, Loop, Scalar, Statement, Store, Unit, children, walk
@@ -25,27 +26,38 @@ class Lowered:
 
 
 Made = tuple[Function, tuple[Buffer, ...]]
-"""A function whose name is the ending of its final one, and the buffers of the unit that it is called with."""
+"""A function whose name is the ending of its final one, and the buffers of the unit that it is called with. One that takes a number
+is called for every block of its nest."""
 
 
 def lower(schedule: Schedule, name: str) -> Lowered:
     """Return the unit of `schedule` for CPUs."""
     layout = plan(schedule)
-    tiles = TileLibrary()
+    tiles, scratch = TileLibrary(), Scratch(layout.workspace)
 
     def functions_of(nest: Nest) -> Iterator[Made]:
         if nest.contraction is not None:
             yield ContractionLowering(nest, schedule, layout.buffers, tiles).function("")
-        else:
-            yield NestLowering(nest, schedule, layout.buffers).function("")
+            return
+        if nest.rows is not None:
+            yield lower_rows(nest, schedule, layout.buffers, scratch)
+            return
+        lowering = NestLowering(nest, schedule, layout.buffers, layout.partials)
+        yield lowering.function("")
+        if nest.partial_items:
+            yield lowering.merging("_merged")
 
-    return assembled(schedule, name, layout, functions_of, tiles.functions.values())
+    return with_scratch(assembled(schedule, name, layout, functions_of), scratch)
 
 
-def assembled(
-    schedule: Schedule, name: str, layout: Plan, functions_of: Callable[[Nest], Iterable[Made]], internal: Iterable[Function] = ()
-) -> Lowered:
-    """Return the unit that runs the functions of every nest in order; `internal` are those that they call."""
+def with_scratch(lowered: Lowered, scratch: Scratch) -> Lowered:
+    """Return the unit with the workspace that its nests need while they run."""
+    unit = replace(lowered.unit, workspace=scratch.end)
+    return replace(lowered, unit=unit, plan=replace(lowered.plan, workspace=scratch.end))
+
+
+def assembled(schedule: Schedule, name: str, layout: Plan, functions_of: Callable[[Nest], Iterable[Made]]) -> Lowered:
+    """Return the unit that runs the functions of every nest in order."""
     functions: dict[str, Function] = {}
 
     def invocations(stage: str) -> Iterator[Invoke]:
@@ -53,7 +65,8 @@ def assembled(
             for made, buffers in functions_of(nest):
                 function, starts = _relocated(replace(made, name=f"nest_{len(functions)}{made.name}"))
                 text = function_text(function, anonymous=True)
-                yield Invoke(functions.setdefault(text, function), tuple(zip(buffers, starts, strict=True)))
+                blocks = nest.blocks.count if nest.blocks is not None and function.numbers else 0
+                yield Invoke(functions.setdefault(text, function), tuple(zip(buffers, starts, strict=True)), blocks=blocks)
 
     forward, backward = tuple(invocations("forward")), tuple(invocations("backward"))
     unit = Unit(
@@ -63,9 +76,18 @@ def assembled(
         backward=backward if backward or schedule.graph.differentiated else None,
         workspace=layout.workspace,
         residual=layout.residual,
-        functions=(*internal, *functions.values()),
+        functions=(*called_by(functions.values()), *functions.values()),
     )
     return Lowered(unit, layout, layout.constants)
+
+
+def called_by(functions: Iterable[Function]) -> list[Function]:
+    """Return the functions that `functions` call, directly or not, each after those that it calls itself."""
+    found: dict[Function, None] = {}
+    for function in functions:
+        callees = [statement.function for statement in walk(function.body) if isinstance(statement, Invoke)]
+        found |= dict.fromkeys([*called_by(callees), *callees])
+    return list(found)
 
 
 def _relocated(function: Function) -> tuple[Function, list[Index]]:

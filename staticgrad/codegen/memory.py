@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from staticgrad.codegen.schedule import Nest, Schedule
+from staticgrad.codegen.blocks import state_dtypes
+from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.loops import Buffer, Space
 from staticgrad.ir.node import Constant, Value, constant_array
 
@@ -24,6 +25,8 @@ class Plan:
     buffers: dict[Value, Buffer]
     workspace: int
     residual: int
+    partials: dict[Item, tuple[Buffer, ...]]
+    """For each reduction that is made in blocks, what its state consists of: one after the other for all blocks."""
 
     @property
     def peak(self) -> int:
@@ -68,6 +71,25 @@ class Arena:
         self._free = joined
 
 
+class Scratch:
+    """Workspace for what a nest needs while it runs, behind what the plan hands out; every nest uses it anew."""
+
+    def __init__(self, base: int) -> None:
+        self._base = aligned(base)
+        self._arena = Arena(self._base)
+        self.end = base
+
+    def clear(self) -> None:
+        """Let all that was taken be used again."""
+        self._arena = Arena(self._base)
+
+    def take(self, name: str, dtype: np.dtype, size: int) -> Buffer:
+        """Return a buffer of the workspace."""
+        offset = self._arena.take(aligned(size * dtype.itemsize))
+        self.end = max(self.end, self._arena.end)
+        return Buffer(name, dtype, size, Space.WORKSPACE, offset=offset)
+
+
 def plan(schedule: Schedule) -> Plan:
     """Return the memory plan of `schedule`."""
     memory = schedule.memory
@@ -103,7 +125,26 @@ def plan(schedule: Schedule) -> Plan:
         position += aligned(value.aval.nbytes)
     residual = position
     workspace = _place_scratch([v for v in owners if v not in buffers], first, last, buffers, residual)
-    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual)
+    partials, workspace = _place_partials(schedule, workspace)
+    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual, partials)
+
+
+def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buffer, ...]], int]:
+    """Return the partial results of every nest, all of them from `base` on as one nest runs at a time, and where they end."""
+    found: dict[Item, tuple[Buffer, ...]] = {}
+    end = base
+    for nest in schedule.nests:
+        at = base
+        for item in nest.partial_items:
+            assert nest.blocks is not None and item.reduce is not None
+            size = nest.blocks.count * item.part
+            made = []
+            for dtype in state_dtypes(item):
+                made.append(Buffer(f"partial_{item.reduce.name}", dtype, size, Space.WORKSPACE, offset=at))
+                at += aligned(size * dtype.itemsize)
+            found[item] = tuple(made)
+        end = max(end, at)
+    return found, end
 
 
 def _workspace(value: Value, space: Space, offset: int) -> Buffer:

@@ -2,13 +2,16 @@
 
 Reductions along the innermost loops keep `W` partial results, one a lane, merged in a fixed tree; reductions along outer loops
 accumulate in memory. Long sums are blocked, so that rounding errors grow with the square root of the blocks, not of the elements.
+A nest that several threads may run becomes a function of the number of a block; reductions over the divided loop leave their states
+in the workspace, and a second function merges them in order.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index
+from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.elements import Position, Reader, expanded
 from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.aval import INT64, product
@@ -33,6 +36,7 @@ class Accumulator:
     variables: tuple[Variable, ...] = ()
     arrays: tuple[Buffer, ...] = ()
     totals: tuple[Buffer, ...] = ()
+    partials: tuple[Buffer, ...] = ()
 
 
 @dataclass
@@ -62,23 +66,52 @@ class Parameters:
 class NestLowering:
     """Lowers one nest."""
 
-    def __init__(self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer]) -> None:
+    def __init__(
+        self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], partials: dict[Item, tuple[Buffer, ...]] | None = None
+    ) -> None:
         self.nest = nest
+        self.partials = partials or {}
         self.memory = schedule.memory
         self.buffers = buffers
         self.loops = loop_axes(nest.items, nest.order or tuple(range(len(nest.domain))), self.memory)
         self.parameters = Parameters(self.memory, buffers)
+        axes = nest.blocks.axes if nest.blocks is not None else ()
+        self.divided = next((number for number, loop in enumerate(self.loops) if loop.axes == axes), -1)
+        self.block: Scalar | None = None
 
     def function(self, name: str) -> tuple[Function, tuple[Buffer, ...]]:
         """Return the function and the outer buffers it is called with."""
         body = self._emit()
         taken = self.parameters.taken
-        return Function(name, tuple(taken.values()), (), body, self.nest.title), tuple(taken)
+        numbers = () if self.block is None else (self.block,)
+        return Function(name, tuple(taken.values()), numbers, body, self.nest.title), tuple(taken)
+
+    def merging(self, name: str) -> tuple[Function, tuple[Buffer, ...]]:
+        """Return the function that merges what the blocks left, and the outer buffers it is called with."""
+        assert self.nest.blocks is not None
+        b, parameters = Builder(), Parameters(self.memory, self.buffers)
+        for item in self.nest.partial_items:
+            reduce, size = item.reduce, item.target.aval.size
+            assert reduce is not None
+            partials = [parameters.take(buffer) for buffer in self.partials[item]]
+
+            def states(place: Index, partials: list[Buffer] = partials) -> State:
+                return tuple(b.load(buffer, place) for buffer in partials)
+
+            with b.loop(self.nest.blocks.count, 1, hint="block") as block, b.loop(size, lanes=size) as i:
+                for buffer, new in zip(partials, reduce.merge(b, states(i), states(block * item.part + i)), strict=True):
+                    b.store(buffer, i, new)
+            with b.loop(size, lanes=size) as i:
+                b.store(parameters(self.memory[item.target]), i, reduce.finish(b, states(i)))
+        taken = parameters.taken
+        return Function(name, tuple(taken.values()), (), b.root, f"the blocks of {self.nest.title} together"), tuple(taken)
 
     # ---- emitting
 
     def _emit(self) -> Block:
         self.b = Builder()
+        if self.nest.blocks is not None:
+            self.block = self.b.number(self.nest.blocks.count, "block")
         self.reader = Reader(self.b, self.memory, self.parameters, own_targets(self.nest.items))
         self.accumulators = self._plan_accumulators()
         if product(self.nest.domain) == 0:
@@ -101,7 +134,8 @@ class NestLowering:
             while level and reduced[level - 1]:
                 level -= 1
             in_memory = any(reduced[:level])
-            found.append(Accumulator(item, item.reduce, level, in_memory))
+            partials = tuple(self.parameters.take(buffer) for buffer in self.partials.get(item, ()))
+            found.append(Accumulator(item, item.reduce, level, in_memory, partials=partials))
         return found
 
     def _index(self, counters: dict[int, Index]) -> Position:
@@ -117,19 +151,45 @@ class NestLowering:
             self._body(counters)
             return
         starting = [a for a in self.accumulators if a.level == level]
-        innermost = level == depth - 1
-        extent = self.loops[level].extent
         carried = [a for a in self.accumulators if a.level < depth]
-        lanes = self._lanes(carried, self.loops[-1].extent)
+        blocks = self.nest.blocks if self.divided == depth - 1 else None
+        lanes = self._lanes(carried, self.loops[-1].extent if blocks is None else blocks.size)
         for accumulator in starting:
             self._begin(accumulator, lanes)
-        if innermost and lanes > 1:
-            self._lane_loop(level, counters, lanes, carried)
-        else:
+
+        def run(first: Index, extent: Scalar | int) -> None:
+            if level == depth - 1 and lanes > 1:
+                assert isinstance(extent, int)
+                self._lane_loop(level, counters, lanes, carried, first, extent)
+                return
             with self.b.loop(extent, hint=self._hint(level)) as i:
-                self._level(level + 1, {**counters, level: i})
+                self._level(level + 1, {**counters, level: first + i})
+
+        self._iterations(level, run)
         for accumulator in starting:
             self._end(accumulator, counters)
+
+    def _iterations(self, level: int, run: Callable[[Index, Scalar | int], None]) -> None:
+        """Have `run(first, extent)` emit the iterations of a loop, of a divided one those of the block.
+
+        An innermost loop keeps extents that are numbers, so that it becomes vectors.
+        """
+        b, blocks, extent = self.b, self.nest.blocks, self.loops[level].extent
+        if blocks is None or level != self.divided:
+            run(Index(), extent)
+            return
+        assert self.block is not None
+        first, rest = Index.of(self.block) * blocks.size, extent - blocks.count * blocks.size
+        if not rest:
+            run(first, blocks.size)
+            return
+        is_last = b.eq(self.block, b.literal(blocks.count - 1, INT64))
+        if level == len(self.loops) - 1:
+            run(first, blocks.size)
+            with b.if_(is_last):
+                run(Index(extent - rest), rest)
+        else:
+            run(first, b.select(is_last, b.literal(blocks.size + rest, INT64), b.literal(blocks.size, INT64)))
 
     def _hint(self, level: int) -> str:
         return "ijklmnpq"[level] if level < 8 else f"i{level}"
@@ -142,14 +202,16 @@ class NestLowering:
         lanes = max(8, min(16, 64 // widest))
         return lanes if extent >= 2 * lanes else 1
 
-    def _lane_loop(self, level: int, counters: dict[int, Index], lanes: int, accumulators: list[Accumulator]) -> None:
-        """Emit the innermost loop `lanes` elements at a time, in blocks where totals are kept, then what is left over."""
-        b, extent = self.b, self.loops[level].extent
+    def _lane_loop(
+        self, level: int, counters: dict[int, Index], lanes: int, accumulators: list[Accumulator], start: Index, extent: int
+    ) -> None:
+        """Emit `extent` iterations of the innermost loop, `lanes` at a time: in blocks where totals are kept, then what is left over."""
+        b = self.b
         whole = extent - extent % lanes
 
         def chunk(first: Index, count: int) -> None:
             with b.loop(count, lanes=count, hint="lane") as lane:
-                self._body({**counters, level: first + lane}, lane)
+                self._body({**counters, level: start + first + lane}, lane)
 
         def chunks(first: Index, stop: Index | Scalar | int) -> None:
             with b.loop(stop, 0, lanes, hint=self._hint(level)) as i:
@@ -157,7 +219,7 @@ class NestLowering:
 
         totals = [a for a in accumulators if a.totals]
         block = BLOCK_OF_LANES * lanes
-        if totals:
+        if totals and whole:
             with b.loop(-(-whole // block), hint="block") as k:
                 for a in totals:
                     self._fill(a.arrays, a, lanes)
@@ -165,7 +227,7 @@ class NestLowering:
                 chunks(k * block, b.min(left, b.literal(block, INT64)) if whole % block else block)
                 for a in totals:
                     self._merge_lanes(a, a.totals, a.arrays, lanes)
-        else:
+        elif whole:
             chunks(Index(), whole)
         if extent - whole:
             for a in totals:
@@ -194,7 +256,8 @@ class NestLowering:
         return self.b.literal(0, INT64) if axis is None else self.b.position(index[axis])
 
     def _store(self, item: Item, x: Scalar, index: Position) -> None:
-        self.b.store(self.parameters(self.memory[item.target]), target_index(item, index), x)
+        place = target_index(item, index, self.reader)
+        write(self.b, item, self.parameters(self.memory[item.target]), place, x)
 
     # ---- reductions
 
@@ -250,15 +313,26 @@ class NestLowering:
         else:
             state = tuple(b.get(v) for v in a.variables)
         full = {**{k: Index() for k in range(len(self.loops))}, **counters}
-        place = target_index(a.item, self._index(full))
-        buffer = self.parameters(self.memory[a.item.target])
+        (buffer, *_), place = self._home(a, self._index(full))
         if a.in_memory:
             state = a.reduce.merge(b, (b.load(buffer, place),), state)
+        if a.partials:
+            for partial, part in zip(a.partials, state, strict=True):
+                b.store(partial, place, part)
+            return
         b.store(buffer, place, a.reduce.finish(b, state))
+
+    def _home(self, a: Accumulator, index: Position) -> tuple[tuple[Buffer, ...], Index]:
+        """Return where the result, or this block's part of it, stands for a domain index."""
+        place = target_index(a.item, index, self.reader)
+        if not a.partials:
+            return (self.parameters(self.memory[a.item.target]),), place
+        assert self.block is not None
+        return a.partials, place + Index.of(self.block) * a.item.part
 
     def _step_in_memory(self, a: Accumulator, x: Scalar, index: Position) -> None:
         b = self.b
-        buffer, place = self.parameters(self.memory[a.item.target]), target_index(a.item, index)
+        (buffer, *_), place = self._home(a, index)
         if not a.in_memory:
             state = a.reduce.step(b, a.reduce.start(b, x.dtype), x, b.literal(0, INT64))
             b.store(buffer, place, a.reduce.finish(b, state))
@@ -269,9 +343,27 @@ class NestLowering:
     def _clear_memory(self, a: Accumulator) -> None:
         b, target = self.b, a.item.target
         (start,) = a.reduce.start(b, a.item.value.dtype)
-        buffer = self.parameters(self.memory[target])
+        if self.divided >= 0 and not a.partials:
+            self._clear_part(a, start, 0, {k: Index() for k in range(len(self.loops))})
+            return
+        (buffer, *_), first = self._home(a, (Index(),) * len(self.nest.domain))
         with b.loop(target.aval.size, hint="start") as i:
-            b.store(buffer, i, start)
+            b.store(buffer, first + i, start)
+
+    def _clear_part(self, a: Accumulator, start: Scalar, level: int, counters: dict[int, Index]) -> None:
+        """Emit the start of the elements that this block computes."""
+        if level == len(self.loops):
+            (buffer, *_), place = self._home(a, self._index(counters))
+            self.b.store(buffer, place, start)
+        elif set(self.loops[level].axes) & set(a.item.reduced):
+            self._clear_part(a, start, level + 1, counters)
+        else:
+
+            def run(first: Index, extent: Scalar | int) -> None:
+                with self.b.loop(extent, hint="start") as i:
+                    self._clear_part(a, start, level + 1, {**counters, level: first + i})
+
+            self._iterations(level, run)
 
     def _store_starts(self) -> None:
         """Emit the results of reductions over no elements."""

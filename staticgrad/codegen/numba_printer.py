@@ -11,18 +11,22 @@ def nest_0(x, y):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_text import FunctionText, can_fail
 from staticgrad.codegen.python_values import WIDTH, Names, docstring, dtype_name, rows, wrapped
 from staticgrad.errors import VerificationError
-from staticgrad.ir.loops import Buffer, Function, Invoke, Space, Unit
+from staticgrad.ir.aval import INT64
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit
 
 VOCABULARY = (
-    "any_lane", "argument", "bitcast", "convert", "extract", "fail", "fma", "floor", "kernel", "load_lanes", "local_array", "maximum",
-    "minimum", "mulhi", "offset", "quotient", "remainder", "rint", "scratch", "select", "shift_left", "shift_right", "splat", "sqrt",
-    "store_lanes", "to_integer", "trunc",
+    "any_lane", "argument", "bitcast", "convert", "extract", "fail", "floor", "fma", "kernel", "load_lanes", "local_array",
+    "maximum", "minimum", "mulhi", "offset", "parallel", "quotient", "remainder", "rint", "scratch", "select", "shift_left",
+    "shift_right", "splat", "sqrt", "store_lanes", "to_integer", "trunc",
 )  # fmt: skip
 """What `staticgrad.runtime.vocabulary` offers to emitted source."""
 
@@ -60,6 +64,7 @@ class _UnitText:
         self.functions: dict[Function, str] = {}
         self.failing = {function for function in unit.functions if can_fail(function)}
         self.disjoint = disjoint_functions(unit)
+        self.tasks: dict[Invoke, str] = {}
 
     def note(self, name: str) -> str:
         self.used.add(name)
@@ -108,9 +113,10 @@ class _UnitText:
 
         A long stage becomes several functions: compile time grows faster than linearly with the size of one.
         """
+        self.tasks = {call: self.module.unique(f"{self.functions[call.function]}_block") for call in calls if call.blocks}
+        texts, parts = [self._task(task, call) for call, task in self.tasks.items()], []
         if len(calls) <= LONGEST_STAGE:
-            return [self._part(name, calls, f"Run the {name} kernels.", entry=True)]
-        texts, parts = [], []
+            return [*texts, self._part(name, calls, f"Run the {name} kernels.", entry=True)]
         for start in range(0, len(calls), LONGEST_STAGE):
             parts.append(self.module.unique(f"{name}_part", 0))
             texts.append(self._part(parts[-1], calls[start : start + LONGEST_STAGE], f"Run a part of the {name} kernels."))
@@ -122,17 +128,34 @@ class _UnitText:
     def _part(self, name: str, calls: tuple[Invoke, ...], title: str, entry: bool = False) -> str:
         names = Names(set(self.module.taken))
         body = FunctionText(names, self.functions, self.failing, self.note)
+        self._pointers(body, [call for call in calls if not call.blocks])
         for call in calls:
-            for buffer, _ in call.buffers:
-                if buffer not in body.buffers:
-                    body.buffers[buffer] = names.unique(buffer.name)
-                    body.line(f"{body.buffers[buffer]} = {self._origin(buffer)}")
-        for call in calls:
-            body.lines += body.invocation(call)
+            if call.blocks:
+                items = [self.tasks[call], str(call.blocks), *STAGE_PARAMETERS]
+                body.lines += wrapped(items, f"{self.note('parallel')}(", ")", body.indent)
+            else:
+                body.lines += body.invocation(call)
         if entry:
             body.line("return context[0]")
         kinds = ["void**", "u8*", "i64*"]
         return "\n".join([*self._head(name, list(STAGE_PARAMETERS), kinds, title, "entry=True" if entry else ""), *body.lines])
+
+    def _task(self, name: str, call: Invoke) -> str:
+        """Return the function that runs one block of a parallel call, wherever the stage is run."""
+        names = Names({*self.module.taken, "block"})
+        body = FunctionText(names, self.functions, self.failing, self.note)
+        block = Scalar(-1, INT64, hint="block")
+        body.number(block, "block")
+        self._pointers(body, [call])
+        body.lines += body.invocation(replace(call, numbers=(*call.numbers, Index.of(block)), blocks=0))
+        title = f"Run one block of {self.functions[call.function]}."
+        return "\n".join([*self._head(name, [*STAGE_PARAMETERS, "block"], ["void**", "u8*", "i64*", "i64"], title, ""), *body.lines])
+
+    def _pointers(self, body: FunctionText, calls: Sequence[Invoke]) -> None:
+        """Write a line for each buffer that `calls` hand over."""
+        for buffer in dict.fromkeys(buffer for call in calls for buffer, _ in call.buffers):
+            body.buffers[buffer] = body.names.unique(buffer.name)
+            body.line(f"{body.buffers[buffer]} = {self._origin(buffer)}")
 
     def _origin(self, buffer: Buffer) -> str:
         dtype = dtype_name(buffer.dtype)

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from staticgrad.codegen.in_place import Readers, is_alias, root_of
 from staticgrad.codegen.operands import in_rows, steps_forward
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
+from staticgrad.ops.along import Along, SearchSorted
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.control import Contiguous
-from staticgrad.ops.movement import Broadcast, Concatenate, Pad, Reshape, SliceSet, only_unit_axes_differ
+from staticgrad.ops.index import Gather, Scatter
+from staticgrad.ops.movement import Broadcast, Concatenate, Reshape, SliceSet, View, Write, only_unit_axes_differ
 from staticgrad.ops.reduce import Position, Reduce
 
 MAX_INLINED = 290
@@ -28,7 +31,7 @@ MAX_VIEWS = 24
 MAX_NEST = 300
 """A nest takes in further items up to this total price."""
 
-OWNERS = ("reduce", "contract", "assemble")
+OWNERS = ("reduce", "contract", "assemble", "row")
 """The kinds of ops whose results always have memory."""
 
 ITEM = 4
@@ -37,18 +40,40 @@ ITEM = 4
 KERNEL, MANY_KERNELS = 15, 16
 """From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
+LONGEST_TITLE = 114
+"""A title of more characters names fewer of the user's lines."""
+
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One result of a nest: the elements of `value`, reduced or not, go to the memory of `target` (at `region` of it)."""
+    """One result of a nest: the elements of `value` go to the memory of `target`.
+
+    They may be reduced, go to a `region` of the target, or where the index arrays of the node `scatter` say.
+    """
 
     target: Value
     value: Value
     reduce: Reduce | None = None
     region: tuple[tuple[int, int], ...] | None = None
+    scatter: Node | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it writes a part of its target, at an index other than that of the value."""
+        return self.region is not None or self.scatter is not None or self.is_row
+
+    @property
+    def is_row(self) -> bool:
+        """Whether the target is what an operation on rows makes of `value`."""
+        return isinstance(self.target.op, Along)
+
+    @property
+    def indices(self) -> tuple[Value, ...]:
+        """The index arrays that say where it writes."""
+        return self.scatter.inputs[2:] if self.scatter is not None else ()
 
     @property
     def domain(self) -> Shape:
@@ -58,9 +83,41 @@ class Item:
     @property
     def reduced(self) -> tuple[int, ...]:
         """The axes of the domain that are reduced."""
-        axes = self.reduce.axes if self.reduce is not None else ()
+        return self._of_domain(self.reduce.axes if self.reduce is not None else ())
+
+    @property
+    def in_order(self) -> tuple[int, ...]:
+        """The axes of the domain along which one element comes after the other: reduced ones, rows, and those of index arrays."""
+        if isinstance(self.target.op, Along):
+            return self._of_domain((self.target.op.axis,))
+        if self.scatter is None:
+            return self.reduced
+        assert isinstance(self.scatter.op, Scatter)
+        return self._of_domain(self.scatter.op.own_axes(self.indices[0].aval))
+
+    def _of_domain(self, axes: Iterable[int]) -> tuple[int, ...]:
         long = [axis for axis, extent in enumerate(self.value.shape) if extent != 1]
         return tuple(long.index(axis) for axis in axes if axis in long)
+
+    @property
+    def part(self) -> int:
+        """The elements from the result of one block to that of the next: whole cache lines, so that no two threads share one."""
+        return -(-self.target.aval.size // 64) * 64
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A loop in blocks that any thread may run: `count` of `size` iterations, of which the last takes what is left over as well.
+
+    `axes` are those of the domain that the loop runs over; of a contraction, the label of the rows or columns.
+    """
+
+    axes: tuple[int, ...]
+    count: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.count} blocks of {self.size}"
 
 
 @dataclass(eq=False)
@@ -74,17 +131,14 @@ class Nest:
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
+    blocks: Blocks | None = None
     title: str = ""
     """For the reader: what is computed, and for which lines of the user's."""
 
     @property
-    def work(self) -> int:
-        """A rough number of scalar instructions."""
-        if self.contraction is not None:
-            op, inputs = self.contraction.op, self.contraction.inputs
-            assert isinstance(op, Contract)
-            return 2 * product(op.extents(*(value.aval for value in inputs)).values())
-        return self.price * product(self.domain)
+    def rows(self) -> Item | None:
+        """The one item of a nest of rows."""
+        return self.items[0] if self.items and self.items[0].is_row else None
 
     @property
     def targets(self) -> tuple[Value, ...]:
@@ -92,6 +146,12 @@ class Nest:
         if self.contraction is not None:
             return (self.contraction.outputs[0],)
         return tuple(item.target for item in self.items)
+
+    @property
+    def partial_items(self) -> tuple[Item, ...]:
+        """The reductions of which each block makes a part."""
+        axes = set(self.blocks.axes) if self.blocks is not None else set()
+        return tuple(item for item in self.items if axes & set(item.reduced))
 
 
 @dataclass(eq=False)
@@ -116,7 +176,8 @@ class Schedule:
         for stage in ("forward", "backward"):
             for number, nest in enumerate(self.stage(stage)):
                 shape = "x".join(map(str, nest.domain)) or "scalar"
-                lines.append(f"{stage} nest {number}: {shape}: {nest.title}")
+                blocks = f" in {nest.blocks}" if nest.blocks is not None else ""
+                lines.append(f"{stage} nest {number}: {shape}{blocks}: {nest.title}")
         return "\n".join(lines)
 
 
@@ -125,18 +186,14 @@ def _title(nodes: Sequence[Node]) -> str:
     names = [node.op.name for node in shown]
     text = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     lines = list(dict.fromkeys(str(node.line) for node in shown if node.line))
-    return text + (f"  ({', '.join(lines[:3])}{', ...' if len(lines) > 3 else ''})" if lines else "")
+    shown_lines = next((k for k in (3, 2) if len(", ".join((text, *lines[:k]))) <= LONGEST_TITLE), 1)
+    return text + (f"  ({', '.join(lines[:shown_lines])}{', ...' if len(lines) > shown_lines else ''})" if lines else "")
 
 
 def is_view(value: Value) -> bool:
     """Return whether `value` is an index transformation of its first operand."""
     op = value.op
     return op.kind == "view" or (isinstance(op, Reshape) and only_unit_axes_differ(value.node.inputs[0].shape, value.shape))
-
-
-def is_alias(value: Value) -> bool:
-    """Return whether `value` is its operand's memory under another shape."""
-    return isinstance(value.op, Reshape) and not is_view(value)
 
 
 def is_renamed(value: Value, memory: dict[Value, Value]) -> bool:
@@ -148,7 +205,7 @@ def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
     """Return the nodes that are computed inside the item's nest, the last one first."""
     found: list[Node] = []
     seen: set[Value] = set()
-    stack = [item.value]
+    stack = [item.value, *item.indices]
     while stack:
         value = stack.pop()
         if value in seen or (value in memory and value is not item.target) or value.op.kind not in ("map", "view", "alias"):
@@ -171,7 +228,7 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
     """Return the values with memory that the item reads, and whether it reads them only at its own index."""
     reads: dict[Value, bool] = {}
     seen: set[tuple[Value, bool]] = set()
-    stack = [(item.value, True)]
+    stack = [(item.value, not item.is_row), *((index, False) for index in item.indices)]
     while stack:
         value, pointwise = stack.pop()
         if (value, pointwise) in seen:
@@ -197,11 +254,8 @@ class Scheduler:
         self.forward = set(graph.forward_nodes)
         self.outputs = self._own_outputs(graph)
         self.graph = graph
-        self.nodes = topological((*self.outputs,), stop=graph.inputs)
-        self.users: dict[Value, list[Node]] = {}
-        for node in self.nodes:
-            for value in dict.fromkeys(node.inputs):
-                self.users.setdefault(value, []).append(node)
+        self.readers = Readers(topological((*self.outputs,), stop=graph.inputs), self.forward)
+        self.nodes, self.users = self.readers.nodes, self.readers.users
         self.required: set[Value] = set()
         self.apart: set[Value] = set()
 
@@ -263,9 +317,11 @@ class Scheduler:
                 left, right = node.inputs
                 self._need_strided(left, steps_forward(left))
                 self._need_strided(right, steps_forward(right) and in_rows(right))
-            if isinstance(op, SliceSet):
+            if isinstance(op, Write):
                 self._need_base(node)
-            if is_alias(value):
+            if isinstance(op, Gather):
+                self._need_picked(node)
+            if is_alias(value) or isinstance(op, SearchSorted):
                 self._need(node.inputs[0])
             if isinstance(op, Contiguous) or (not self.fuse and op.kind == "map"):
                 self._need(value)
@@ -295,7 +351,8 @@ class Scheduler:
         level: dict[Node, int] = {}
         for node in self.nodes:
             level[node] = max((level.get(v.node, 0) for v in node.inputs), default=0) + (node.outputs[0] in self.apart)
-        self.nodes.sort(key=lambda node: (level[node], node.outputs[0] not in self.apart))
+        self.readers.arrange(sorted(self.nodes, key=lambda node: (level[node], node.outputs[0] not in self.apart)))
+        self.nodes = self.readers.nodes
 
     def _need(self, value: Value) -> None:
         """Give `value` memory, or the value whose memory it is a view of."""
@@ -306,14 +363,20 @@ class Scheduler:
 
     def _need_strided(self, value: Value, readable: bool) -> None:
         """Give memory to what a contraction reads through strides: to what it is a view of, where its kernels can read that."""
-        while readable and is_view(value) and not isinstance(value.op, Pad):
+        while readable and is_view(value) and isinstance(value.op, View):
             value = value.node.inputs[0]
         self._need(value)
 
     def _need_base(self, node: Node) -> None:
-        base = node.inputs[0]
-        if base.op.kind == "assemble":
-            self._need(base)
+        """Give memory to the base of a write, and to the little that else reads it: then the write may go into that memory."""
+        root = root_of(node.inputs[0])
+        if root.op.kind != "assemble":
+            return
+        self._need(root)
+        readers = self.readers.before(node) or []
+        if 2 * sum(reader.outputs[0].aval.size for reader in readers) <= root.aval.size:
+            for reader in readers:
+                self._need(reader.outputs[0])
 
     def _repeats_work(self, node: Node) -> bool:
         """Return whether a broadcast would compute its operand anew for every turn of an outer loop."""
@@ -321,8 +384,20 @@ class Scheduler:
         assert isinstance(op, Broadcast)
         kept = [axis for axis in range(len(op.shape)) if axis not in op.axes]
         outer = [axis for axis in op.axes if kept and axis < kept[-1]]
-        if not kept or product(op.shape[a] for a in outer) < 2:
-            return False
+        return bool(kept) and product(op.shape[a] for a in outer) > 1 and self._is_dear(operand)
+
+    def _need_picked(self, node: Node) -> None:
+        """Give memory to what index arrays would have computed several times over."""
+        op, result, (x, *indices) = node.op, node.outputs[0], node.inputs
+        assert isinstance(op, Gather)
+        if result.aval.size > x.aval.size and self._is_dear(x):
+            self._need(x)
+        for index in indices:
+            if op.place > op.shared and self._is_dear(index):
+                self._need(index)
+
+    def _is_dear(self, operand: Value) -> bool:
+        """Return whether an element of `operand` had better be computed once."""
         price, stack, seen = 0, [operand], set[Value]()
         while stack and price < WORTH_SAVING:
             value = stack.pop()
@@ -349,13 +424,16 @@ class Scheduler:
         return memory
 
     def _in_place(self, node: Node) -> bool:
-        """Return whether a write may go into the memory of what it writes to: nobody else reads that."""
-        if not isinstance(node.op, SliceSet):
+        """Return whether a write may go into the memory of what it writes to: nobody reads that afterwards, or meanwhile."""
+        if not isinstance(node.op, Write):
             return False
-        base = node.inputs[0]
-        if base not in self.required or base.op.kind != "assemble" or len(self.users.get(base, ())) != 1:
+        root = root_of(node.inputs[0])
+        if root not in self.required or root.op.kind != "assemble" or root in map(root_of, node.inputs[1:]):
             return False
-        return base not in self.claimed and base not in self.outputs and self.stage_of(base) == self.stage_of(node.outputs[0])
+        if root in self.claimed or root in self.outputs or self.stage_of(root) != self.stage_of(node.outputs[0]):
+            return False
+        readers = self.readers.before(node)
+        return readers is not None and all(reader.outputs[0] in self.required for reader in readers)
 
     # ---- which nest computes which value
 
@@ -364,16 +442,20 @@ class Scheduler:
         op, node = value.op, value.node
         if isinstance(op, Reduce):
             return [Item(value, node.inputs[0], op)]
+        if isinstance(op, Along):
+            return [Item(value, node.inputs[0])]
         if isinstance(op, Concatenate):
             offsets = op.offsets([v.shape for v in node.inputs])
             return [
                 Item(value, v, None, tuple((start if axis == op.axis else 0, 1) for axis in range(len(v.shape))))
                 for v, start in zip(node.inputs, offsets, strict=True)
             ]
-        if isinstance(op, SliceSet):
-            base, part = node.inputs
+        if isinstance(op, Write):
+            base, part, *_ = node.inputs
             copy = [] if memory[value] is not value else [Item(value, base, None, tuple((0, 1) for _ in base.shape))]
-            return [*copy, Item(value, part, None, tuple(zip(op.starts, op.steps, strict=True)))]
+            if isinstance(op, SliceSet):
+                return [*copy, Item(value, part, None, tuple(zip(op.starts, op.steps, strict=True)))]
+            return [*copy, Item(value, part, scatter=node)]
         return [Item(value, value)]
 
     def _group(self, memory: dict[Value, Value]) -> list[Nest]:
@@ -402,18 +484,19 @@ class Scheduler:
                     continue
                 reads = item_reads(item, memory)
                 if in_place:
-                    reads = {**reads, node.inputs[0]: False}
+                    before = self.readers.before(node) or []
+                    reads = {**reads, node.inputs[0]: False, **{reader.outputs[0]: False for reader in before}}
                 price = ITEM + len(reads) + sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain
                 earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)
-                if item.region is not None:
-                    earliest = max(earliest, place.get(value, -1) + (0 if straight else 1) if isinstance(node.op, SliceSet) else 0)
+                if isinstance(node.op, Write):
+                    earliest = max(earliest, place.get(value, -1) + (0 if straight else 1))
                 chosen = self._choose(nests, by_domain.get((item.domain, stage, False), ()), item, reads, price, earliest, place)
                 if chosen is None:
                     nests.append(Nest(item.domain, stage))
                     chosen = len(nests) - 1
-                    if value not in self.apart:
+                    if not self._alone(item):
                         by_domain.setdefault((item.domain, stage, False), []).append(chosen)
                 nest = nests[chosen]
                 nest.items.append(item)
@@ -442,7 +525,7 @@ class Scheduler:
         place: dict[Value, int],
     ) -> int | None:
         """Return the latest nest that the item may join, None if it needs one of its own."""
-        if isinstance(item.reduce, Position) or item.target in self.apart:
+        if isinstance(item.reduce, Position) or self._alone(item):
             return None
         for number in reversed(candidates):
             if number < earliest:
@@ -452,13 +535,17 @@ class Scheduler:
                 continue
             own = {other.target: other for other in nest.items}
             inside = [v for v in reads if v in own]
-            if item.domain and any(not reads[v] or own[v].reduce is not None or own[v].region is not None for v in inside):
+            if item.domain and any(not reads[v] or own[v].reduce is not None or own[v].partial for v in inside):
                 continue
             if any(place.get(v, -1) > number for v in reads):
                 continue
             if not item.domain or (self.fuse and (inside or self._shares(nest, reads, item))):
                 return number
         return None
+
+    def _alone(self, item: Item) -> bool:
+        """Return whether no other item may join a nest with `item`: rows are made whole, and a scatter takes its elements in order."""
+        return item.target in self.apart or item.is_row or (item.scatter is not None and bool(item.domain))
 
     def _shares(self, nest: Nest, reads: dict[Value, bool], item: Item) -> bool:
         """Return whether joining saves anything: a common read, or the start of another small loop."""
@@ -480,7 +567,8 @@ class Scheduler:
             if value not in where or value in memory:
                 continue
             price[value] = min(node.op.cost + sum(price.get(v, 0) for v in node.inputs), 1000)
-            if node.op.kind != "map" or len(where[value]) < 2 or price[value] < WORTH_SAVING:
+            computes = node.op.kind == "map" or node.op.cost >= WORTH_SAVING  # most views only map indices
+            if not computes or len(where[value]) < 2 or price[value] < WORTH_SAVING:
                 continue
             parting = any(where.get(user.outputs[0], set()) != where[value] for user in self.users.get(value, ()))
             if parting:

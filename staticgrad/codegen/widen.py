@@ -55,12 +55,7 @@ def widened(unit: Unit) -> Unit:
         body = widener.block(function.body)
         body.statements[:0] = [Local(buffer) for buffer in widener.scratch.values()]
         made[function] = replace(function, body=body)
-
-    def stage(calls: tuple[Invoke, ...]) -> tuple[Invoke, ...]:
-        return tuple(replace(call, function=made[call.function]) for call in calls)
-
-    backward = None if unit.backward is None else stage(unit.backward)
-    return replace(unit, forward=stage(unit.forward), backward=backward, functions=tuple(made.values()))
+    return loops.with_functions(unit, made)
 
 
 class _Widener:
@@ -240,6 +235,8 @@ class _Copy:
                 self.statements.append(loops.Get(self._new(target), self._variables.get(variable, variable)))
             case loops.If():
                 self._if(statement)
+            case loops.While():
+                self._while(statement)
             case loops.Comment():
                 self.statements.append(statement)
 
@@ -264,6 +261,23 @@ class _Copy:
                 mask = self._let("and", (mask, self._mask), BOOL, self.lanes)
             taken = self._let("any", (mask,), BOOL, 1)
             self.statements.append(loops.If(taken, self._inner(block, mask), Block()))
+
+    def _while(self, statement: loops.While) -> None:
+        """Emit a loop: it goes on while any lane does, and changes the variables of those that do."""
+        kept = self.statements, self._mask, dict(self._scalars), dict(self._splats)
+        self.statements = []
+        self._block(statement.test)
+        going = mask = self._single(statement.condition)
+        if self.lanes > 1:
+            if self._mask is not None:
+                mask = self._let("and", (mask, self._mask), BOOL, self.lanes)
+            going = self._let("any", (mask,), BOOL, 1)
+        test = Block(self.statements)
+        self.statements, self._mask = [], mask if self.lanes > 1 else None
+        self._block(statement.body)
+        body = Block(self.statements)
+        self.statements, self._mask, self._scalars, self._splats = kept
+        self.statements.append(loops.While(test, going, body))
 
     def _inner(self, block: Block, mask: Scalar | None) -> Block:
         """Return a block inside this one; what it makes is known in it alone."""

@@ -117,6 +117,11 @@ class _Analysis:
             case loops.If(condition, then, otherwise) if condition in varying:
                 self.block(then, masked=True)
                 self.block(otherwise, masked=True)
+            case loops.While(test, condition, body):
+                self.block(test, masked=True)
+                self.block(body, masked=True)
+                if condition not in varying or any(isinstance(inner, loops.Assign | loops.Declare) for inner in test.statements):
+                    raise _Refused
             case loops.Comment():
                 pass
             case _:

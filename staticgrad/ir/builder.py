@@ -52,7 +52,7 @@ class Builder:
         self._blocks: list[Block] = [self.root]
         self._known: list[dict[tuple[Any, ...], Scalar]] = [{}]
         self._barriers: list[int] = [1]
-        self._levels: dict[Scalar, int] = {}  # of counters and of what instructions make: the number of open blocks around
+        self._levels: dict[Scalar, int] = {}  # the number of open blocks around what makes it
         self._ranges: dict[Scalar, tuple[int, int]] = {}  # of counters whose loops have known ends
         self._count = 0
         self.locals: list[Buffer] = []
@@ -64,7 +64,9 @@ class Builder:
 
     def _new(self, dtype: np.dtype, lanes: int = 1, hint: str = "") -> Scalar:
         self._count += 1
-        return Scalar(self._count, dtype, lanes, None, hint)
+        made = Scalar(self._count, dtype, lanes, None, hint)
+        self._levels[made] = len(self._blocks)
+        return made
 
     def _lookup(self, key: tuple[Any, ...]) -> Scalar | None:
         found = (scope.get(key) for scope in reversed(self._known))
@@ -80,7 +82,6 @@ class Builder:
         found = self._lookup(key)
         if found is None:
             found = self._known[-1][key] = self._new(result_dtype, result_lanes)
-            self._levels[found] = len(self._blocks)
             self._emit(Let(found, opcode, operands))
         return found
 
@@ -280,9 +281,9 @@ class Builder:
 
     # ---- memory
 
-    def load(self, buffer: Buffer, index: Index | Scalar | int, lanes: int = 1) -> Scalar:
-        """Return buffer[index], or `lanes` neighbours from there."""
-        target = self._new(buffer.dtype, lanes)
+    def load(self, buffer: Buffer, index: Index | Scalar | int, lanes: int = 1, hint: str = "") -> Scalar:
+        """Return buffer[index], or `lanes` neighbours from there; `hint` is a name for the reader of the emitted source."""
+        target = self._new(buffer.dtype, lanes, hint)
         self._emit(Load(target, buffer, Index.of(index)))
         return target
 
@@ -310,7 +311,6 @@ class Builder:
         found = self._lookup(key)
         if found is None:
             found = self._known[-1][key] = self._new(INT64)
-            self._levels[found] = len(self._blocks)
             self._emit(Position(found, index))
         return found
 
@@ -324,6 +324,13 @@ class Builder:
         return least, greatest
 
     # ---- mutable scalars and control
+
+    def number(self, count: int, hint: str) -> Scalar:
+        """Return a number that the function is called with, one of 0 up to `count` (exclusive)."""
+        number = self._new(INT64, hint=hint)
+        self._levels[number] = 1
+        self._ranges[number] = 0, count - 1
+        return number
 
     def variable(self, value: Scalar, hint: str = "acc") -> Variable:
         """Return a new mutable scalar that starts as `value`."""

@@ -151,8 +151,9 @@ class Names:
         return text + (f" {'-' if index.constant < 0 else '+'} {abs(index.constant)}" if index.constant else "")
 
     def call(self, call: Invoke) -> str:
-        """Return `function(buffer, buffer + index; number)`."""
-        return f"{call.function.name}{self._arguments(call.buffers, call.numbers)}"
+        """Return `function(buffer, buffer + index; number)`, for parallel blocks `8 blocks of function(...)`."""
+        blocks = f"{call.blocks} blocks of " if call.blocks else ""
+        return f"{blocks}{call.function.name}{self._arguments(call.buffers, call.numbers)}"
 
     def external(self, call: External) -> str:
         """Return the call of a library's symbol with what it demands."""

@@ -48,8 +48,11 @@ def verify_unit(unit: Unit, after: str = "lowering") -> None:
     functions = frozenset(unit.functions)
     if len({function.name for function in functions}) != len(unit.functions):
         raise VerificationError(f"after {after}: unit {unit.name}: two functions have the same name")
+    blocks: dict[Function, int] = {}
+    for call in (*unit.forward, *(unit.backward or ())):
+        blocks[call.function] = max(call.blocks, blocks.get(call.function, 0))
     for function in unit.functions:
-        _FunctionVerifier(function, functions, after).run()
+        _FunctionVerifier(function, functions, after, blocks.get(function, 0)).run()
     written: dict[Function, frozenset[Buffer]] = {}
     for function in unit.functions:
         _find_written(function, written, (), after)
@@ -103,9 +106,12 @@ def _call_problem(call: Invoke, functions: frozenset[Function]) -> str:
     function = call.function
     if function not in functions:
         return f"the unit has no function {function.name}"
-    if len(call.buffers) != len(function.buffers) or len(call.numbers) != len(function.numbers):
-        taken, given = ((len(x.buffers), len(x.numbers)) for x in (function, call))
+    taken = len(function.buffers), len(function.numbers)
+    given = len(call.buffers), len(call.numbers) + (call.blocks > 0)
+    if taken != given:
         return f"{function.name} takes {taken[0]} buffers and {taken[1]} numbers, not {given[0]} and {given[1]}"
+    if call.blocks < 0:
+        return f"{call.blocks} blocks"
     for (buffer, _), parameter in zip(call.buffers, function.buffers, strict=True):
         if buffer.dtype != parameter.dtype:
             return f"{buffer.name!r} of {buffer.dtype} is handed over as {parameter.name!r} of {parameter.dtype}"
@@ -141,9 +147,10 @@ class _FunctionVerifier:
     whatever its counters are. `_bounds` holds the least and greatest value of counters and positions, by what is defined before.
     """
 
-    def __init__(self, function: Function, functions: frozenset[Function], after: str) -> None:
+    def __init__(self, function: Function, functions: frozenset[Function], after: str, blocks: int = 0) -> None:
         self._function = function
         self._functions = functions
+        self._blocks = blocks
         self._after = after
         self._assigned: set[Scalar | Variable] = set()
         self._scope: dict[Scalar | Variable | Buffer, int] = {}  # with the number of parallel loops around the definition
@@ -172,6 +179,8 @@ class _FunctionVerifier:
                 self._fail(None, "its numbers are distinct int64 scalars")
             self._assigned.add(number)
             self._scope[number] = 0
+        if self._blocks and self._function.numbers:
+            self._note_bounds(self._function.numbers[-1], Index(), Index(self._blocks - 1))
         self._block(self._function.body)
 
     def _block(self, block: Block) -> None:
@@ -357,6 +366,8 @@ class _FunctionVerifier:
 
     def _invoke(self, statement: Invoke) -> None:
         problem = _call_problem(statement, self._functions)
+        if statement.blocks:
+            problem = problem or "parallel blocks are called by a stage, not by a function"
         if problem:
             self._fail(statement, problem)
         self._index(statement, *statement.numbers)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -224,11 +224,16 @@ class Local:
 
 @dataclass(frozen=True)
 class Invoke:
-    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64."""
+    """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64.
+
+    With `blocks` > 0, which only a stage's own calls have, it is called so many times, with the number of the block as its last
+    number; the calls are independent and may run on any thread.
+    """
 
     function: Function
     buffers: tuple[tuple[Buffer, Index], ...]
     numbers: tuple[Index, ...] = ()
+    blocks: int = 0
 
 
 @dataclass(frozen=True)
@@ -299,6 +304,16 @@ class Unit:
     functions: tuple[Function, ...]
 
 
+def with_functions(unit: Unit, made: dict[Function, Function]) -> Unit:
+    """Return the unit with other functions in place of its own."""
+
+    def stage(calls: tuple[Invoke, ...]) -> tuple[Invoke, ...]:
+        return tuple(replace(call, function=made[call.function]) for call in calls)
+
+    backward = None if unit.backward is None else stage(unit.backward)
+    return replace(unit, forward=stage(unit.forward), backward=backward, functions=tuple(made.values()))
+
+
 def walk(block: Block) -> Iterator[Statement]:
     """Yield every statement of `block` and of the blocks inside it."""
     for statement in block.statements:
@@ -320,5 +335,7 @@ def children(statement: Statement) -> tuple[Block, ...]:
             return ()
 
 
-FAILURES = {1: "an integer raised to a negative integer power"}
-"""What the failure codes of `Fail` mean."""
+NEGATIVE_POWER, OUT_OF_BOUNDS = 1, 2
+
+FAILURES = {NEGATIVE_POWER: "an integer raised to a negative integer power", OUT_OF_BOUNDS: "an index is out of bounds"}
+"""What the failure codes of `Fail` mean. An index out of bounds notes the length of the axis in place of a node, and the index."""

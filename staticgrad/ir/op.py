@@ -25,6 +25,7 @@ REGISTRY: dict[str, type[Op]] = {}
 OpClass = TypeVar("OpClass", bound="type[Op]")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Op:
     """An operation on arrays; its dataclass fields are its static parameters.
 
@@ -37,7 +38,7 @@ class Op:
     outputs: ClassVar[int] = 1
     kind: ClassVar[str] = "opaque"
     """How it is scheduled: `map` (element by element), `view` (an index transformation), `reduce`, `contract`, `assemble`
-    (pieces written into one buffer), `alias` (the same bytes), or `leaf`."""
+    (pieces written into one buffer), `row` (whole rows along an axis), `alias` (the same bytes), or `leaf`."""
     linear: ClassVar[bool] = False
     """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
     cost: ClassVar[int] = 1
@@ -74,7 +75,7 @@ class Op:
 
     def signature(self) -> str:
         """Return the op's name with its parameters: equal text means equal op."""
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        fields = dataclasses.fields(self)
         inner = ", ".join(f"{f.name}={_parameter_text(getattr(self, f.name))}" for f in fields)
         return f"{self.name}({inner})" if inner else self.name
 
@@ -88,13 +89,29 @@ def _parameter_text(value: object) -> str:
     return digest if isinstance(digest, str) else repr(value)
 
 
+def _assign(self: Op, name: str, value: object) -> None:
+    raise dataclasses.FrozenInstanceError(f"cannot assign to field {name!r}")
+
+
+_WITHOUT_PARAMETERS: dict[str, Callable[..., Any]] = {
+    "__eq__": lambda self, other: type(self) is type(other),
+    "__hash__": lambda self: hash(type(self)),
+    "__setattr__": _assign,
+}
+"""What makes ops without parameters values, as a dataclass would."""
+
+
 @dataclass_transform(frozen_default=True)
 def op(cls: OpClass) -> OpClass:
     """Make `cls` a frozen dataclass and register it under its lower-case name."""
-    made: OpClass = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[assignment]
-    if not made.__dict__.get("name"):
-        made.name = _snake(cls.__name__)
-    return register(made)
+    if "__annotations__" in cls.__dict__:
+        cls = dataclasses.dataclass(frozen=True)(cls)  # type: ignore[assignment]
+    elif not dataclasses.fields(cls):  # most are like this, and generating the methods of each would take longer than all else here
+        for name, method in _WITHOUT_PARAMETERS.items():
+            setattr(cls, name, method)
+    if not cls.__dict__.get("name"):
+        cls.name = _snake(cls.__name__)
+    return register(cls)
 
 
 def register(cls: OpClass) -> OpClass:

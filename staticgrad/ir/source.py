@@ -5,7 +5,6 @@ from __future__ import annotations
 import linecache
 import os
 import sys
-import sysconfig
 from dataclasses import dataclass
 from types import FrameType
 
@@ -15,7 +14,7 @@ _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _KERNELS = os.path.join(os.path.dirname(os.path.dirname(_OWN)), "kernels") + os.sep
 _NUMPY = os.path.dirname(os.path.abspath(np.__file__)) + os.sep
 _LIBRARIES = tuple(os.path.join(os.path.dirname(os.path.dirname(_NUMPY)), name) + os.sep for name in ("numba", "optree", "pandas", "scipy"))
-_STANDARD = (sysconfig.get_paths()["stdlib"] + os.sep, "<frozen")
+_STANDARD = (os.path.dirname(os.path.abspath(os.__file__)) + os.sep, "<frozen")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.nn.activations import elu, gelu, hard_tanh, leaky_relu, log_sigmoid, relu, relu6, selu, sigmoid, silu, softplus
+from staticgrad.ops import arithmetic, comparison
 from staticgrad.ops.reduce import sum_
 from staticgrad.tracing.functions import creation, norms
 from staticgrad.tracing.functions.arguments import whole_number
@@ -18,75 +19,9 @@ from staticgrad.tracing.functions.evaluate import evaluated
 from staticgrad.tracing.lift import check_dtype_here, convert, promoted
 
 __all__ = [
-    "log_softmax", "logsumexp", "one_hot", "relu", "sigmoid", "softmax", "softmax_cross_entropy", "softplus",
+    "elu", "gelu", "hard_tanh", "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "one_hot", "relu", "relu6", "selu", "sigmoid",
+    "silu", "softmax", "softmax_cross_entropy", "softplus",
 ]  # fmt: skip
-
-
-def _as_float(x: Value) -> Value:
-    return x if x.dtype.kind == "f" else convert(x, FLOAT64)
-
-
-def relu(x: Any) -> Any:
-    """Return max(x, 0); NaN stays NaN, and the derivative at 0 is 0.
-
-    Parameters
-    ----------
-    x : array_like
-        Numbers of any shape; integers stay integers.
-
-    Returns
-    -------
-    array
-        Shape and dtype of `x`.
-
-    Examples
-    --------
-    >>> relu(np.array([-1.0, 2.0]))
-    array([0., 2.])
-    """
-    return evaluated(lambda x: e.relu(x if x.dtype.kind in "iuf" else _as_float(x)), x)
-
-
-def sigmoid(x: Any) -> Any:
-    """Return 1 / (1 + exp(-x)) without overflow.
-
-    Parameters
-    ----------
-    x : array_like
-        Numbers of any shape; integers become float64.
-
-    Returns
-    -------
-    array
-        Shape of `x`, values from 0 to 1.
-
-    Examples
-    --------
-    >>> sigmoid(np.array([-800.0, 0.0, 800.0]))
-    array([0. , 0.5, 1. ])
-    """
-    return evaluated(lambda x: e.sigmoid(_as_float(x)), x)
-
-
-def softplus(x: Any) -> Any:
-    """Return log(1 + exp(x)) without overflow: a smooth relu.
-
-    Parameters
-    ----------
-    x : array_like
-        Numbers of any shape; integers become float64.
-
-    Returns
-    -------
-    array
-        Shape of `x`, values from 0 upwards.
-
-    Examples
-    --------
-    >>> softplus(np.array([-800.0, 800.0]))
-    array([  0., 800.])
-    """
-    return evaluated(lambda x: e.softplus(_as_float(x)), x)
 
 
 def softmax(x: Any, axis: Any = -1) -> Any:
@@ -235,7 +170,9 @@ def _cross_entropy(logits: Value, labels: Value) -> Value:
     if labels.shape == logits.shape and labels.dtype.kind == "f":
         likelihood, labels = promoted(likelihood, labels)
         zero = convert(zero, labels.dtype)
-        return e.negative(sum_(e.where(e.equal(labels, zero), zero, e.multiply(labels, likelihood)), last))
+        return arithmetic.negative(
+            sum_(comparison.where(comparison.equal(labels, zero), zero, arithmetic.multiply(labels, likelihood)), last)
+        )
     if labels.shape != logits.shape[:-1]:
         raise ShapeError(
             at_user_line(
@@ -245,7 +182,9 @@ def _cross_entropy(logits: Value, labels: Value) -> Value:
         )
     classes = logits.shape[-1]
     chosen = creation.one_hot_of(_integers(labels, "softmax_cross_entropy"), classes, np.dtype(bool))
-    loss = e.negative(sum_(e.where(chosen, likelihood, zero), last))
+    loss = arithmetic.negative(sum_(comparison.where(chosen, likelihood, zero), last))
     wide = convert(labels, np.dtype(np.int64))
-    valid = e.logical_and(e.less_equal(full(wide.shape, 0, wide.dtype), wide), e.less(wide, full(wide.shape, classes, wide.dtype)))
-    return e.where(valid, loss, full(loss.shape, np.nan, loss.dtype))
+    valid = comparison.logical_and(
+        comparison.less_equal(full(wide.shape, 0, wide.dtype), wide), comparison.less(wide, full(wide.shape, classes, wide.dtype))
+    )
+    return comparison.where(valid, loss, full(loss.shape, np.nan, loss.dtype))

@@ -1,5 +1,43 @@
 """All operations: importing this package fills the registry."""
 
-from staticgrad.ops import contract, control, elementwise, movement, reduce
+from staticgrad.ops import (
+    along,
+    arithmetic,
+    bits,
+    casts,
+    comparison,
+    contract,
+    control,
+    elementwise,
+    exponential,
+    extrema,
+    index,
+    movement,
+    powers,
+    reduce,
+    remainders,
+    rounding,
+    special,
+    trigonometric,
+)
 
-__all__ = ["contract", "control", "elementwise", "movement", "reduce"]
+__all__ = [
+    "along",
+    "arithmetic",
+    "bits",
+    "casts",
+    "comparison",
+    "contract",
+    "control",
+    "elementwise",
+    "exponential",
+    "extrema",
+    "index",
+    "movement",
+    "powers",
+    "reduce",
+    "remainders",
+    "rounding",
+    "special",
+    "trigonometric",
+]

@@ -221,7 +221,7 @@ class Pad(Op):
         return inside, sum_(outside, tuple(range(len(g.shape))))
 
     def batch(self, size: int, batched: Sequence[bool], x: Value, fill: Value) -> Value:
-        from staticgrad.ops.elementwise import where
+        from staticgrad.ops.comparison import where
 
         wide = x if batched[0] else broadcast(x, (size, *x.shape), (0,))
         low, high, interior = (0, *self.low), (0, *self.high), (0, *self.interior)
@@ -307,14 +307,19 @@ class Concatenate(Op):
         return apply(Concatenate(self.axis + 1), *wide)
 
 
+class Write(Op):
+    """Base of the ops that give their first operand with the second one written into a part of it."""
+
+    kind = "assemble"
+
+
 @op
-class SliceSet(Op):
+class SliceSet(Write):
     """x with y written at a slice: the functional form of `x[slices] = y`."""
 
     starts: Axes
     stops: Axes
     steps: Axes
-    kind = "assemble"
     linear = True
 
     @property

@@ -16,7 +16,8 @@ from staticgrad.ir.aval import BOOL, INT64, Aval, is_float, product
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.node import Value, apply, full
 from staticgrad.ir.op import Op, op
-from staticgrad.ops.elementwise import cast, equal
+from staticgrad.ops.casts import cast
+from staticgrad.ops.comparison import equal
 from staticgrad.ops.movement import Axes, broadcast, concatenate, pad, reshape, slice_, slice_axis, transpose
 
 State = tuple[Scalar, ...]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from staticgrad.ir.aval import is_float, product
 from staticgrad.ir.graph import Graph, rebuild
 from staticgrad.ir.node import Node, Value, apply, apply_all, at_line
+from staticgrad.ops.arithmetic import multiply
 from staticgrad.ops.contract import Contract, Labels, contract
 from staticgrad.ops.control import Contiguous
-from staticgrad.ops.elementwise import multiply
 from staticgrad.ops.movement import broadcast, reshape, transpose
 from staticgrad.ops.reduce import sum_
 

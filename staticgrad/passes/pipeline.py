@@ -10,6 +10,7 @@ from staticgrad.config import config
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.verify import verify
 from staticgrad.ops.control import inline_calls
+from staticgrad.passes.fast import FAST_RULES
 from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
 from staticgrad.passes.rewrite import Rewriter, Rule
 from staticgrad.passes.simplify import RULES, contract_of_transposes, transpose_of_contract
@@ -34,6 +35,11 @@ def simplify(graph: Graph, rules: Sequence[Rule] = RULES) -> tuple[Graph, dict[s
     return rewriter(graph), dict(rewriter.fired)
 
 
+def simplify_fast(graph: Graph) -> tuple[Graph, dict[str, int]]:
+    """Return the graph after all rewrite rules, those included that change the last digits."""
+    return simplify(graph, (*RULES, *FAST_RULES))
+
+
 def simplify_packed(graph: Graph) -> tuple[Graph, dict[str, int]]:
     """Return the graph after all rules but those that would take packed contractions out of their form."""
     return simplify(graph, [rule for rule in RULES if rule not in (transpose_of_contract, contract_of_transposes)])
@@ -56,11 +62,12 @@ REQUIRED = frozenset({"inline calls", "thin contractions as sums", "pack operand
 """Passes that code generation relies on; they cannot be skipped."""
 
 
-def optimize(graph: Graph) -> tuple[Graph, list[PassResult]]:
-    """Return the optimised graph and what each pass did."""
+def optimize(graph: Graph, fastmath: bool = False) -> tuple[Graph, list[PassResult]]:
+    """Return the optimised graph and what each pass did; with `fastmath`, rules may be used that change the last digits."""
     settings = config()
     results: list[PassResult] = []
-    for name, function in PIPELINE:
+    for name, exact in PIPELINE:
+        function = simplify_fast if fastmath and exact is simplify else exact
         if name in settings.skip and name not in REQUIRED:
             continue
         before = len(graph.nodes)

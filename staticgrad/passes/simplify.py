@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from staticgrad.errors import StaticgradError
 from staticgrad.ir.aval import is_float, is_integer, product
 from staticgrad.ir.node import Node, Value, apply, constant, constant_array, full
 from staticgrad.ir.op import REGISTRY, Op
+from staticgrad.ops.arithmetic import multiply, negative
+from staticgrad.ops.casts import Cast
+from staticgrad.ops.comparison import Where
 from staticgrad.ops.contract import Contract, contract
 from staticgrad.ops.control import Contiguous, StopGradient
-from staticgrad.ops.elementwise import Cast, Elementwise, IntegerPower, Where, multiply, negative
+from staticgrad.ops.elementwise import Elementwise
+from staticgrad.ops.index import Gather, ScatterSet
 from staticgrad.ops.movement import (
     Broadcast,
     Concatenate,
@@ -32,6 +37,7 @@ from staticgrad.ops.movement import (
     slice_,
     transpose,
 )
+from staticgrad.ops.powers import IntegerPower
 from staticgrad.ops.reduce import Max, Min, Prod, Sum, sum_
 from staticgrad.passes.rewrite import Rule, rule
 
@@ -200,7 +206,11 @@ def _keeps_all_values(narrow: np.dtype, wide: np.dtype) -> bool:
 
 
 @rule(
-    *(cls for cls in REGISTRY.values() if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble") and cls is not Broadcast)
+    *(
+        cls
+        for cls in REGISTRY.values()
+        if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble", "row") and cls is not Broadcast
+    )
 )
 def fold_constants(node: Node) -> Value | None:
     """op(constants) -> constant."""
@@ -209,8 +219,11 @@ def fold_constants(node: Node) -> Value | None:
     arrays = [constant_array(v) for v in node.inputs]
     if any(array is None or array.size > MAX_FOLDED for array in arrays):
         return None
-    with np.errstate(all="ignore"):
-        return constant(node.op.numpy(*arrays))
+    try:
+        with np.errstate(all="ignore"):
+            return constant(node.op.numpy(*arrays))
+    except StaticgradError:  # an index out of bounds: that is an error where the node runs
+        return None
 
 
 @rule(StopGradient)
@@ -332,6 +345,25 @@ def slice_of_slice_set(node: Node) -> Value | None:
             break
         source = base
     return None if source is x else apply(op, source)
+
+
+@rule(Gather)
+def gather_of_scatter_set(node: Node) -> Value | None:
+    """Reading at the one place that was just written -> the written value."""
+    x, *indices = node.inputs
+    if not (isinstance(node.op, Gather) and isinstance(x.op, ScatterSet)) or x.op.gather != node.op:
+        return None
+    single = product(indices[0].shape[node.op.shared :]) == 1
+    return x.node.inputs[1] if single and list(x.node.inputs[2:]) == indices else None
+
+
+@rule(ScatterSet)
+def scatter_set_of_scatter_set(node: Node) -> Value | None:
+    """Two writes to the same places -> the second one."""
+    x, y, *indices = node.inputs
+    if x.op != node.op or list(x.node.inputs[2:]) != indices:
+        return None
+    return apply(node.op, x.node.inputs[0], y, *indices)
 
 
 @rule(Slice)

@@ -14,6 +14,7 @@ from numba.core.registry import cpu_target
 
 from staticgrad.errors import VerificationError
 from staticgrad.runtime.compile import target_machine
+from staticgrad.runtime.report import phase
 from staticgrad.runtime.vocabulary.kernel import numba_type
 from staticgrad.runtime.vocabulary.lowering import types
 from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler
@@ -41,23 +42,27 @@ def lowered_count() -> int:
 @global_compiler_lock
 def assemble(name: str, exported: dict[str, Any]) -> bytes:
     """Return one relocatable object that exports kernels under the names that `exported` gives them."""
-    needed = _in_order(list(exported.values()))
+    with phase("Numba"):
+        needed = _in_order(list(exported.values()))
     thunks = [_thunk(_symbol(kernel), kernel, "noinline") for kernel in needed if not kernel.kernel_entry]
     thunks += [_thunk(symbol, kernel, "") for symbol, kernel in exported.items()]
     machine = target_machine()
     declarations = [_declaration(kernel) for kernel in needed]  # stages that do the same are one kernel under two names
-    module = llvm.parse_assembly("\n".join([f'target triple = "{machine.triple}"', *declarations, *thunks]))
-    module.name = name
-    for kernel in needed:
-        module.link_in(llvm.parse_assembly(_lower(kernel).text))
+    with phase("LLVM parse"):
+        module = llvm.parse_assembly("\n".join([f'target triple = "{machine.triple}"', *declarations, *thunks]))
+        module.name = name
+        for kernel in needed:
+            module.link_in(llvm.parse_assembly(_lower(kernel).text))
     module.data_layout = str(machine.target_data)
     for value in [*module.functions, *module.global_variables]:
         if not value.is_declaration and value.name not in exported:
             value.linkage = "internal"
     module.verify()
-    optimise(module)
+    with phase("LLVM optimise"):
+        optimise(module)
     _check_symbols(name, module)
-    code: bytes = machine.emit_object(module)
+    with phase("LLVM codegen"):
+        code: bytes = machine.emit_object(module)
     return code
 
 

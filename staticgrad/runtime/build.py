@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from staticgrad.codegen.llvm_printer import named_text
-from staticgrad.codegen.lower import Lowered, lower
-from staticgrad.codegen.numba_printer import print_unit
-from staticgrad.codegen.schedule import Schedule, schedule
-from staticgrad.codegen.widen import widened
 from staticgrad.config import BACKENDS, config
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.loop_verify import verify_unit
-from staticgrad.ir.verify import verify
-from staticgrad.passes.pipeline import PassResult, optimize
-from staticgrad.runtime.cache import DiskCache, Entry, environment_parts, unit_key
 from staticgrad.runtime.executor import CallPlan, Executable
+from staticgrad.runtime.report import UnitReport, note_memory_hit, note_unit, phase
+from staticgrad.runtime.stored_units import StoredUnit, fetch, graph_parts, store
+from staticgrad.runtime.unit_key import environment_parts, unit_key
 
-log = logging.getLogger("staticgrad.cache")
+if TYPE_CHECKING:  # a graph whose machine code is on the disk needs neither passes nor code generation
+    from staticgrad.codegen.blocks import Grain
+    from staticgrad.codegen.lower import Lowered
+    from staticgrad.codegen.schedule import Schedule
+    from staticgrad.passes.pipeline import PassResult
+    from staticgrad.runtime.compile import CompiledUnit
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,36 +43,77 @@ class Lowering:
     @functools.cached_property
     def source(self) -> str:
         """The emitted source."""
-        return print_unit(self.lowered.unit)
+        from staticgrad.codegen.numba_printer import print_unit
+
+        with phase("print"):
+            return print_unit(self.lowered.unit)
 
     @functools.cached_property
     def llvm(self) -> tuple[str, str]:
         """The name of the unit as LLVM text, which holds a hash of it, and the text."""
-        return named_text(widened(self.lowered.unit))
+        from staticgrad.codegen.llvm_printer import named_text
+        from staticgrad.codegen.widen import widened
+
+        with phase("print"):
+            return named_text(widened(self.lowered.unit))
 
     @functools.cached_property
     def call_plan(self) -> CallPlan:
         """What a call needs to know."""
+        from staticgrad.codegen.blocks import estimated_work
+
         unique = list(dict.fromkeys(self.optimized.outputs))
+        made, storage = self.schedule, self.schedule.storage
+        written = {storage(target) for nest in made.stage("forward") for target in nest.targets}
         return CallPlan(
             inputs=tuple(v.aval for v in self.optimized.inputs),
             constants=self.lowered.constants,
-            outputs=tuple(v.aval for v in self.schedule.outputs),
+            outputs=tuple(v.aval for v in made.outputs),
             order=tuple(unique.index(v) for v in self.optimized.outputs),
             workspace=self.lowered.unit.workspace,
             residual=self.lowered.unit.residual,
-            work=sum(nest.work for nest in self.schedule.nests),
+            work=sum(map(estimated_work, made.nests)),
+            early=tuple(k for k, output in enumerate(made.outputs) if storage(output) in written),
+            parallel=any(nest.blocks is not None for nest in made.nests),
         )
 
 
-def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, str], Lowered] = lower) -> Lowering:
-    """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule."""
+def lower_graph(
+    graph: Graph,
+    fuse: bool = True,
+    to_loops: Callable[[Schedule, str], Lowered] | None = None,
+    grain: Grain | None = None,
+    fastmath: bool = False,
+) -> Lowering:
+    """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule.
+
+    `grain` says which nests for CPUs become parallel blocks; with `fastmath` the last digits of results may differ.
+    """
+    with phase("imports"):
+        from staticgrad.codegen.blocks import GRAIN, divide
+        from staticgrad.codegen.lower import lower
+        from staticgrad.codegen.schedule import schedule
+        from staticgrad.passes.pipeline import optimize
+
     if config().verify:
+        from staticgrad.ir.verify import verify
+
         verify(graph)
-    optimized, passes = optimize(graph)
-    chosen = schedule(optimized, fuse and "fuse" not in config().skip)
-    lowered = to_loops(chosen, f"sg_{graph.digest[:16]}")
+    with phase("passes"):
+        optimized, passes = optimize(graph, fastmath)
+    with phase("schedule"):
+        chosen = schedule(optimized, fuse and "fuse" not in config().skip)
+        if to_loops is None:
+            divide(chosen, grain or GRAIN)
+    with phase("lowering"):
+        lowered = (to_loops or lower)(chosen, f"sg_{graph.digest[:16]}")
+        if fastmath:
+            from staticgrad.codegen.fused_products import with_fused_products
+
+            lowered = replace(lowered, unit=with_fused_products(lowered.unit))
     if config().verify:
+        from staticgrad.ir.loop_verify import verify_unit
+
         verify_unit(lowered.unit, after="lowering")
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)
 
@@ -82,13 +122,14 @@ def lower_graph(graph: Graph, fuse: bool = True, to_loops: Callable[[Schedule, s
 class Built:
     """A runnable graph, and where it came from: `compiled`, `disk` or `memory`."""
 
-    run: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+    run: Callable[..., list[np.ndarray]]
+    """Takes the arrays, and how many threads may share the work (None: the default)."""
+
     executable: Executable | None
-    lowering: Lowering | None
     origin: str
 
 
-_memory: dict[tuple[str, str, str], Built] = {}
+_memory: dict[tuple[object, ...], Built] = {}
 
 compile_lock = threading.RLock()
 """Held while anything is traced or compiled: one at a time, and never across a fork, so that a child finds no lock taken."""
@@ -97,29 +138,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=compile_lock.acquire, after_in_parent=compile_lock.release, after_in_child=compile_lock.release)
 
 
-def build(graph: Graph, backend: str, printer: str | None = None) -> tuple[Built, str]:
+def build(graph: Graph, backend: str, printer: str | None = None, fastmath: bool = False) -> tuple[Built, str]:
     """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled.
 
-    On CPUs the `printer`, by default the configuration's, writes what is compiled.
+    On CPUs the `printer`, by default the configuration's, writes what is compiled. The interpreter knows no `fastmath`.
     """
     if backend == "interp":
-        return Built(lambda arrays: interpret(graph, arrays), None, None, "interp"), "compiled"
+        return Built(lambda arrays, threads=None: interpret(graph, arrays), None, "interp"), "compiled"
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     printer = (printer or config().printer) if backend == "cpu" else ""
-    key = (graph.digest, backend, printer)
+    key = (graph.digest, backend, printer, fastmath, config().skip, config().rewrite_limit)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
+            note_memory_hit()
             return found, "memory"
-        built = _memory[key] = _build_cpu(graph, printer) if backend == "cpu" else _build_cuda(graph)
+        built = _memory[key] = _build_cpu(graph, printer, fastmath) if backend == "cpu" else _build_cuda(graph, fastmath)
     return built, built.origin
 
 
-def _build_cuda(graph: Graph) -> Built:
+def _build_cuda(graph: Graph, fastmath: bool) -> Built:
     from staticgrad.runtime.cuda import build_cuda
 
-    return build_cuda(graph)
+    return build_cuda(graph, fastmath)
 
 
 def forget() -> None:
@@ -128,31 +170,55 @@ def forget() -> None:
         _memory.clear()
 
 
-def _build_cpu(graph: Graph, printer: str) -> Built:
-    from staticgrad.runtime.compile import Stage
+def _build_cpu(graph: Graph, printer: str, fastmath: bool) -> Built:
+    started = time.perf_counter()
+    with phase("imports"):
+        from staticgrad.runtime.compile import Stage, compile_unit
+        from staticgrad.runtime.llvm_compile import compile_text
 
-    lowering = lower_graph(graph)
-    has_backward = lowering.lowered.unit.backward is not None
-    if printer == "llvm":
-        forward, backward, origin = machine_code_of_text(*lowering.llvm, has_backward, graph.name)
+    with phase("disk cache"):
+        parts = graph_parts(graph, printer, fastmath)
+    found = None if printer == "numba" and config().without_jit else fetch(graph.name, parts, graph)
+    if found is not None:
+        unit, addresses = found
     else:
-        forward, backward, origin = machine_code(lowering.source, has_backward, graph.name)
-    executable = Executable(lowering.call_plan, Stage(forward), Stage(backward) if backward is not None else None)
-    return Built(executable, executable, lowering, origin)
+        lowering = lower_graph(graph, fastmath=fastmath)
+        loops = lowering.lowered.unit
+        if printer == "llvm":
+            name, text = lowering.llvm
+            _dump(f"{name}.ll", text)
+            compiled: CompiledUnit = compile_text(name, text, loops.backward is not None)
+        else:
+            name = f"sg_{unit_key(parts)[:24]}"
+            _dump(f"{name}.py", lowering.source)
+            compiled = compile_unit(name, lowering.source)
+        addresses = compiled.addresses
+        functions, nests = len(loops.functions), len(lowering.schedule.nests)
+        unit = StoredUnit(name, compiled.object_code, compiled.symbols, lowering.call_plan, functions, nests)
+        store(graph.name, parts, unit, graph)
+    assert unit.plan is not None
+    origin = "compiled" if found is None else "disk"
+    executable = Executable(unit.plan, Stage(addresses[0]), Stage(addresses[1]) if len(addresses) == 2 else None)
+    seconds = time.perf_counter() - started
+    note_unit(UnitReport(graph.name, printer, origin, unit.functions, unit.nests, len(unit.object_code), seconds))
+    return Built(executable, executable, origin)
 
 
 def machine_code(source: str, has_backward: bool, title: str) -> tuple[int, int | None, str]:
     """Return the addresses of the stages in a Numba source, and where they were found: disk or compiled."""
-    key = _key("numba", source)
-    return _addresses(key, f"sg_{key[:24]}", source, has_backward, title, ".py")
+    from staticgrad.runtime.compile import compile_unit
 
-
-def machine_code_of_text(name: str, text: str, has_backward: bool, title: str) -> tuple[int, int | None, str]:
-    """Return the addresses of the stages in the LLVM text of a unit, and where they were found: disk or compiled.
-
-    The name holds a hash of the text but for its remarks, so a function that moved to another line is found again.
-    """
-    return _addresses(_key("llvm", name), name, text, has_backward, title, ".ll")
+    parts = {**environment_parts("numba"), "source": hashlib.sha256(source.encode()).hexdigest()}
+    found = None if config().without_jit else fetch(title, parts)
+    if found is not None:
+        addresses, origin = found[1], "disk"
+    else:
+        name = f"sg_{unit_key(parts)[:24]}"
+        _dump(f"{name}.py", source)
+        compiled = compile_unit(name, source)
+        store(title, parts, StoredUnit(name, compiled.object_code, compiled.symbols))
+        addresses, origin = compiled.addresses, "compiled"
+    return addresses[0], addresses[1] if has_backward else None, origin
 
 
 def machine_code_of_library(name: str, text: str, exported: Sequence[str]) -> list[int]:
@@ -160,54 +226,16 @@ def machine_code_of_library(name: str, text: str, exported: Sequence[str]) -> li
     from staticgrad.runtime.compile import link
     from staticgrad.runtime.llvm_compile import assemble_library
 
-    key = _key("library", text)
-    disk = None if config().cache is None else DiskCache(config().cache)  # type: ignore[arg-type]
-    entry = disk.get(key) if disk is not None else None
-    code = entry.payload if entry is not None else assemble_library(name, text)
-    if entry is None and disk is not None:
-        disk.put(key, Entry({"title": name}, code))
-    return link(name, code, exported)
+    parts = {**environment_parts("library"), "source": hashlib.sha256(text.encode()).hexdigest()}
+    found = fetch(name, parts)
+    if found is not None:
+        return found[1]
+    unit = StoredUnit(name, assemble_library(name, text), tuple(exported))
+    store(name, parts, unit)
+    return link(name, unit.object_code, exported)
 
 
-def _key(printer: str, source: str) -> str:
-    return unit_key({**environment_parts(), "cpu": _cpu(), "compiler": _compiler(), "printer": printer, "source": source})
-
-
-def _addresses(key: str, name: str, source: str, has_backward: bool, title: str, suffix: str) -> tuple[int, int | None, str]:
-    from staticgrad.runtime.compile import compile_unit, load_object
-    from staticgrad.runtime.llvm_compile import compile_text
-
-    if config().dump is not None:
-        config().dump.joinpath(f"{name}{suffix}").write_text(source, encoding="utf-8")  # type: ignore[union-attr]
-    disk = None if config().cache is None else DiskCache(config().cache)  # type: ignore[arg-type]
-    entry = disk.get(key) if disk is not None else None
-    if entry is not None:
-        forward, backward = load_object(name, entry.payload, has_backward)
-        origin = "disk"
-    else:
-        compiled = compile_text(name, source, has_backward) if suffix == ".ll" else compile_unit(name, source)
-        forward, backward = compiled.forward_address, compiled.backward_address
-        origin = "compiled"
-        if disk is not None and compiled.object_code:
-            disk.put(key, Entry({"title": title}, compiled.object_code))
-    if "cache" in config().log:
-        log.info("%s %s: %s", name, title, origin)
-    return forward, backward, origin
-
-
-@functools.cache
-def _compiler() -> str:
-    """Return a digest of what turns source into machine code, so that objects made by another state of it are not taken."""
-    folder = Path(__file__).parent
-    sha = hashlib.sha256()
-    for path in sorted([*folder.glob("vocabulary/*.py"), folder / "assemble.py", folder / "compile.py", folder / "llvm_compile.py"]):
-        sha.update(path.read_bytes())
-    return sha.hexdigest()
-
-
-@functools.cache
-def _cpu() -> str:
-    """Return the processor's name and features, for which machine code is made."""
-    import llvmlite.binding as llvm
-
-    return f"{llvm.get_host_cpu_name()} {llvm.get_host_cpu_features().flatten()}"
+def _dump(name: str, text: str) -> None:
+    if (folder := config().dump) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.joinpath(name).write_text(text, encoding="utf-8")

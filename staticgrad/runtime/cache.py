@@ -1,88 +1,64 @@
-"""The disk cache of compiled units: object bytes, JSON and a checksum, one file an entry.
+"""The disk cache of compiled units: one file an entry (see `unit_file`), the least recently used ones removed when it grows.
 
 The cache may only ever save time. Whatever stands on the disk (a file cut short by a kill, a flipped bit, another user's
 folder, a full disk) costs at most a compilation, never a crash and never a wrong result: LLVM aborts the process on a damaged
 object file, so every byte is verified before anything is returned. A folder that others can write would hand them
 our process, so it is refused. Nothing is locked and nothing stays open between calls; writers meet in `os.replace`.
 
-A file is called `sg_<key>.unit` and holds, integers in little-endian order:
-
-    magic (8 bytes) · format version (4) · length of the header (8) · header · payload · SHA-256 of everything before (32)
-
-The header is a JSON object with `key`, `metadata`, `payload_bytes` and `payload_sha256`.
+The modification time of a file says when it was last used, to the hour: a hit sets it anew where it is older.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib
-import json
 import logging
 import math
 import os
-import platform
 import re
 import stat
-import struct
-import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any
 
 from staticgrad.config import config
 from staticgrad.errors import InvalidValueError, StaticgradWarning
+from staticgrad.runtime import unit_file
+from staticgrad.runtime.unit_file import Damaged, Entry, Rejected
 
-JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+MOST_BYTES = 1 << 30
+MOST_ENTRIES = 20_000
+"""More than these is removed, the least recently used entries first. Bytes are whole blocks; listing the entries stays quick."""
 
-FORMAT_VERSION = 1
-_MAGIC = b"\x89SGUNIT\n"  # no text file starts with 0x89, and a newline conversion would damage the magic first
-_PREFIX = struct.Struct("<8sIQ")
-_DIGEST_BYTES = hashlib.sha256().digest_size
-_LARGEST_FILE = 512 << 20
-_HEADER_NAMES = {"key", "metadata", "payload_bytes", "payload_sha256"}
+_BLOCK = 4096
+_KEPT_OF_FULL = 7 / 8
+"""What is left of the bounds after a removal, so that the next one is far away."""
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-_ENTRY_NAME = re.compile(r"sg_[0-9a-f]{64}\.unit")
-_TEMPORARY_NAME = re.compile(r"sg_[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
-_STALE_SECONDS = 3600.0
+_LOOK_AFTER_BYTES, _LOOK_AFTER_ENTRIES = MOST_BYTES // 64, MOST_ENTRIES // 64
+"""A process looks whether the cache is too large when it first writes, and whenever it has written this much since."""
+
+_HOUR = 3600.0
 _WRITE_ATTEMPTS = 3
 
-# Windows has neither O_NOFOLLOW nor O_NONBLOCK (which keeps a named pipe from blocking the reader), and needs O_BINARY.
-_OPEN_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_READ_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _OPEN_FLAGS
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN_FLAGS
+_KEY = re.compile(r"[0-9a-f]{64}")
+_ENTRY_NAME = re.compile(r"sg_([0-9a-f]{64})\.unit")
+_TEMPORARY_NAME = re.compile(r"sg_[0-9a-f]{64}\.[0-9a-f]{16}\.tmp")
 
 _logger = logging.getLogger("staticgrad.cache")
 _warned = False
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A compiled unit as the disk holds it.
+class Statistics:
+    """What a cache holds: its entries, the bytes of disk they take, and when they were last used (seconds of the epoch)."""
 
-    Parameters
-    ----------
-    metadata : mapping of str to JSON
-        Whatever is needed to call the unit; plain JSON: lists instead of tuples, `str` keys, no NaN and no infinity.
-    payload : bytes
-        The object code.
-    """
-
-    metadata: Mapping[str, JSON]
-    payload: bytes
-
-
-class _Rejected(Exception):
-    """A file that is not the entry asked for: foreign or outdated, and left where it is."""
-
-
-class _Damaged(_Rejected):
-    """A file that was an entry once; it is removed."""
+    entries: int
+    size: int
+    oldest: float | None
+    newest: float | None
 
 
 class DiskCache:
@@ -97,6 +73,7 @@ class DiskCache:
     Examples
     --------
     >>> import tempfile
+    >>> from staticgrad.runtime.unit_key import unit_key
     >>> cache = DiskCache(Path(tempfile.mkdtemp()))
     >>> key = unit_key({"graph": "sin(x)", "cpu": "any"})
     >>> cache.get(key) is None
@@ -113,7 +90,7 @@ class DiskCache:
         self.folder = Path(folder)
         with suppress(OSError):  # of a relative folder below a working directory that is gone
             self.folder = Path(os.path.abspath(folder))
-        self._next_sweep = -math.inf
+        self._unseen = _LOOK_AFTER_ENTRIES, 0  # written since this process last looked at the whole
 
     def get(self, key: str) -> Entry | None:
         """Return the entry called `key`, every byte of it verified, or None.
@@ -133,23 +110,28 @@ class DiskCache:
         InvalidValueError
             If `key` is no key. Nothing that stands on the disk raises.
         """
+        return self.look_up(key)[0]
+
+    def look_up(self, key: str) -> tuple[Entry | None, str]:
+        """Return what `get` does, and in words what was found: `"hit"`, `"absent"`, `"damaged, removed (...)"` or `"ignored (...)"`."""
         path = self._path(key)
+        entry = None
         try:
             if problem := _folder_problem(self.folder):
-                raise _Rejected(problem)
-            entry = _decode(_read(path), key)
-        except _Damaged as error:
-            _log("%s: damaged, removed (%s)", path.name, error)
+                raise Rejected(problem)
+            entry = unit_file.decode(unit_file.read_file(path), key)
+            _note_use(path)
+            found = "hit"
+        except Damaged as error:
             with suppress(OSError):
                 path.unlink()
+            found = f"damaged, removed ({error})"
         except FileNotFoundError:
-            _log("%s: absent", path.name)
-        except (_Rejected, OSError, MemoryError) as error:
-            _log("%s: ignored (%s)", path.name, error)
-        else:
-            _log("%s: hit, %d bytes", path.name, len(entry.payload))
-            return entry
-        return None
+            found = "absent"
+        except (Rejected, OSError, MemoryError) as error:
+            found = f"ignored ({error})"
+        _log("%s: %s", path.name, found)
+        return entry, found
 
     def put(self, key: str, entry: Entry) -> bool:
         """Return whether `entry` was stored under `key`; readers see the old entry or the new one, never a part.
@@ -173,8 +155,8 @@ class DiskCache:
             If `key` is no key, or the metadata are not JSON that reads back equal.
         """
         path = self._path(key)
-        content = _encode(key, entry)
-        if len(content) > _LARGEST_FILE:
+        content = unit_file.encode(key, entry)
+        if len(content) > unit_file.LARGEST_FILE:
             _log("%s: not stored, %d bytes are too many", path.name, len(content))
             return False
         try:
@@ -200,15 +182,17 @@ class DiskCache:
         _log("%s: cleared, %d entries", self.folder, removed)
         return removed
 
-    def statistics(self) -> tuple[int, int]:
-        """Return the number of entries and the bytes they take."""
-        entries = size = 0
-        for file in self._files():
-            if _ENTRY_NAME.fullmatch(file.name):
-                with suppress(OSError):
-                    size += file.stat(follow_symlinks=False).st_size
-                    entries += 1
-        return entries, size
+    def statistics(self) -> Statistics:
+        """Return how much the cache holds."""
+        files = self._entries()
+        used = [file.used for file in files]
+        return Statistics(len(files), sum(file.size for file in files), min(used, default=None), max(used, default=None))
+
+    def metadata(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield key and metadata of every entry that can be read, not verified: to be shown, not to be relied on."""
+        for file in self._entries():
+            with suppress(OSError, MemoryError, Rejected):
+                yield file.key, unit_file.read_metadata(self._path(file.key))
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
@@ -231,97 +215,92 @@ class DiskCache:
                 os.mkdir(self.folder, 0o700)
             if problem := _folder_problem(self.folder):
                 return problem
-            self._sweep()
             try:
-                _write_atomically(path, content)
+                unit_file.write_file(path, content)
                 break
             except FileNotFoundError:  # another process cleared the cache or removed the folder just now
                 if attempt == _WRITE_ATTEMPTS - 1:
                     raise
+        self._tidy(path.name, len(content))
         return None
 
-    def _sweep(self) -> None:
-        """Remove, at most once an hour, the temporary files of writers that were killed."""
-        if time.monotonic() < self._next_sweep:
+    def _entries(self) -> list[_File]:
+        """Return the files that are called as entries are."""
+        found = []
+        for file in self._files():
+            if name := _ENTRY_NAME.fullmatch(file.name):
+                with suppress(OSError):
+                    status = file.stat(follow_symlinks=False)
+                    found.append(_File(name[1], file.path, _whole_blocks(status.st_size), status.st_mtime))
+        return found
+
+    def _tidy(self, written: str, size: int) -> None:
+        """Keep the cache within its bounds after a file was `written`, and remove the temporary files of writers that were killed.
+
+        Several processes may do so at once: each removes the entries that were used least recently, and finds some gone already.
+        A reader has its file open, so a removal costs others at most a compilation.
+        """
+        count, total = self._unseen
+        self._unseen = count + 1, total + _whole_blocks(size)
+        if self._unseen[0] < _LOOK_AFTER_ENTRIES and self._unseen[1] < _LOOK_AFTER_BYTES:
             return
-        self._next_sweep = time.monotonic() + _STALE_SECONDS
-        oldest = time.time() - _STALE_SECONDS
+        self._unseen = 0, 0
+        oldest = time.time() - _HOUR
         for file in self._files():
             if _TEMPORARY_NAME.fullmatch(file.name):
                 with suppress(OSError):
                     if file.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(file.path)
+        entries = self._entries()
+        if len(entries) > MOST_ENTRIES or sum(entry.size for entry in entries) > MOST_BYTES:
+            self._evict(entries, written)
+
+    def _evict(self, entries: list[_File], written: str) -> None:
+        """Remove the least recently used of `entries`, but not the one just `written`, until the cache is well within its bounds."""
+        # A time in the future, from another clock, says nothing of use: such entries go first, or they would stay for ever.
+        latest = time.time() + _HOUR
+        entries.sort(key=lambda entry: entry.used if entry.used <= latest else -math.inf)
+        count, size = len(entries), sum(entry.size for entry in entries)
+        for entry in entries:
+            if count <= MOST_ENTRIES * _KEPT_OF_FULL and size <= MOST_BYTES * _KEPT_OF_FULL:
+                break
+            if os.path.basename(entry.path) == written:
+                continue
+            try:
+                os.unlink(entry.path)
+            except FileNotFoundError:
+                pass  # another process was quicker
+            except OSError:
+                continue
+            count, size = count - 1, size - entry.size
+        _log("%s: grew too large, %d of %d entries are left, %d bytes", self.folder, count, len(entries), size)
 
 
-def unit_key(parts: Mapping[str, str]) -> str:
-    """Return the SHA-256, in hexadecimal digits, of named components.
+@dataclass(frozen=True)
+class _File:
+    """An entry as the folder shows it."""
 
-    Parameters
-    ----------
-    parts : mapping of str to str
-        Everything the compiled bytes depend on: the graph, flags, constants' bits, CPU features and `environment_parts()`.
-        The order does not matter; names and texts are prefixed with their lengths, so that no two mappings look alike.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-
-    Examples
-    --------
-    >>> unit_key({"graph": "ab", "flags": ""}) == unit_key({"flags": "", "graph": "ab"})
-    True
-    >>> unit_key({"graph": "ab", "flags": ""}) == unit_key({"graph": "a", "flags": "b"})
-    False
-    """
-    digest = hashlib.sha256(b"staticgrad unit\0")
-    for name in sorted(parts):
-        for text in (name, parts[name]):
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "little"))
-            digest.update(encoded)
-    return digest.hexdigest()
-
-
-def environment_parts() -> dict[str, str]:
-    """Return the components of a key that this installation determines: versions, machine and cache format.
-
-    The CPU's name and features are not among them; only the compiler knows for which CPU it compiles.
-
-    Returns
-    -------
-    dict of str to str
-        A new dictionary at each call.
-
-    Examples
-    --------
-    >>> sorted(environment_parts())
-    ['cache format', 'llvmlite', 'machine', 'numba', 'numpy', 'python', 'staticgrad']
-    """
-    return {
-        "staticgrad": _own_version(),
-        "python": f"{sys.implementation.name} {platform.python_version()}{getattr(sys, 'abiflags', '')}",
-        **{name: _installed_version(name) for name in ("numpy", "numba", "llvmlite")},
-        "machine": f"{platform.machine()} {sys.platform} {8 * struct.calcsize('P')} bit",
-        "cache format": str(FORMAT_VERSION),
-    }
-
-
-def _own_version() -> str:
-    version = getattr(importlib.import_module("staticgrad"), "__version__", None)
-    if version is None:
-        version = importlib.import_module("staticgrad._version").__version__
-    return str(version)
+    key: str
+    path: str
+    size: int
+    used: float
 
 
 @functools.cache
-def _installed_version(name: str) -> str:
-    from importlib import metadata  # 10 to 20 ms to import, for those who ask for a key
+def disk_cache(folder: Path) -> DiskCache:
+    """Return this process's cache in a folder."""
+    return DiskCache(folder)
 
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "absent"
+
+def _whole_blocks(size: int) -> int:
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def _note_use(path: Path) -> None:
+    """Let the file's time be that of its last use, to the hour, so that most hits write nothing."""
+    with suppress(OSError):  # removed just now, or on a disk that cannot be written
+        if abs(time.time() - path.stat().st_mtime) > _HOUR:
+            os.utime(path)
 
 
 def _folder_problem(folder: Path) -> str | None:
@@ -337,107 +316,6 @@ def _folder_problem(folder: Path) -> str | None:
         if status.st_mode & 0o077:
             return f"its mode {stat.S_IMODE(status.st_mode):04o} lets other users in; `chmod 700` makes it private"
     return None
-
-
-def _read(path: Path) -> bytes:
-    """Return the content of a regular file that is the user's own and can hold an entry."""
-    descriptor = os.open(path, _READ_FLAGS)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _Rejected("not a regular file")
-        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
-            raise _Rejected("others can write it")
-        if status.st_size > _LARGEST_FILE:
-            raise _Damaged("too large")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(status.st_size)
-    finally:
-        os.close(descriptor)
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(f".{os.urandom(8).hex()}.tmp")
-    descriptor = os.open(temporary, _CREATE_FLAGS, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def _encode(key: str, entry: Entry) -> bytes:
-    document: dict[str, JSON] = {
-        "key": key,
-        "metadata": dict(entry.metadata),
-        "payload_bytes": len(entry.payload),
-        "payload_sha256": hashlib.sha256(entry.payload).hexdigest(),
-    }
-    try:
-        header = json.dumps(document, allow_nan=False, separators=(",", ":")).encode("ascii")
-        faithful = _parse(header) == document
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValueError(f"The metadata of a cache entry are not JSON: {error}.") from error
-    if not faithful:
-        raise InvalidValueError("The metadata of a cache entry must read back equal from JSON: lists instead of tuples, str keys.")
-    body = b"".join((_PREFIX.pack(_MAGIC, FORMAT_VERSION, len(header)), header, entry.payload))
-    return body + hashlib.sha256(body).digest()
-
-
-def _decode(content: bytes, key: str) -> Entry:
-    """Return the entry that `content` holds, or raise `_Rejected`."""
-    if len(content) < _PREFIX.size + _DIGEST_BYTES:
-        raise _Damaged("too short")
-    magic, version, header_bytes = _PREFIX.unpack_from(content)
-    if magic != _MAGIC:
-        raise _Damaged("wrong magic")
-    if version != FORMAT_VERSION:
-        raise _Rejected(f"format version {version}, expected {FORMAT_VERSION}")
-    end = len(content) - _DIGEST_BYTES
-    if hashlib.sha256(memoryview(content)[:end]).digest() != content[end:]:
-        raise _Damaged("wrong checksum")
-    start = _PREFIX.size + header_bytes
-    if start > end:
-        raise _Damaged("header longer than the file")
-    try:
-        document = _parse(content[_PREFIX.size : start])
-    except (ValueError, RecursionError) as error:
-        raise _Damaged(f"header: {error}") from error
-    if not isinstance(document, dict) or document.keys() != _HEADER_NAMES or not isinstance(document["metadata"], dict):
-        raise _Damaged("header of the wrong form")
-    if document["key"] != key:
-        raise _Rejected("it holds another entry")
-    payload = content[start:end]
-    length = document["payload_bytes"]
-    if type(length) is not int or length != len(payload) or document["payload_sha256"] != hashlib.sha256(payload).hexdigest():
-        raise _Damaged("wrong payload")
-    return Entry(document["metadata"], payload)
-
-
-def _parse(header: bytes) -> Any:
-    """Return the JSON value in `header`, or raise ValueError or RecursionError; NaN, infinity and repeated names are errors."""
-    return json.loads(header.decode("utf-8"), parse_constant=_reject_constant, parse_float=_finite, object_pairs_hook=_unique)
-
-
-def _reject_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return result
 
 
 def _log(message: str, *arguments: object) -> None:

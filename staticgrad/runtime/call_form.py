@@ -47,8 +47,8 @@ MOST_PAIRS = 1024
 READABLE, WRITABLE = 0x101, 0x501
 """What arrays must be: NPY_ARRAY_C_CONTIGUOUS and NPY_ARRAY_ALIGNED; also NPY_ARRAY_WRITEABLE."""
 
-LONG_WORK = 100_000
-"""Scalar instructions, some ten microseconds: from there on a call releases the GIL."""
+LONG_WORK = 10_000.0
+"""Nanoseconds of work from which on a call releases the GIL, which takes some hundred."""
 
 
 class Unsuitable(Exception):
@@ -64,6 +64,7 @@ def form_of(
     probes: Sequence[tuple[Read, object]],
     executable: Executable,
     has_out: bool = False,
+    threads: int | None = None,
 ) -> Form | None:
     """Return the form of a call of `function`, or None where only the slow path knows such calls.
 
@@ -98,7 +99,8 @@ def form_of(
         finish = functools.partial(unflatten, program.out_tree) if out < 0 else None
     roots = (function, getattr(function, "__func__", None))
     looks = [probe_of(read, expected, roots) for read, expected in probes]
-    return Form(len(args), tuple(kwargs), pattern, result, finish, looks, executable, plan.work >= LONG_WORK, out)
+    is_long = plan.work >= LONG_WORK or plan.parallel
+    return Form(len(args), tuple(kwargs), pattern, result, finish, looks, executable, is_long, out, threads)
 
 
 def _out_pattern(out: Any, program: Program, plan: CallPlan, words: Words) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import linecache
 import threading
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import StaticgradError
+from staticgrad.runtime.report import phase
 
 STAGES = ("forward", "backward")
 
@@ -26,6 +28,7 @@ Stage = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p, ctype
 
 _lock = threading.Lock()  # held for moments, never while Numba compiles
 _alive: list[Any] = []  # engines, libraries and callbacks: code is never unloaded
+_linked = itertools.count()  # the name of a library that could not be linked stays taken
 _compiled = 0
 
 
@@ -59,6 +62,16 @@ class CompiledUnit:
     backward_address: int | None
     namespace: dict[str, Any] = field(repr=False)
 
+    @property
+    def addresses(self) -> list[int]:
+        """Where the stages are."""
+        return [self.forward_address, *([] if self.backward_address is None else [self.backward_address])]
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What the stages are called in the object."""
+        return tuple(symbol(self.name, stage) for stage, _ in zip(STAGES, self.addresses))
+
     @functools.cached_property
     def call_forward(self) -> Any:
         """The forward stage as a ctypes function of three pointers."""
@@ -90,14 +103,16 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
     source
         What `print_unit` returned.
     """
-    import numba
-
-    namespace = execute(name, source)
+    with phase("imports"):
+        import numba
+    with phase("Numba"):
+        namespace = execute(name, source)
     entries = {stage: namespace[stage] for stage in STAGES if stage in namespace}
     if numba.config.DISABLE_JIT:
         object_code, addresses = b"", [_python_address(entry) for entry in entries.values()]
     else:
-        from staticgrad.runtime.assemble import assemble
+        with phase("imports"):
+            from staticgrad.runtime.assemble import assemble
 
         object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
         addresses = [address for address in load_object(name, object_code, "backward" in entries) if address is not None]
@@ -209,12 +224,12 @@ def link(name: str, object_code: bytes, exported: Sequence[str]) -> list[int]:
     """
     import llvmlite.binding as llvm
 
-    with _lock:
+    with phase("load"), _lock:
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for each in exported:
             builder.export_symbol(each)
         try:
-            library = builder.link(_engine(), f"{name}.{len(_alive)}")
+            library = builder.link(_engine(), f"{name}.{next(_linked)}")
         except RuntimeError as error:
             raise StaticgradError(f"the machine code of {name} cannot be loaded: {error}") from error
         _alive.append(library)

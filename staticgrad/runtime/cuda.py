@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import threading
+import time
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from staticgrad.ir.loops import Function, Invoke, walk
 from staticgrad.runtime.build import Built, Lowering, lower_graph
 from staticgrad.runtime.compile import execute
 from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, failure
+from staticgrad.runtime.report import UnitReport, note_unit
 
 SOURCE_REMAINS = '`.lower(..., backend="cuda").source` shows the kernels all the same'
 SIMULATOR_REMAINS = "with NUMBA_ENABLE_CUDASIM=1, set before Python starts, they run in Numba's simulator"
@@ -48,9 +50,9 @@ class CudaLowering(Lowering):
         return print_cuda(self.lowered.unit)
 
 
-def lower_cuda(graph: Graph, fuse: bool = True) -> CudaLowering:
+def lower_cuda(graph: Graph, fuse: bool = True, fastmath: bool = False) -> CudaLowering:
     """Return the lowering of `graph` for GPUs; it needs neither a GPU nor `numba-cuda`."""
-    made = lower_graph(graph, fuse, lower_for_gpu)
+    made = lower_graph(graph, fuse, lower_for_gpu, fastmath=fastmath)
     return CudaLowering(made.graph, made.optimized, made.passes, made.schedule, made.lowered)
 
 
@@ -102,7 +104,7 @@ def vocabulary() -> types.ModuleType:
     return cuda_vocabulary
 
 
-def build_cuda(graph: Graph) -> Built:
+def build_cuda(graph: Graph, fastmath: bool = False) -> Built:
     """Return `graph` as something to call with NumPy arrays: it copies to the GPU, launches, and copies back.
 
     Raises
@@ -112,10 +114,11 @@ def build_cuda(graph: Graph) -> Built:
     ExecutionError
         If there is no GPU.
     """
+    started = time.perf_counter()
     if not vocabulary().cuda.is_available():
         needed = "backend='cuda' needs a CUDA GPU and its driver, and numba.cuda finds none on this machine"
         raise ExecutionError(f"{needed}; {SOURCE_REMAINS}, and {SIMULATOR_REMAINS}")
-    lowering = lower_cuda(graph)
+    lowering = lower_cuda(graph, fastmath=fastmath)
     unit = lowering.lowered.unit
     folder = config().dump
     if folder is not None:
@@ -123,7 +126,9 @@ def build_cuda(graph: Graph) -> Built:
         (folder / f"{unit.name}_cuda.py").write_text(lowering.source, encoding="utf-8")
     loaded = load_source(lowering.source)
     fails = any(can_fail(function) for function in unit.functions)
-    return Built(CudaExecutable(lowering.call_plan, loaded.forward, loaded.backward, fails), None, lowering, "compiled")
+    seconds = time.perf_counter() - started
+    note_unit(UnitReport(graph.name, "cuda", "compiled", len(unit.functions), len(lowering.schedule.nests), 0, seconds))
+    return Built(CudaExecutable(lowering.call_plan, loaded.forward, loaded.backward, fails), None, "compiled")
 
 
 class CudaExecutable:
@@ -136,8 +141,8 @@ class CudaExecutable:
         self._constants: list[Any] | None = None
         self._workspace: Any = None
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return all results, as arrays of the host."""
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> list[np.ndarray]:
+        """Return all results, as arrays of the host; `threads` are those of the host, which has nothing to do."""
         cuda = vocabulary().cuda
         with _lock, _without_warnings():
             if self._constants is None:
@@ -148,8 +153,8 @@ class CudaExecutable:
             context = cuda.to_device(np.zeros(CONTEXT_WORDS, np.int64))
             for stage in self._stages:
                 stage(arguments, self._workspace, context)
-            if self._fails and (code := int(context.copy_to_host()[0])):
-                raise failure(code)
+            if self._fails and (noted := context.copy_to_host())[0]:
+                raise failure(noted)
             results = [output.copy_to_host().reshape(aval.shape) for output, aval in zip(outputs, self.plan.outputs, strict=True)]
         repeated = [k in self.plan.order[:place] for place, k in enumerate(self.plan.order)]
         return [results[k].copy() if again else results[k] for k, again in zip(self.plan.order, repeated, strict=True)]

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ExecutionError, IntegerPowerError, StaticgradError
+from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
-from staticgrad.ir.loops import FAILURES
+from staticgrad.ir.loops import FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
+from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
 """The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, spare."""
@@ -32,8 +33,14 @@ class CallPlan:
     order: tuple[int, ...]
     workspace: int
     residual: int
-    work: int = 0
-    """A rough number of scalar instructions."""
+    work: float = 0.0
+    """The nanoseconds that one core is expected to need."""
+
+    early: tuple[int, ...] = ()
+    """The output buffers that the forward stage writes."""
+
+    parallel: bool = False
+    """Whether any kernel runs in blocks, which several threads may share."""
 
 
 class Workspace:
@@ -55,6 +62,7 @@ class ForwardState:
     workspace: Workspace
     outputs: list[np.ndarray]
     keep: tuple[Any, ...]
+    threads: int | None
 
 
 class Executable:
@@ -75,16 +83,16 @@ class Executable:
         forward, backward = (0 if stage is None else ctypes.cast(stage, ctypes.c_void_p).value or 0 for stage in stages)
         return forward, backward
 
-    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return all results; both stages run in one workspace."""
+    def __call__(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> list[np.ndarray]:
+        """Return all results; both stages run in one workspace. `threads` is how many threads may share the work."""
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
         pointers = self._table(arrays, outputs)
         workspace = getattr(self._local, "workspace", None)
         if workspace is None:
             workspace = self._local.workspace = Workspace(self.plan.workspace)
-        self._run(self._forward, pointers, workspace)
+        self._run(self._forward, pointers, workspace, threads)
         if self._backward is not None:
-            self._run(self._backward, pointers, workspace)
+            self._run(self._backward, pointers, workspace, threads)
         order = self.plan.order
         if len(order) == len(outputs):
             return [outputs[k] for k in order]
@@ -95,14 +103,14 @@ class Executable:
             seen.add(k)
         return results
 
-    def begin(self, arrays: Sequence[np.ndarray]) -> ForwardState:
+    def begin(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> ForwardState:
         """Run the forward stage alone, in a workspace that stays until the backward stage wants it."""
         kept = tuple(np.array(array, order="C") for array in arrays)
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
         workspace = Workspace(self.plan.workspace)
         pointers = self._table(kept, outputs)
-        self._run(self._forward, pointers, workspace)
-        return ForwardState(pointers, workspace, outputs, kept)
+        self._run(self._forward, pointers, workspace, threads)
+        return ForwardState(pointers, workspace, outputs, kept, threads)
 
     def finish(self, state: ForwardState, late: dict[int, np.ndarray]) -> list[np.ndarray]:
         """Run the backward stage for a forward state, with the inputs of `late` (by position) filled in.
@@ -115,7 +123,7 @@ class Executable:
         if self._backward is not None:
             workspace = Workspace(self.plan.workspace)
             ctypes.memmove(workspace.address, state.workspace.address, self.plan.residual)
-            self._run(self._backward, pointers, workspace)
+            self._run(self._backward, pointers, workspace, state.threads)
         return [outputs[k] for k in self.plan.order]
 
     def _table(self, arrays: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> Any:
@@ -124,16 +132,21 @@ class Executable:
         addresses += [array.ctypes.data for array in outputs]
         return self._pointers(*addresses)
 
-    def _run(self, stage: Stage, pointers: Any, workspace: Workspace) -> None:
+    def _run(self, stage: Stage, pointers: Any, workspace: Workspace, threads: int | None) -> None:
         context = (ctypes.c_int64 * CONTEXT_WORDS)()
+        if self.plan.parallel:
+            share(context, threads)
         code = stage(pointers, workspace.address, ctypes.addressof(context))
         if code:
-            raise failure(code)
+            raise failure(context)
 
 
-def failure(code: int) -> StaticgradError:
-    """Return the error of a failure code."""
+def failure(context: Any) -> StaticgradError:
+    """Return the error that a context holds."""
+    code, node, index = (int(word) for word in context[:3])
     message = FAILURES.get(code, f"failure {code}")
-    if code == 1:
+    if code == NEGATIVE_POWER:
         return IntegerPowerError(f"{message}; make the base or the exponent a float")
+    if code == OUT_OF_BOUNDS:
+        return IndexingError(f"{message}: {index} for an axis with size {node}")
     return ExecutionError(message)

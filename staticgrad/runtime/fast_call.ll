@@ -31,7 +31,7 @@
   i64,  ; 16 bytes of workspace
   ptr,  ; 17 a block of workspace that no call uses, or null
   i64,  ; 18 whether the unit takes long enough to release the GIL
-  ptr,  ; 19 called with a failure code: an object
+  ptr,  ; 19 called with the failure that the context holds, as bytes: an object
   ptr,  ; 20 the context, as it is at the start: eight words
   i64,  ; 21 the number of the argument `out`, whose arrays receive the results; -1 where new arrays do
   ptr,  ; 22 the bytes behind each pointer of the table
@@ -65,7 +65,7 @@ declare i32 @PyErr_ExceptionMatches(ptr)
 declare ptr @PyErr_NoMemory()
 declare double @PyFloat_AsDouble(ptr)
 declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
-declare ptr @PyLong_FromLongLong(i64)
+declare ptr @PyBytes_FromStringAndSize(ptr, i64)
 declare i64 @PyTuple_Size(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
 declare ptr @PyTuple_New(i64)
@@ -732,7 +732,7 @@ judge:
 report:
   %failure_at = getelementptr %State, ptr %state, i64 0, i32 19
   %on_failure = load ptr, ptr %failure_at
-  %code_object = call ptr @PyLong_FromLongLong(i64 %code)
+  %code_object = call ptr @PyBytes_FromStringAndSize(ptr %context, i64 24)  ; code, node, index
   %no_code = icmp eq ptr %code_object, null
   br i1 %no_code, label %failed, label %call_failure
 call_failure:

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import importlib
 import logging
+import os
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from staticgrad.config import on_change
 from staticgrad.runtime.build import compile_lock, machine_code_of_library
 from staticgrad.runtime.callable_type import is_supported
 from staticgrad.runtime.executor import CONTEXT_WORDS, Executable, failure
+from staticgrad.runtime.threads import share
 from staticgrad.tracing.context import traces_under_way
 from staticgrad.tracing.snapshots import MISSING
 
@@ -79,6 +81,8 @@ class Form:
         Whether it takes long enough to release the GIL.
     out
         Which argument holds the arrays that receive the results; -1 where new ones are made.
+    threads
+        How many threads may share the work; None for the default.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Form:
         executable: Executable,
         long: bool,
         out: int = -1,
+        threads: int | None = None,
     ) -> None:
         self.state = np.zeros(STATE_WORDS, np.int64)
         plan = executable.plan
@@ -111,6 +116,9 @@ class Form:
         constants = [array.ctypes.data for array in plan.constants]
         table = [*(0 for _ in plan.inputs), *constants, *(0 for _ in plan.outputs)]
         sizes = [*(aval.nbytes for aval in plan.inputs), *(array.nbytes for array in plan.constants), *(a.nbytes for a in plan.outputs)]
+        context = [0] * CONTEXT_WORDS
+        if plan.parallel:
+            share(context, threads)
         name_words = Words()
         for name in names:
             name_words.hold(name)
@@ -118,7 +126,7 @@ class Form:
             0, positional, len(names), self._words(name_words), self._words(pattern), self._words(probe_words), len(probes),
             self._table(table), len(table), len(plan.inputs), len(plan.outputs), self._words(outputs), self._words(result),
             0 if finish is None else id(finish), forward, backward, plan.workspace, 0, int(long), id(_raise_failure),
-            self._table([0] * CONTEXT_WORDS), out, self._table(sizes), pattern.items, 0,
+            self._table(context), out, self._table(sizes), pattern.items, 0,
         ]  # fmt: skip
         self.state[:] = words
         self.address: int = self.state.ctypes.data
@@ -162,8 +170,8 @@ class Words:
         return self.add(item) if type(item) is int else self.hold(item)
 
 
-def _raise_failure(code: int) -> None:
-    raise failure(code)
+def _raise_failure(words: bytes) -> None:
+    raise failure(np.frombuffer(words, np.int64))
 
 
 class Forms:
@@ -237,6 +245,8 @@ def _clear_all() -> None:
 
 
 on_change(_clear_all)
+if hasattr(os, "register_at_fork"):  # threads end at a fork; new ones are made with the next forms
+    os.register_at_fork(after_in_parent=_clear_all, after_in_child=_clear_all)
 
 # ---- the machine code
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from staticgrad.errors import VerificationError
 from staticgrad.runtime.compile import CompiledUnit, count_compilation, load_object, target_machine
+from staticgrad.runtime.report import phase
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,12 @@ def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
 
 def assemble_text(name: str, text: str) -> bytes:
     """Return one relocatable object."""
-    code: bytes = target_machine().emit_object(optimised(name, text))
+    return _object(optimised(name, text))
+
+
+def _object(module: Any) -> bytes:
+    with phase("LLVM codegen"):
+        code: bytes = target_machine().emit_object(module)
     return code
 
 
@@ -69,8 +75,7 @@ def assemble_library(name: str, text: str) -> bytes:
     """Return the object of a text of the package's own, which may call the interpreter and the C library."""
     module = _parsed(name, text)
     optimise(module, plain_loops=False)
-    code: bytes = target_machine().emit_object(module)
-    return code
+    return _object(module)
 
 
 def optimised(name: str, text: str) -> Any:
@@ -84,11 +89,12 @@ def optimised(name: str, text: str) -> Any:
 def _parsed(name: str, text: str) -> Any:
     import llvmlite.binding as llvm
 
-    machine = target_machine()
     try:
-        module = llvm.parse_assembly(text)
-        module.name, module.triple, module.data_layout = name, machine.triple, str(machine.target_data)
-        module.verify()
+        with phase("LLVM parse"):
+            machine = target_machine()
+            module = llvm.parse_assembly(text)
+            module.name, module.triple, module.data_layout = name, machine.triple, str(machine.target_data)
+            module.verify()
     except RuntimeError as error:
         raise VerificationError(f"LLVM does not accept the text of {name}: {str(error).strip()}") from error
     return module
@@ -114,7 +120,8 @@ def optimise(module: Any, plain_loops: bool) -> None:
         passes = llvm.create_new_module_pass_manager()
         for name in SHORT_PIPELINE:
             getattr(passes, f"add_{name}_pass")()
-    passes.run(module, builder)
+    with phase("LLVM optimise"):
+        passes.run(module, builder)
 
 
 def check_symbols(name: str, module: Any) -> None:

@@ -23,6 +23,7 @@ from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Built, machine_code
 from staticgrad.runtime.executor import ALIGNMENT, CONTEXT_WORDS, CallPlan, Workspace, failure
+from staticgrad.runtime.threads import share
 
 SECONDS_A_CALL = 0.1
 """About so long a call lasts: between two calls Python looks for Ctrl-C and moves the progress bar."""
@@ -73,6 +74,7 @@ class Step:
     metrics: tuple[int, ...]
     weight: int = -1
     pace: float = 0.0
+    threads: int | None = None
 
     @functools.cached_property
     def plan(self) -> CallPlan:
@@ -85,11 +87,7 @@ class Step:
     @functools.cached_property
     def early(self) -> frozenset[int]:
         """The buffers of outputs that the forward stage writes."""
-        if self.built.lowering is None:
-            return frozenset(range(len(self.plan.outputs)))
-        schedule = self.built.lowering.schedule
-        written = {schedule.storage(target) for nest in schedule.stage("forward") for target in nest.targets}
-        return frozenset(k for k, output in enumerate(schedule.outputs) if schedule.storage(output) in written)
+        return frozenset(self.plan.early if self.built.executable is not None else range(len(self.plan.outputs)))
 
 
 @dataclass(eq=False)
@@ -180,6 +178,7 @@ class TrainingLoop:
         self._workspace = Workspace(max(step.plan.workspace for step in steps))
         self._context = (ctypes.c_int64 * CONTEXT_WORDS)()
         self._step = steps[0]
+        self._parallel = any(step.plan.parallel for step in steps)
 
     # ---- memory
 
@@ -233,6 +232,8 @@ class TrainingLoop:
         self._plan[Plan.LIMIT] = 1 if pace == 0.0 else max(1, int(SECONDS_A_CALL / pace))
         self._plan[Plan.EPOCH_LIMIT] = min(epochs, EPOCHS_A_CALL)
         self._context[0] = 0
+        if self._parallel:
+            share(self._context, self._step.threads)
         start = time.perf_counter()
         code = driver()(ctypes.addressof(self._pointers), self._workspace.address, ctypes.addressof(self._context))
         seconds = time.perf_counter() - start
@@ -241,7 +242,7 @@ class TrainingLoop:
                 error, callback.error = callback.error, None
                 raise error
         if code:
-            raise failure(code)
+            raise failure(self._context)
         steps = max(int(self._plan[Plan.STEP]) - before, 0)  # one that is taken back does not count
         if steps:
             # A call that is much longer than the one before would make up for a wrong guess of the pace at the user's expense.

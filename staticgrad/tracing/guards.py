@@ -27,7 +27,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from operator import call, is_
 from typing import Any
 
@@ -63,9 +63,6 @@ from staticgrad.tracing.snapshots import (
 )
 
 _MAX_FOLLOWED = 1000
-_RANDOM_STATES = (np.random.Generator, np.random.RandomState, random.Random)
-_RANDOM_NAMES = [vars(module).get(name) for module in (np.random, random) for name in module.__all__]
-_RANDOM_FUNCTIONS = {id(item) for item in _RANDOM_NAMES if callable(item) and not isinstance(item, type)}
 _VERSIONS = {
     "attribute": "LOAD_ATTR LOAD_METHOD",
     "global": "LOAD_GLOBAL",
@@ -79,8 +76,17 @@ _VERSIONS = {
 _KINDS = {name: kind for kind, names in _VERSIONS.items() for name in names.split()}
 
 
+@cache
+def _random() -> tuple[frozenset[int], tuple[type, ...]]:
+    """Return the functions (by identity) and the classes that draw random numbers; NumPy loads its own when they are asked for."""
+    states = (np.random.Generator, np.random.RandomState, random.Random)
+    named = [vars(module).get(name) for module in (np.random, random) for name in module.__all__]
+    return frozenset(id(item) for item in named if callable(item) and not isinstance(item, type)), states
+
+
 def _is_random(value: object) -> bool:
-    return id(value) in _RANDOM_FUNCTIONS or issubclass(type(value), _RANDOM_STATES)
+    functions, states = _random()
+    return id(value) in functions or issubclass(type(value), states)
 
 
 def _operations(code: types.CodeType) -> list[tuple[str, Any, int]]:

@@ -11,7 +11,7 @@ from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, Over
 from staticgrad.ir.aval import DTYPES, INT64, Shape, check_dtype
 from staticgrad.ir.node import Constant, Value, constant, constant_array
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops.elementwise import cast
+from staticgrad.ops.casts import cast
 from staticgrad.ops.movement import broadcast_to
 
 

@@ -16,7 +16,6 @@ import os
 import sys
 import types
 import weakref
-from argparse import Namespace
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
@@ -149,7 +148,8 @@ def is_open(value: object) -> bool:
     kind = type(value)
     if issubclass(kind, (np.ndarray, type, types.ModuleType, Enum)):
         return False
-    return kind is types.SimpleNamespace or kind is Namespace or is_user_class(kind)
+    argparse = sys.modules.get("argparse")  # whoever has a value of its class has imported it
+    return kind is types.SimpleNamespace or (argparse is not None and kind is argparse.Namespace) or is_user_class(kind)
 
 
 def live_views(value: Any) -> list[Any]:

@@ -6,6 +6,8 @@ part, so a write through any of them reaches all.
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
@@ -16,11 +18,12 @@ import numpy as np
 from staticgrad.errors import ReadOnlyError, TraceError, UnsupportedAttributeError, UnsupportedError
 from staticgrad.ir.aval import Aval, Shape
 from staticgrad.ir.node import Value
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_line
 from staticgrad.ops.movement import reshape
 from staticgrad.tracing.context import Trace, check_usable, current_trace
+from staticgrad.tracing.indexing import masked, parsed
 from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
-from staticgrad.tracing.views import Strides, TransposeView, View, parse_index, strides_of
+from staticgrad.tracing.views import Strides, TransposeView, View, strides_of
 
 
 class Storage:
@@ -144,7 +147,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value("a Python `if`, `while`, `and`, `or`, `not` or `bool()`", "use np.where, sg.cond or sg.while_loop")
 
     def __float__(self) -> float:
-        self._needs_value("float() or a function of `math`", "keep it an array and use NumPy's functions, np.exp instead of math.exp")
+        function, instead = _math_function()
+        self._needs_value(f"float() or a function of `math`{function}", f"keep it an array and use NumPy's functions, {instead}")
 
     def __int__(self) -> int:
         self._needs_value("int()", "use .astype(int), or pass it as a static argument (static_argnames)")
@@ -155,8 +159,27 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __index__(self) -> int:  # noqa: PLE0305  (it raises)  # noqa: PLE0305  (never returns)
         self._needs_value("using it as a Python integer", "pass it as a static argument (static_argnames)")
 
-    def __round__(self, digits: int = 0) -> NoReturn:
-        raise UnsupportedError(at_user_line("round() of a traced array is not supported; use np.floor(x + 0.5)"))
+    def __round__(self, digits: int | None = None) -> Tracer:
+        return self._whole(np.rint, "round()", "np.round") if digits is None else self._scalar("round()", "np.round").round(digits)
+
+    def __floor__(self) -> Tracer:
+        return self._whole(np.floor, "math.floor()", "np.floor")
+
+    def __ceil__(self) -> Tracer:
+        return self._whole(np.ceil, "math.ceil()", "np.ceil")
+
+    def __trunc__(self) -> Tracer:
+        return self._whole(np.trunc, "math.trunc()", "np.trunc")
+
+    def _scalar(self, what: str, instead: str) -> Tracer:
+        if self.shape:
+            raise UnsupportedError(at_user_line(f"{what} of a traced array ({self.value.aval}) is not supported; use {instead}"))
+        return self
+
+    def _whole(self, ufunc: np.ufunc, what: str, instead: str) -> Tracer:
+        """Return a number rounded, as the integer that Python's functions give."""
+        x = self._scalar(what, instead)
+        return (ufunc(x) if x.dtype.kind == "f" else x).astype(np.int64)  # type: ignore[no-any-return]
 
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         function = _scipy_function()
@@ -166,7 +189,7 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         self._needs_value(
             "converting to a real NumPy array (np.asarray, np.array, or writing it into one)",
             "use staticgrad.numpy (snp.array, snp.stack) to build arrays of traced values, and write into snp.zeros(...), "
-            "np.zeros_like(x) or x.copy()",
+            "np.zeros_like(x) or x.copy(); to index a real array with a traced one, use snp.asarray(array)[i] or snp.take(array, i)",
         )
 
     def item(self, *index: int) -> NoReturn:
@@ -242,13 +265,22 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
         return self._storage.array or bool(self._views)
 
     def __getitem__(self, index: Any) -> Tracer:
-        view, scalar = parse_index(index, self.shape)
-        return tracer_of(view.read(self.value)) if scalar else self.view(view)
+        views, own = parsed(index, self.shape)
+        if not own:
+            return functools.reduce(Tracer.view, views, self)
+        return tracer_of(self.part(views).value)
 
     def __setitem__(self, index: Any, new: Any) -> None:
-        view, _ = parse_index(index, self.shape)
-        part = Tracer(self._storage, (*self._views, view))
-        part.assign(lift(new), "assignment to an index")
+        written = masked(index, lift(new), self.value)
+        if written is not None:
+            self.assign(written, "assignment to a mask")
+            return
+        views, _ = parsed(index, self.shape)
+        self.part(views).assign(lift(new), "assignment to an index")
+
+    def part(self, views: tuple[View, ...]) -> Tracer:
+        """Return a tracer of a part of the same storage, to read it once or to write it."""
+        return Tracer(self._storage, (*self._views, *views))
 
     def assign(self, new: Value, operation: str) -> None:
         """Write `new`, cast and broadcast, into the part of the storage that this tracer shows."""
@@ -292,6 +324,23 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def flat(self) -> NoReturn:
         """Raise: use ravel()."""
         raise UnsupportedError(at_user_line(".flat of a traced array is not supported; use .ravel()"))
+
+
+_NOT_NUMPYS_NAME = {
+    "fabs": "np.abs", "pow": "np.power", "dist": "np.linalg.norm", "fsum": "np.sum", "lgamma": "sg.special.gammaln",
+    "erf": "sg.special.erf", "erfc": "sg.special.erfc", "gamma": "np.exp(sg.special.gammaln(x))",
+} | {f"a{name}": f"np.arc{name}" for name in ("sin", "cos", "tan", "tan2", "sinh", "cosh", "tanh")}  # fmt: skip
+
+
+def _math_function() -> tuple[str, str]:
+    """Return which function of `math` the user's line calls and what to write instead, where the line shows it."""
+    line = user_line()
+    found = re.search(r"\bmath\.(\w+)\(", line.text if line else "")
+    if found is None:
+        return "", "np.exp instead of math.exp"
+    name = found[1]
+    instead = _NOT_NUMPYS_NAME.get(name) or (f"np.{name}" if hasattr(np, name) else "those of sg.special")
+    return f" (math.{name})", f"{instead} instead of math.{name}"
 
 
 def _scipy_function() -> str:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import ArgumentError, DTypeError, IntegerPowerError, ShapeError, TraceError, UnsupportedError
-from staticgrad.ir.aval import BOOL, DTYPES, Shape
-from staticgrad.ir.node import Value, constant, constant_array, full
+from staticgrad.ir.aval import BOOL, DTYPES, FLOAT64, INT64, Shape
+from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
+from staticgrad.ir.op import REGISTRY
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison, powers
 from staticgrad.tracing.lift import check_dtype_here, convert, is_python_scalar, lift, strong, together, weak_type
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
@@ -19,28 +20,48 @@ MAX_REPEATED = 64
 """Whole exponents up to this size mean repeated multiplication."""
 
 
-def _square(x: Value) -> Value:
-    return e.multiply(x, x)
+def _applying(name: str) -> Callable[..., Value]:
+    """Return the function that applies the op of that name."""
+    operation = REGISTRY[name]()
+    return lambda *x: apply(operation, *x)
 
 
-UFUNCS: dict[np.ufunc, Callable[..., Value]] = {
-    np.add: e.add, np.subtract: e.subtract, np.multiply: e.multiply, np.divide: e.divide, np.negative: e.negative,
-    np.positive: lambda x: x, np.absolute: e.absolute, np.fabs: e.absolute, np.sign: e.sign, np.floor: e.floor, np.sqrt: e.sqrt,
-    np.square: _square, np.power: e.power, np.float_power: e.power, np.maximum: e.maximum, np.minimum: e.minimum,
-    np.exp: e.exp, np.expm1: e.expm1, np.log: e.log, np.log1p: e.log1p, np.sin: e.sin, np.cos: e.cos, np.tanh: e.tanh,
-    np.less: e.less, np.less_equal: e.less_equal, np.greater: e.greater, np.greater_equal: e.greater_equal,
-    np.equal: e.equal, np.not_equal: e.not_equal,
-    np.logical_and: e.logical_and, np.logical_or: e.logical_or, np.logical_xor: e.logical_xor, np.logical_not: e.logical_not,
-    np.bitwise_and: e.bitwise_and, np.bitwise_or: e.bitwise_or, np.bitwise_xor: e.bitwise_xor, np.invert: e.invert,
-    np.isnan: e.isnan, np.isinf: e.isinf, np.isfinite: e.isfinite, np.conjugate: lambda x: x,
+def _times(factor: float) -> Callable[[Value], Value]:
+    return lambda x: arithmetic.multiply(x, full(x.shape, factor, x.dtype))
+
+
+def _reciprocal(x: Value) -> Value:
+    """1 / x; of integers what is left of it when it is made an integer."""
+    wide = convert(x, FLOAT64 if x.dtype.kind != "f" else x.dtype)
+    return convert(arithmetic.divide(full(x.shape, 1, wide.dtype), wide), x.dtype)
+
+
+SAME_NAME = (
+    "add", "subtract", "multiply", "divide", "negative", "absolute", "sign", "sqrt", "cbrt", "hypot", "power", "maximum", "minimum", "fmax",
+    "fmin", "floor", "ceil", "trunc", "rint", "remainder", "fmod", "floor_divide", "gcd", "lcm", "copysign", "heaviside", "nextafter",
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2", "sin", "cos", "tan", "arcsin", "arccos",
+    "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "less", "less_equal", "greater", "greater_equal", "equal",
+    "not_equal", "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert",
+    "left_shift", "right_shift", "isnan", "isinf", "isfinite", "signbit",
+)  # fmt: skip
+"""The universal functions that are ops under NumPy's name."""
+
+UFUNCS: dict[np.ufunc, Callable[..., Value]] = {getattr(np, name): _applying(name) for name in SAME_NAME} | {
+    np.positive: lambda x: x, np.conjugate: lambda x: x, np.fabs: arithmetic.absolute, np.float_power: powers.power,
+    np.square: lambda x: arithmetic.multiply(x, x), np.reciprocal: _reciprocal,
+    np.ldexp: lambda x, n: powers.ldexp(x, convert(n, INT64)),
+    np.deg2rad: _times(np.pi / 180), np.radians: _times(np.pi / 180), np.rad2deg: _times(180 / np.pi), np.degrees: _times(180 / np.pi),
 }  # fmt: skip
 """The universal functions that exist, with the op each becomes."""
 
 ON_BOOL = {np.logical_and, np.logical_or, np.logical_xor, np.logical_not}
 OF_NOTHING_BUT_FLOATS = {np.isnan: False, np.isinf: False, np.isfinite: True}
-IDENTITY_ON_INTEGERS = {np.floor, np.conjugate, np.positive}
+IDENTITY_ON_INTEGERS = {np.floor, np.ceil, np.trunc, np.conjugate, np.positive}
 COMPARISONS = {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal}
-KEEPS_WEAK = {np.add, np.subtract, np.multiply, np.divide, np.power, np.negative, np.positive, np.absolute}
+KEEPS_WEAK = {
+    np.add, np.subtract, np.multiply, np.divide, np.power, np.negative, np.positive, np.absolute, np.floor_divide, np.remainder,
+    np.left_shift, np.right_shift,
+}  # fmt: skip
 """What Python's operators call: of Python numbers they give Python numbers; any other function gives NumPy's, which do not yield."""
 
 
@@ -73,6 +94,8 @@ def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value
         return known
     if ufunc not in KEEPS_WEAK:
         values = [strong(v) for v in values] if all(v.aval.weak for v in values) else values
+    if ufunc is np.signbit and values[0].dtype.kind != "f":  # NumPy reads narrow integers as half floats
+        return comparison.less(values[0], zeros_like(values[0]))
     dtypes = ufunc_dtypes(ufunc, values, dtype)
     if ufunc in OF_NOTHING_BUT_FLOATS and values[0].dtype.kind != "f":
         return full(values[0].shape, OF_NOTHING_BUT_FLOATS[ufunc], BOOL)
@@ -83,7 +106,7 @@ def elementwise_value(ufunc: np.ufunc, *inputs: Any, dtype: Any = None) -> Value
     if weak:
         operands = [v if (number := constant_array(v)) is None else constant(number, weak=True) for v in operands]
     operands = together(operands, f"np.{ufunc.__name__}")
-    if len({operand.dtype for operand in operands}) > 1:
+    if ufunc in COMPARISONS and operands[0].dtype != operands[1].dtype:
         return _compare_signed_with_unsigned(ufunc, *operands)
     return UFUNCS[ufunc](*operands)
 
@@ -104,10 +127,10 @@ def _beyond_range(ufunc: np.ufunc, values: list[Value]) -> Value | None:
 def _compare_signed_with_unsigned(ufunc: np.ufunc, x: Value, y: Value) -> Value:
     """Compare int64 with uint64 exactly, as NumPy does: a negative number is less than all others."""
     signed = x if x.dtype.kind == "i" else y
-    negative = e.less(signed, full(signed.shape, 0, signed.dtype))
+    negative = comparison.less(signed, full(signed.shape, 0, signed.dtype))
     answer = bool(ufunc(-1, 0)) if signed is x else bool(ufunc(0, -1))
     unsigned = np.dtype(np.uint64)
-    return e.where(negative, full(signed.shape, answer, BOOL), UFUNCS[ufunc](convert(x, unsigned), convert(y, unsigned)))
+    return comparison.where(negative, full(signed.shape, answer, BOOL), UFUNCS[ufunc](convert(x, unsigned), convert(y, unsigned)))
 
 
 def _whole_power(values: list[Value], exponent: Any) -> Value | None:
@@ -124,11 +147,11 @@ def _whole_power(values: list[Value], exponent: Any) -> Value | None:
             at_user_line(f"np.power: {x.aval} to the power of {known}: integers to negative integer powers are not allowed; use x ** {n}")
         )
     if n == 0.5 and x.dtype.kind == "f" and is_python_scalar(exponent):
-        return e.sqrt(x)
+        return powers.sqrt(x)
     if n != int(n if np.isfinite(n) else 0.5) or abs(n) > MAX_REPEATED:
         return None
     dtype = ufunc_dtypes(np.power, values)[0]
-    return e.integer_power(convert(x, dtype), int(n))
+    return powers.integer_power(convert(x, dtype), int(n))
 
 
 def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -151,7 +174,7 @@ def apply_ufunc(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: 
         if target is None:
             raise ArgumentError(at_user_line(f"np.{ufunc.__name__}: where= without out= leaves undefined elements; use np.where"))
         mask, new, old = together([convert(lift(where), BOOL), result, lift(target)], f"np.{ufunc.__name__}")
-        result = e.where(mask, convert(new, old.dtype), old)
+        result = comparison.where(mask, convert(new, old.dtype), old)
     return tracer_of(result) if target is None else write_out(ufunc.__name__, target, result)
 
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from staticgrad.errors import IndexingError, InvalidValueError, ReadOnlyError, TraceError, UnsupportedError
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.node import Value
@@ -270,21 +268,9 @@ def _span(item: slice | int, extent: int, axis: int) -> tuple[int, int, int, int
 
 
 def _plain(item: Any) -> Any:
-    """Return one index item as int, slice, None or Ellipsis."""
-    from staticgrad.tracing.tracer import Tracer
-
+    """Return one item of a basic index as int, slice, None or Ellipsis."""
     if item is None or item is Ellipsis or isinstance(item, slice):
         return item
-    if isinstance(item, Tracer):
-        raise UnsupportedError(
-            at_user_line(
-                f"indexing with a traced array ({item.aval}) is not supported yet; use a Python integer or a slice, or np.where with a mask"
-            )
-        )
-    if isinstance(item, (bool, np.bool_)) or (isinstance(item, (np.ndarray, list)) and np.ndim(item) > 0):
-        raise UnsupportedError(
-            at_user_line("indexing a traced array with an array, a list or a mask is not supported yet; use slices, or np.where for a mask")
-        )
     try:
         return operator.index(item)
     except TypeError as error:

@@ -123,3 +123,54 @@ def one_row_and_one_column(np, x):
 @case(normal(3, 1), normal(1, 4), normal(4), normal())
 def broadcasts(np, column, row, vector, scalar):
     return np.sum((column + row) * vector * scalar) + np.mean(np.exp(column * row) + scalar)
+
+
+@case(numpy.array([0.3, 0.7, -0.4]), numpy.array([1.2, -0.8, 2.0]))
+def angles_and_lengths(np, x, y):
+    angles = np.arctan2(x, y) + np.arcsin(x) * np.arccos(x) + np.arctan(y) * np.tan(x) + np.deg2rad(y) + np.arctanh(x)
+    return np.sum(angles * np.hypot(x, y) + np.arcsinh(y) * np.sinh(x) - np.arccosh(np.cosh(y) + 1) + np.cbrt(y) + np.copysign(x, y))
+
+
+@case(numpy.array([0.3, 1.7, 2.4, 5.0]), numpy.array([1.2, 0.8, 2.0, 4.9]))
+def other_bases_and_sums(np, x, y):
+    sums = np.logaddexp(x, y) * np.logaddexp2(x, -y)
+    return np.sum(np.log2(x) * np.log10(y) + np.exp2(-x) + sums + np.float_power(x, 1.5) + np.fmax(x, 2 * y) - np.fmin(x, y))
+
+
+@case(numpy.array([3.3, -1.7, 2.4, -5.0]), numpy.array([1.2, 0.8, -1.1, -0.7]))
+def remainders_and_rounding(np, x, y):
+    steps = np.floor(x) + np.ceil(y) + np.rint(x) + np.trunc(y) + np.round(x, 1) + x // y
+    return np.sum(np.remainder(x, y) ** 2 + np.fmod(x, y) * y + x * steps + np.heaviside(x, 0.5) * y)
+
+
+@case(normal(5), normal(5), normal(4, 3), normal(3))
+def grids(np, x, y, z, w):
+    fields = np.sum(np.gradient(z, axis=0) ** 2) + np.sum(np.gradient(x, 0.3) * y) + np.trapezoid(x * x, dx=0.5) + np.trapezoid(y, axis=0)
+    curve = np.interp(x, np.array([-1.0, -0.2, 0.4, 1.5]), np.tanh(z[:, 0])) + np.polyval(w, y) + np.sinc(x)
+    return fields + np.sum(curve**2) + np.sum(np.cross(z, w) ** 2) + np.sum(np.kron(x, w) ** 3)
+
+
+@case(normal(4, 5))
+def gaps(np, x):
+    y = np.where(x > -0.5, x, np.nan)
+    extremes = np.sum(np.nanmax(y, axis=0) - np.nanmin(y, axis=1, keepdims=True))
+    return np.nansum(np.sin(y)) + np.sum(np.nanmean(y, axis=0) ** 2) + np.nanvar(y) + extremes + np.nansum(np.nanprod(y, axis=1))
+
+
+@case(normal(3, 3), normal(3))
+def choices(np, x, y):
+    chosen = np.select([x > 0.5, x < -0.5], [x * y, np.exp(x)], 2.0 * x)
+    return np.sum(chosen**2) + np.sum(np.block([[x, y[:, None]], [y, np.sum(y)]]) ** 3) + np.sum(np.tile(y, (2, 2)) * 0.5)
+
+
+WITHOUT_AUTOGRAD = {
+    "kinks",
+    "reductions",
+    "angles_and_lengths",
+    "other_bases_and_sums",
+    "remainders_and_rounding",
+    "grids",
+    "gaps",
+    "choices",
+}
+"""Other conventions at ties, or functions that HIPS autograd does not have."""

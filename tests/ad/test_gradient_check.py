@@ -171,8 +171,8 @@ def test_second_order_of_a_true_first_order():
     """The first derivative is right, the second one is lost: only order 2 finds it."""
     from staticgrad.ir.graph import Graph
     from staticgrad.ir.node import new_input
+    from staticgrad.ops.arithmetic import multiply
     from staticgrad.ops.control import Rules, call, stop_gradient
-    from staticgrad.ops.elementwise import multiply
     from staticgrad.tracing.lift import lift
     from staticgrad.tracing.tracer import tracer_of
 
@@ -196,7 +196,7 @@ def test_modes_that_disagree():
     from staticgrad.ir.graph import Graph
     from staticgrad.ir.node import new_input
     from staticgrad.ops.control import Rules, call
-    from staticgrad.ops.elementwise import sin
+    from staticgrad.ops.trigonometric import sin
     from staticgrad.tracing.lift import lift
     from staticgrad.tracing.tracer import tracer_of
 
@@ -207,7 +207,7 @@ def test_modes_that_disagree():
         return tracer_of(call(Graph((inner,), (sin(inner),)), value, rules=rules)[0])
 
     def _cos(v):
-        from staticgrad.ops.elementwise import cos
+        from staticgrad.ops.trigonometric import cos
 
         return cos(v)
 

@@ -12,10 +12,13 @@ from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import full, new_input
+from staticgrad.ops.arithmetic import add, multiply
+from staticgrad.ops.casts import cast
 from staticgrad.ops.control import Rules, call, inline_calls, stop_gradient
-from staticgrad.ops.elementwise import add, cast, exp, multiply, sin, tanh
+from staticgrad.ops.exponential import exp
 from staticgrad.ops.movement import broadcast, slice_
 from staticgrad.ops.reduce import sum_
+from staticgrad.ops.trigonometric import sin, tanh
 from tests.ad.functions import CASES
 from tests.ops.derivatives import Function, assert_adjoint, assert_differences
 

@@ -60,6 +60,31 @@ def broadcasts(x, column, row):
     return np.sum(np.exp(x * row) / (1 + column**2) + np.mean(x, axis=1, keepdims=True) * np.sin(row))
 
 
+# ---- index arrays and rows: threads share what no index array names, and each row is the work of one
+
+
+@example(numbers(6, 5), numbers(4, 5), np.array([5, -4, 2, 5]), transform=value_and_grad, argnums=(0, 1))
+def index_arrays(x, v, k):
+    y = x * 2
+    y[k] = v
+    np.add.at(y, (k, k - 1), v[:, 0])
+    y[k[0], 1:] *= 3
+    return np.sum(np.tanh(y[k]) * v) + np.sum(y[:, k[1:3]])
+
+
+@example(numbers(3, 40), numbers(7), transform=value_and_grad, argnums=(0, 1))
+def sorted_rows(x, v):
+    y = np.sort(x, axis=1)
+    y[:, 0] = np.sort(np.sin(x), axis=0)[1, :3]
+    at = np.searchsorted(y[1], v)
+    return np.sum(np.cumsum(y, axis=1)[:, ::5]) + np.sum(y[0, np.minimum(at, 39)] * v) + np.median(x)
+
+
+@example(numbers(3000), np.arange(3000) % 7 - 3)
+def picked_and_reduced(x, k):
+    return np.sum(x[k]), np.max(x[k]), np.argmax(x[k])
+
+
 # ---- reductions: the work of one thread, in parts, in blocks
 
 

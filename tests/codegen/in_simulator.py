@@ -14,7 +14,7 @@ import numpy as np
 
 from staticgrad.api import trace, value_and_grad, vjp
 from staticgrad.codegen.cuda_printer import print_cuda
-from staticgrad.errors import IntegerPowerError
+from staticgrad.errors import IndexingError, IntegerPowerError
 from staticgrad.ir.aval import FLOAT64, Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
@@ -97,6 +97,14 @@ def through_the_public_functions() -> None:
     else:
         raise AssertionError("a negative integer power is an error")
     assert power(np.array([2, 3]), np.array([0, 1])).tolist() == [1, 3]
+    pick = trace(lambda x, k: x[k], backend="cuda")
+    assert pick(x, np.array([4, -5])).tolist() == [1, 0]
+    try:
+        pick(x, np.array([0, 5]))
+    except IndexingError as error:
+        assert "5 for an axis with size 5" in str(error)
+    else:
+        raise AssertionError("an index out of bounds is an error")
 
 
 def hand_built() -> None:

@@ -192,6 +192,55 @@ def test_branches(rare):
     run_text(unit, [values, np.zeros(100, "f4"), np.array([5])])
 
 
+@pytest.mark.parametrize("n", [3, 16, 37])
+@pytest.mark.parametrize("rare", [False, True])
+def test_loops_of_unknown_length(n, rare):
+    """Halve until below 1, counting: lanes that are done stay as they are; inside of a branch, only the lanes that take it run."""
+    x, y = parameter("x", FLOAT32, n), parameter("y", FLOAT32, n)
+
+    def make(b):
+        def halve(v, count):
+            with b.while_() as parts:
+                with parts.test():
+                    parts.until(b.le(b.like(1, b.get(v)), b.get(v)))
+                with parts.body():
+                    b.set(v, b.mul(b.get(v), b.like(0.5, b.get(v))))
+                    b.set(count, b.add(b.get(count), b.like(1, b.get(count))))
+
+        with b.loop(n) as i:
+            v = b.variable(b.load(x, i))
+            count = b.variable(b.like(0, b.get(v)))
+            if rare:
+                with b.if_(b.lt(b.like(100, b.get(v)), b.get(v))):
+                    halve(v, count)
+            else:
+                halve(v, count)
+            b.store(y, i, b.add(b.get(count), b.get(v)))
+
+    unit = unit_with(make, x, y)
+    assert max(lanes_of(unit)) == (1 if n == 3 else 16)
+    numbers = np.array([0.5, 1, 3e8, 7, 0, 1e3, 100.5, 99, np.nan, -5], "f4")
+    run_text(unit, [np.resize(numbers, n), np.zeros(n, "f4")])
+
+
+def test_a_loop_of_unknown_length_whose_test_writes_stays():
+    x, y = parameter("x", FLOAT32, 16), parameter("y", FLOAT32, 16)
+
+    def make(b):
+        with b.loop(16) as i:
+            v = b.variable(b.load(x, i))
+            with b.while_() as parts:
+                with parts.test():
+                    b.set(v, b.mul(b.get(v), b.like(0.5, b.get(v))))
+                    parts.until(b.le(b.like(1, b.get(v)), b.get(v)))
+                with parts.body():
+                    pass
+            b.store(y, i, b.get(v))
+
+    assert not becomes_vectors(make, x, y)
+    run_text(unit_with(make, x, y), [np.arange(16, dtype="f4"), np.zeros(16, "f4")])
+
+
 def test_lanes_of_a_reduction():
     """Loops that are declared to run in lockstep need no proof, and narrow merges stay in order."""
     x, out = parameter("x", FLOAT32, 128), parameter("out", FLOAT32, 1)

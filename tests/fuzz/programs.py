@@ -14,21 +14,25 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, constant, full, new_input, zeros_like
 from staticgrad.ir.op import REGISTRY
+from staticgrad.ops.arithmetic import add, multiply
+from staticgrad.ops.casts import cast
 from staticgrad.ops.control import call, inline_calls
-from staticgrad.ops.elementwise import add, cast, multiply
 from staticgrad.ops.movement import broadcast, broadcast_to, concatenate, flip, pad, reshape, slice_, slice_set, transpose
 from staticgrad.ops.reduce import sum_
 
 LARGEST = 1e3
 SHAPES = ((), (1,), (3,), (4,), (2, 3), (3, 1), (1, 4), (2, 3, 4), (4, 1, 3), (18,), (2, 17))
 
-SMOOTH_UNARY = ("negative", "exp", "expm1", "sin", "cos", "tanh", "sigmoid", "softplus", "sqrt", "log", "log1p", "contiguous")
-KINKED_UNARY = ("absolute", "sign", "floor", "relu", "stop_gradient")
-SMOOTH_BINARY = ("add", "subtract", "multiply", "divide", "power")
-KINKED_BINARY = ("maximum", "minimum")
+SMOOTH_UNARY = (
+    "negative", "exp", "expm1", "sin", "cos", "tanh", "sigmoid", "softplus", "sqrt", "log", "log1p", "contiguous", "exp2", "sinh", "cosh",
+    "arctan", "arcsinh",
+)  # fmt: skip
+KINKED_UNARY = ("absolute", "sign", "floor", "relu", "stop_gradient", "ceil", "trunc", "rint", "cbrt")
+SMOOTH_BINARY = ("add", "subtract", "multiply", "divide", "power", "logaddexp")
+KINKED_BINARY = ("maximum", "minimum", "fmax", "fmin", "hypot", "arctan2", "remainder", "fmod", "copysign")
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 LOGICAL = ("logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor")
-INTEGER = ("bitwise_and", "bitwise_or", "bitwise_xor", "add", "multiply", "maximum", "subtract")
+INTEGER = ("bitwise_and", "bitwise_or", "bitwise_xor", "add", "multiply", "maximum", "subtract", "floor_divide", "remainder", "gcd")
 
 
 @dataclass

@@ -7,17 +7,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from staticgrad.codegen.blocks import Grain
 from staticgrad.config import config, configure
 from staticgrad.gradient_check import derivative_at_zero
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.verify import verify
 from staticgrad.runtime.build import build, lower_graph
+from staticgrad.runtime.compile import Stage
+from staticgrad.runtime.executor import Executable
+from staticgrad.runtime.llvm_compile import compile_text
 from tests.fuzz.programs import Program
-from tests.ops.running import run_uncompiled
+from tests.ops.running import identical, run_uncompiled
 
 SEEDS = range(40)
 COMPILED = range(100, 106)
+
+FINE = Grain(work=1e-6, row=2, partial=1e9)
+"""All that can be divided runs in blocks."""
 
 
 @contextlib.contextmanager
@@ -86,6 +93,29 @@ def test_three_derivatives_of_smooth_programs(seed):
 
     numeric = derivative_at_zero(along, 2.0**-10)
     assert abs(numeric - forward) <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_blocks_of_random_programs(seed):
+    program = Program(seed + 3000).grow(20)
+    for graph in (program.graph(), program.gradient()):
+        with settings(verify=True, cache=None):
+            lowering = lower_graph(graph, grain=FINE)
+        found = run_uncompiled(graph, program.arrays, lowering=lowering)
+        assert_equal("in blocks", graph, found, interpret(graph, program.arrays))
+
+
+@pytest.mark.parametrize("seed", COMPILED)
+def test_threads_of_random_programs(seed):
+    program = Program(seed).grow(40)
+    graph, arrays = program.graph(6), program.arrays
+    lowering = lower_graph(graph, grain=FINE)
+    forward = compile_text(*lowering.llvm, False).forward_address
+    executable = Executable(lowering.call_plan, Stage(forward), None)
+    expected = run_uncompiled(graph, arrays, lowering=lowering)
+    for threads in (1, 2, 3, 7):
+        for x, y in zip(executable(arrays, threads), expected, strict=True):
+            assert identical(x, y)
 
 
 @pytest.mark.parametrize("seed", COMPILED)

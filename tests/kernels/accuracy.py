@@ -58,28 +58,29 @@ def ulp(magnitude: mp.mpf, dtype: type) -> mp.mpf:
     return mp.mpf(2) ** (exponent - form.nmant)
 
 
-def errors(y: np.ndarray, exact: list[mp.mpf]) -> np.ndarray:
-    """Return the errors of `y` in ULP of the exact values; infinity counts as 2**(bias + 1)."""
+def errors(y: np.ndarray, exact: list[mp.mpf], scales: np.ndarray | None = None) -> np.ndarray:
+    """Return the errors of `y` in ULP of the exact values, or of the scales where they are larger; infinity counts as 2**(bias + 1)."""
     dtype = y.dtype.type
     limit = mp.mpf(2) ** np.finfo(dtype).maxexp
     result = []
-    for value, reference in zip(y.tolist(), exact, strict=True):
+    least = np.zeros(y.size) if scales is None else scales
+    for value, reference, scale in zip(y.tolist(), exact, least.tolist(), strict=True):
         if mp.isnan(reference) or np.isnan(value):
             result.append(0.0 if mp.isnan(reference) and np.isnan(value) else np.inf)
             continue
         reference = max(min(reference, limit), -limit)
         value = mp.mpf(value) if np.isfinite(value) else mp.sign(value) * limit
-        result.append(float(abs(value - reference) / ulp(min(abs(reference), limit / 2), dtype)))
+        result.append(float(abs(value - reference) / ulp(min(max(abs(reference), mp.mpf(scale)), limit / 2), dtype)))
     return np.array(result)
 
 
-def dense_errors(y: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def dense_errors(y: np.ndarray, reference: np.ndarray, scales: np.ndarray | None = None) -> np.ndarray:
     """Return the same for a reference in a wider NumPy format."""
     form = np.finfo(y.dtype)
     with np.errstate(all="ignore"):
         limit = np.ldexp(reference.dtype.type(1), form.maxexp)
         reference = np.clip(reference, -limit, limit)
-        exponent = np.clip(np.frexp(np.abs(reference))[1] - 1, form.minexp, form.maxexp - 1)
+        exponent = np.clip(np.frexp(np.maximum(np.abs(reference), 0 if scales is None else scales))[1] - 1, form.minexp, form.maxexp - 1)
         wide = np.where(np.isinf(y), np.sign(y) * limit, y.astype(reference.dtype))
         error = np.abs(wide - reference) / np.ldexp(reference.dtype.type(1), exponent - form.nmant)
         error = np.where(np.isnan(y) & np.isnan(reference), 0, error)
@@ -110,6 +111,23 @@ _wave: dict[str, Any] = {
     "regions": ((-1, 1), (-10, 10), (-1e3, 1e3), (-1e8, 1e8), (-1e12, 1e12)),
     "exponents": (-1074, 1023),
     "hard": _near_multiples_of_half_pi,
+}
+_logarithm: dict[str, Any] = {
+    "regions": ((0.5, 2), (0.6, 0.72), (1.3, 1.5), (0, 100)),
+    "exponents": (-1080, 1023),
+    "keep": lambda x: x > 0,
+    "hard": lambda dtype: [1.0, 2 / 3, 4 / 3, 0.5**0.5, 2**0.5, 10.0, np.finfo(dtype).tiny, np.finfo(dtype).max],
+}
+_growing: dict[str, Any] = {
+    "regions": ((-1, 1), (-22, 22), (-0.36, 0.36), (-710.4, 710.4), (-89.4, 89.4)),
+    "exponents": (-1080, 4),
+    "hard": lambda dtype: [*(abs(v) for v in _between_multiples_of_ln2(dtype)), 40.0, *((89.4,) if dtype is np.float32 else (710.4,))],
+}
+_ratio: dict[str, Any] = {
+    "regions": ((-1, 1), (0.45, 0.55), (-0.55, -0.45), (0.99, 1)),
+    "exponents": (-1080, 0),
+    "keep": lambda x: np.abs(x) <= 1,
+    "hard": lambda dtype: [0.5, -0.5, 1.0, -1.0, float(np.finfo(dtype).tiny)],
 }
 
 CASES = {
@@ -146,11 +164,39 @@ CASES = {
         ),
         Case(kernels.sin, mp.sin, np.sin, (0.51, 0.85), (48, 183), **_wave),
         Case(kernels.cos, mp.cos, np.cos, (0.51, 0.85), (43, 179), **_wave),
+        Case(kernels.tan, mp.tan, np.tan, (0.51, 0.95), (46, 194), **_wave),
+        Case(
+            kernels.exp2, lambda x: mp.mpf(2) ** x, np.exp2, (0.9, 0.85), (22, 27), ((-1, 1), (-20, 20), (-1075, 1024), (-150, 128)),
+            hard=lambda dtype: [0.5, -0.5, 1.5, -1.5, -126.5, -1022.5],
+        ),
+        Case(kernels.log2, lambda x: mp.log(x, 2), np.log2, (0.51, 0.51), (27, 77), **_logarithm),
+        Case(kernels.log10, mp.log10, np.log10, (0.51, 0.51), (28, 77), **_logarithm),
+        Case(kernels.sinh, mp.sinh, np.sinh, (0.9, 0.9), (43, 47), **_growing),
+        Case(kernels.cosh, mp.cosh, np.cosh, (0.9, 0.9), (35, 39), **_growing),
+        Case(
+            kernels.arcsinh, mp.asinh, np.arcsinh, (0.51, 0.85), (65, 94), ((-1, 1), (-3, 3), (0.49, 0.53), (-100, 100)), (-1080, 1023),
+            hard=lambda dtype: [0.5, 1.0, 2.0**60, np.finfo(dtype).max],
+        ),
+        Case(
+            kernels.arccosh, mp.acosh, np.arccosh, (0.51, 0.9), (58, 84), ((1, 1.01), (1, 3), (1, 100)), (0, 1023), keep=lambda x: x >= 1,
+            hard=lambda dtype: [1.0, 1 + float(np.finfo(dtype).eps), 2.0**60, np.finfo(dtype).max],
+        ),
+        Case(
+            kernels.arctanh, mp.atanh, np.arctanh, (0.51, 1.0), (61, 75), ((-1, 1), (-0.2, 0.2), (0.99, 1)), (-1080, 0),
+            keep=lambda x: np.abs(x) < 1, hard=lambda dtype: [2.0**-30, 1 / 3, 1 - float(np.finfo(dtype).epsneg)],
+        ),
+        Case(kernels.arcsin, mp.asin, np.arcsin, (0.51, 0.65), (32, 45), **_ratio),
+        Case(kernels.arccos, mp.acos, np.arccos, (0.51, 0.65), (34, 47), **_ratio),
+        Case(
+            kernels.arctan, mp.atan, np.arctan, (0.51, 0.7), (33, 65), ((-1, 1), (-4, 4), (0.4, 0.43), (2.3, 2.5), (-100, 100)),
+            (-1080, 1023), hard=lambda dtype: [2**0.5 - 1, 2**0.5 + 1, 1.0, 2.0**60, np.finfo(dtype).max],
+        ),
+        Case(
+            kernels.cbrt, lambda x: mp.sign(x) * mp.cbrt(abs(x)), np.cbrt, (0.51, 0.51), (52, 62), ((-1, 1), (0.1, 10), (-100, 100)),
+            (-1080, 1023), hard=lambda dtype: [8**0.5, 8**-0.5, 2**0.5, 0.5**0.5, 1.0, 27.0, np.finfo(dtype).max],
+        ),
     )
 }  # fmt: skip
-
-POWER_BOUNDS = {np.float32: 0.55, np.float64: 1.0}
-POWER_INSTRUCTIONS = {np.float32: 69, np.float64: 134}
 
 
 def power_points(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,3 +216,63 @@ def power_points(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.nda
         y = (rng.uniform(low - 1, high + 1, x.size) / np.log(x.astype(np.longdouble))).astype(dtype)
     keep = np.isfinite(y)
     return x[keep], y[keep]
+
+
+def point_pairs(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points of the plane: of moderate size, of every size, nearly on a diagonal, and at the border of the subnormal numbers."""
+    rng, form = np.random.default_rng(seed), np.finfo(dtype)
+    share = count // 4
+
+    def any_size(low: int, high: int) -> np.ndarray:
+        return np.ldexp(rng.uniform(-2, 2, share), rng.integers(low, high, share))
+
+    with np.errstate(all="ignore"):
+        first = [rng.uniform(-1, 1, share), any_size(form.minexp - form.nmant, form.maxexp - 2), any_size(-3, 3)]
+        second = [rng.uniform(-1, 1, share), any_size(form.minexp - form.nmant, form.maxexp - 2), first[2] * rng.uniform(0.4, 0.6, share)]
+        edge = [any_size(form.minexp - 12, form.minexp + 3) for _ in range(2)]
+        x, y = (np.concatenate([*part, border]).astype(dtype) for part, border in ((first, edge[0]), (second, edge[1])))
+    return x, y
+
+
+@dataclass(frozen=True)
+class PairCase:
+    """A kernel of two operands; see `Case`."""
+
+    kernel: Callable[..., Any]
+    exact: Callable[[mp.mpf, mp.mpf], mp.mpf]
+    dense: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    bounds: tuple[float, float]
+    instructions: tuple[int, int]
+    points: Callable[[type, int, int], tuple[np.ndarray, np.ndarray]]
+    scales: Callable[[np.ndarray, np.ndarray], np.ndarray] = field(default=lambda x, y: np.zeros(x.shape))
+
+
+def exponent_pairs(dtype: type, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return exponents near each other, far apart, and of every size."""
+    rng = np.random.default_rng(seed)
+    share = count // 4
+    x = np.concatenate([rng.uniform(-3, 3, share), rng.uniform(-700, 700, share), *(rng.standard_normal(share) * 1e30 for _ in range(2))])
+    apart = [rng.uniform(-3, 3, share), rng.uniform(-60, 60, share), np.zeros(share), rng.standard_normal(share) * 1e30]
+    return x.astype(dtype), (x + np.concatenate(apart)).astype(dtype)
+
+
+def _larger_or_one(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The sum of a large number and a logarithm cannot be more accurate than the number."""
+    return np.maximum(np.maximum(np.abs(x), np.abs(y)), 1).astype(np.float64)
+
+
+def _logaddexp(x: mp.mpf, y: mp.mpf) -> mp.mpf:
+    return max(x, y) + mp.log1p(mp.exp(-abs(x - y)))
+
+
+def _logaddexp2(x: mp.mpf, y: mp.mpf) -> mp.mpf:
+    return max(x, y) + mp.log1p(mp.mpf(2) ** -abs(x - y)) / mp.log(2)
+
+
+PAIR_CASES = {
+    "power": PairCase(kernels.power, mp.power, np.power, (0.55, 1.0), (69, 134), power_points),
+    "arctan2": PairCase(kernels.arctan2, mp.atan2, np.arctan2, (0.52, 1.5), (51, 88), point_pairs),
+    "logaddexp": PairCase(kernels.logaddexp, _logaddexp, np.logaddexp, (1.1, 1.0), (45, 57), exponent_pairs, _larger_or_one),
+    "logaddexp2": PairCase(kernels.logaddexp2, _logaddexp2, np.logaddexp2, (1.5, 1.4), (47, 59), exponent_pairs, _larger_or_one),
+    "hypot": PairCase(kernels.hypot, mp.hypot, np.hypot, (0.51, 1.0), (12, 38), point_pairs),
+}

@@ -84,6 +84,18 @@ def of_root(function: Callable[[mp.mpf], mp.mpf], at_zero: mp.mpf) -> Callable[[
     return from_series(lambda z: function(mp.sqrt(z)), at_zero)
 
 
+def ratio_to_argument(function: Callable[[mp.mpf], mp.mpf]) -> tuple[Callable[[mp.mpf], mp.mpf], Callable[[mp.mpf], mp.mpf]]:
+    """Return function(x) / x in x**2, where it is 1 at 0, with the weight of a relative error."""
+    return of_root(lambda x: function(x) / x, mp.mpf(1)), of_root(lambda x: x / function(x), mp.mpf(1))
+
+
+def tail_after_argument(
+    function: Callable[[mp.mpf], mp.mpf], at_zero: mp.mpf
+) -> tuple[Callable[[mp.mpf], mp.mpf], Callable[[mp.mpf], mp.mpf]]:
+    """Return (function(x) - x) / x**3 in x**2, with the weight of a relative error of the function."""
+    return of_root(lambda x: (function(x) - x) / x**3, at_zero), of_root(lambda x: x**3 / function(x), mp.mpf(0))
+
+
 def two_atanh(s: mp.mpf) -> mp.mpf:
     """Return log((1 + s) / (1 - s))."""
     return 2 * mp.atanh(s)
@@ -100,6 +112,14 @@ _log_tail = from_series(lambda f: (mp.log1p(f) - f) / f**2, -mp.mpf(1) / 2)
 _log_weight = from_series(lambda f: f**2 / abs(mp.log1p(f)), mp.mpf(0))
 _atanh_tail = of_root(lambda s: (two_atanh(s) - 2 * s) / s**3, mp.mpf(2) / 3)
 _atanh_weight = of_root(lambda s: s**3 / two_atanh(s), mp.mpf(0))
+HALF = mp.mpf(1) / 2
+SLACK = mp.mpf("0.0001")
+ARCTAN_SQUARE = (mp.sqrt(2) - 1) ** 2 * (1 + SLACK)
+QUARTER = (1 + 4 * SLACK) / 4
+_exp2_tail = from_series(lambda r: (mp.mpf(2) ** r - 1) / r, mp.log(2))
+_sinh_tail, _sinh_weight = tail_after_argument(mp.sinh, THIRD / 2)
+_cosh_tail = of_root(lambda r: (mp.cosh(r) - 1) / r**2, HALF)
+_cosh_weight = of_root(lambda r: r**2 / mp.cosh(r), mp.mpf(0))
 
 FITS = {
     fit.name: fit
@@ -144,6 +164,18 @@ FITS = {
             "power_log64", of_root(lambda s: ((two_atanh(s) - 2 * s) / s**3 - mp.mpf(2) / 3) / s**2, mp.mpf(2) / 5),
             of_root(lambda s: s**5 / two_atanh(s), mp.mpf(0)), 8, (mp.mpf(0), SQRT2_SQUARE), np.float64,
         ),
+        Fit("exp2_float32", _exp2_tail, lambda r: abs(r) / mp.mpf(2) ** r, 6, (-HALF, HALF), np.float32),
+        Fit("exp2_float64", _exp2_tail, lambda r: abs(r) / mp.mpf(2) ** r, 11, (-HALF, HALF), np.float64),
+        Fit("sinh32", _sinh_tail, _sinh_weight, 3, (mp.mpf(0), HALF_LN2**2), np.float32),
+        Fit("sinh64", _sinh_tail, _sinh_weight, 5, (mp.mpf(0), HALF_LN2**2), np.float64),
+        Fit("cosh32", _cosh_tail, _cosh_weight, 3, (mp.mpf(0), HALF_LN2**2), np.float32),
+        Fit("cosh64", _cosh_tail, _cosh_weight, 5, (mp.mpf(0), HALF_LN2**2), np.float64),
+        Fit("arctan32", *ratio_to_argument(mp.atan), 6, (mp.mpf(0), ARCTAN_SQUARE), np.float64),
+        Fit("arctan64", *tail_after_argument(mp.atan, -THIRD), 11, (mp.mpf(0), ARCTAN_SQUARE), np.float64),
+        Fit("arcsin32", *ratio_to_argument(mp.asin), 7, (mp.mpf(0), QUARTER), np.float64),
+        Fit("arcsin64", *tail_after_argument(mp.asin, THIRD / 2), 13, (mp.mpf(0), QUARTER), np.float64),
+        Fit("arcsinh64", *tail_after_argument(mp.asinh, -THIRD / 2), 12, (mp.mpf(0), QUARTER), np.float64),
+        Fit("cbrt", lambda f: f ** (-THIRD), lambda f: f**THIRD, 7, (mp.sqrt(HALF) * (1 - SLACK), mp.sqrt(2) * (1 + SLACK)), np.float64),
     )
 }  # fmt: skip
 mp.mp.prec = _before

@@ -8,9 +8,10 @@ import pytest
 
 from staticgrad import kernels
 from staticgrad.ir.floats import OnFloats
-from tests.kernels.accuracy import CASES, EXTENDED, FORMATS, POWER_BOUNDS, Case, dense_errors, errors, power_points
+from tests.kernels.accuracy import CASES, EXTENDED, FORMATS, PAIR_CASES, Case, dense_errors, errors
 
 pytestmark = pytest.mark.parametrize("dtype", FORMATS, ids=lambda dtype: dtype.__name__)
+each_pair_case = pytest.mark.parametrize("name", PAIR_CASES)
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
@@ -35,29 +36,45 @@ def test_densely(case: Case, dtype: type) -> None:
         pytest.skip("long double is not wider than double here")
     x = case.points(dtype, 400_000 if dtype is np.float32 else 150_000, seed=2)
     wide = np.float64 if dtype is np.float32 else np.longdouble
-    if dtype is np.float64 and case.name in ("sin", "cos"):
+    if dtype is np.float64 and case.name in ("sin", "cos", "tan"):
         x = x[np.abs(x) < 2.0**60]  # the C library's long double gives up there
     with np.errstate(all="ignore"):
         reference = case.dense(x.astype(wide))
     report(case.name, dtype, dense_errors(case.kernel(OnFloats(), x), reference), case.bounds[FORMATS.index(dtype)], x)
 
 
-def test_power_against_mpmath(dtype: type) -> None:
-    x, y = power_points(dtype, 4000, seed=3)
+@each_pair_case
+def test_pairs_against_mpmath(name: str, dtype: type) -> None:
+    case = PAIR_CASES[name]
+    x, y = case.points(dtype, 4000, 3)
     with mp.workprec(200):
-        exact = [mp.power(mp.mpf(a), mp.mpf(c)) for a, c in zip(x.tolist(), y.tolist(), strict=True)]
-        found = errors(kernels.power(OnFloats(), x, y), exact)
-    report("power", dtype, found, POWER_BOUNDS[dtype], x, y)
+        exact = [case.exact(mp.mpf(a), mp.mpf(c)) for a, c in zip(x.tolist(), y.tolist(), strict=True)]
+        found = errors(case.kernel(OnFloats(), x, y), exact, case.scales(x, y))
+    report(name, dtype, found, case.bounds[FORMATS.index(dtype)], x, y)
 
 
-def test_power_densely(dtype: type) -> None:
+@each_pair_case
+def test_pairs_densely(name: str, dtype: type) -> None:
     if dtype is np.float64 and not EXTENDED:
         pytest.skip("long double is not wider than double here")
-    x, y = power_points(dtype, 200_000 if dtype is np.float32 else 100_000, seed=4)
+    case = PAIR_CASES[name]
+    x, y = case.points(dtype, 200_000 if dtype is np.float32 else 100_000, 4)
     wide = np.float64 if dtype is np.float32 else np.longdouble
     with np.errstate(all="ignore"):
-        reference = np.power(x.astype(wide), y.astype(wide))
-    report("power", dtype, dense_errors(kernels.power(OnFloats(), x, y), reference), POWER_BOUNDS[dtype], x, y)
+        reference = case.dense(x.astype(wide), y.astype(wide))
+    report(name, dtype, dense_errors(case.kernel(OnFloats(), x, y), reference, case.scales(x, y)), case.bounds[FORMATS.index(dtype)], x, y)
+
+
+def test_whole_powers_and_logarithms_are_exact(dtype: type) -> None:
+    form = np.finfo(dtype)
+    k = np.arange(form.minexp - form.nmant, form.maxexp)
+    powers = np.ldexp(dtype(1), k)
+    np.testing.assert_array_equal(kernels.exp2(OnFloats(), k.astype(dtype)), powers)
+    np.testing.assert_array_equal(kernels.log2(OnFloats(), powers), k.astype(dtype))
+    tens = np.arange(11 if dtype is np.float32 else 23)
+    np.testing.assert_array_equal(kernels.log10(OnFloats(), np.array([float(10**n) for n in tens.tolist()], dtype)), tens.astype(dtype))
+    cubes = np.arange(-200, 201).astype(dtype)
+    np.testing.assert_array_equal(kernels.cbrt(OnFloats(), cubes**3), cubes)
 
 
 def test_power_of_integers_is_exact(dtype: type) -> None:

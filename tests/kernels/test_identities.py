@@ -17,7 +17,10 @@ def sample(dtype: type, low: float, high: float, count: int = 20_000) -> np.ndar
     return np.random.default_rng(5).uniform(low, high, count).astype(dtype)
 
 
-@pytest.mark.parametrize("kernel", [kernels.sin, kernels.tanh])
+ODD = (kernels.sin, kernels.tan, kernels.tanh, kernels.sinh, kernels.arctan, kernels.arcsinh, kernels.cbrt)
+
+
+@pytest.mark.parametrize("kernel", ODD, ids=lambda kernel: kernel.__name__)
 def test_odd(kernel, dtype: type) -> None:
     x = sample(dtype, -1e6, 1e6)
     np.testing.assert_array_equal(kernel(B, -x), -kernel(B, x))
@@ -40,6 +43,17 @@ def test_even(dtype: type) -> None:
         (kernels.sigmoid, (0.0, 0.34657359, -87.3, -4.85)),
         (kernels.softplus, (0.0, -0.6931472, 0.6931472)),
         (kernels.sin, (0.78539816, -0.78539816, 0.0)),
+        (kernels.tan, (0.78539816, -0.78539816, 0.0)),
+        (kernels.exp2, (0.5, -0.5, 1.5, 20.5, -100.5)),
+        (kernels.log2, (0.66666667, 1.3333333, 0.70710678, 1.41421356, 1.0)),
+        (kernels.log10, (0.66666667, 1.3333333, 0.70710678, 1.41421356, 1.0)),
+        (kernels.sinh, (0.34657359, -0.34657359, 1.0397208, 40.0, 0.0)),
+        (kernels.arcsinh, (0.5, -0.5, 0.0, 2.0**60)),
+        (kernels.arccosh, (1.5, 2.0, 2.0**60)),
+        (kernels.arctanh, (0.1, 0.33333333, 0.98)),
+        (kernels.arcsin, (0.5, -0.5, 0.0, 0.98)),
+        (kernels.arctan, (0.41421356, -0.41421356, 1.0, 2.4142136, 0.0)),
+        (kernels.cbrt, (0.70710678, 1.41421356, 2.8284271, 0.35355339, 0.0)),
     ],
 )
 def test_increasing(kernel, seams: tuple[float, ...], dtype: type) -> None:
@@ -69,6 +83,12 @@ def test_logistic_functions_fit_together(dtype: type) -> None:
 
 def test_inverses(dtype: type) -> None:
     eps = np.finfo(dtype).eps
+    angle, ratio = sample(dtype, -1.5, 1.5), sample(dtype, -0.99, 0.99)
+    np.testing.assert_allclose(kernels.arctan(B, kernels.tan(B, angle)), angle, rtol=4 * eps, atol=4 * eps)
+    np.testing.assert_allclose(kernels.arcsin(B, ratio) + kernels.arccos(B, ratio), np.pi / 2, rtol=4 * eps)
+    np.testing.assert_allclose(kernels.arcsinh(B, kernels.sinh(B, angle)), angle, rtol=4 * eps)
+    np.testing.assert_allclose(kernels.arctanh(B, kernels.tanh(B, ratio)), ratio, rtol=8 * eps)
+    np.testing.assert_allclose(kernels.log2(B, kernels.exp2(B, angle)), angle, rtol=4 * eps, atol=4 * eps)
     x = sample(dtype, -20, 20)
     np.testing.assert_allclose(kernels.log(B, kernels.exp(B, x)), x, rtol=2 * eps, atol=2 * eps)
     np.testing.assert_allclose(kernels.log1p(B, kernels.expm1(B, np.abs(x))), np.abs(x), rtol=4 * eps)

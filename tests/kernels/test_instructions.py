@@ -11,21 +11,21 @@ from staticgrad import kernels
 from staticgrad.ir.builder import Builder
 from staticgrad.ir.floats import OnFloats
 from staticgrad.ir.loops import OPCODES, Assign, Block, Declare, Get, If, Let, Scalar, walk
-from tests.kernels.accuracy import CASES, FORMATS, POWER_INSTRUCTIONS
+from tests.kernels.accuracy import FORMATS, PAIR_CASES
+from tests.kernels.special_cases import ALL_CASES
 
-LIMITS = {
-    (name, dtype): limit for name, case in CASES.items() for dtype, limit in zip(FORMATS, case.instructions, strict=True)
-} | {("power", dtype): limit for dtype, limit in POWER_INSTRUCTIONS.items()}  # fmt: skip
+PROGRAMS = ALL_CASES | PAIR_CASES
+LIMITS = {(name, dtype): limit for name, case in PROGRAMS.items() for dtype, limit in zip(FORMATS, case.instructions, strict=True)}
 pytestmark = [
     pytest.mark.parametrize("dtype", FORMATS, ids=lambda dtype: dtype.__name__),
-    pytest.mark.parametrize("name", [*CASES, "power"]),
+    pytest.mark.parametrize("name", PROGRAMS),
 ]
-BRANCHES = {("sin", np.float64), ("cos", np.float64)}
+BRANCHES = {("sin", np.float64), ("cos", np.float64), ("tan", np.float64)}
 
 
 def build(name: str, dtype: type, lanes: int = 1) -> tuple[Block, tuple[Scalar, ...], Scalar]:
     b = Builder()
-    operands = tuple(b._new(np.dtype(dtype), lanes) for _ in range(2 if name == "power" else 1))
+    operands = tuple(b._new(np.dtype(dtype), lanes) for _ in range(2 if name in PAIR_CASES else 1))
     return b.root, operands, getattr(kernels, name)(b, *operands)
 
 
@@ -74,7 +74,7 @@ def test_instruction_count(name: str, dtype: type) -> None:
     assert len(statements) <= LIMITS[name, dtype]
 
 
-def test_only_two_kernels_branch(name: str, dtype: type) -> None:
+def test_only_circular_functions_branch(name: str, dtype: type) -> None:
     root, _, _ = build(name, dtype)
     others = {type(statement) for statement in root.statements} - {Let}
     assert others == ({Declare, Get, If} if (name, dtype) in BRANCHES else set())

@@ -7,13 +7,14 @@ import pytest
 
 from staticgrad import kernels
 from staticgrad.ir.floats import OnFloats
-from tests.kernels.accuracy import CASES, FORMATS
+from tests.kernels.accuracy import FORMATS
+from tests.kernels.special_cases import ALL_CASES
 
 pytestmark = pytest.mark.parametrize("dtype", FORMATS, ids=lambda dtype: dtype.__name__)
-each_kernel = pytest.mark.parametrize("name", CASES)
+each_kernel = pytest.mark.parametrize("name", ALL_CASES)
 
 INF, NAN = np.inf, np.nan
-LN2 = 0.6931471805599453
+LN2, HALF_PI = 0.6931471805599453, np.pi / 2
 
 # What each kernel returns at (0, -0, inf, -inf, nan).
 AT_THE_ENDS = {
@@ -26,8 +27,31 @@ AT_THE_ENDS = {
     "softplus": (LN2, LN2, INF, 0, NAN),
     "sin": (0.0, -0.0, NAN, NAN, NAN),
     "cos": (1, 1, NAN, NAN, NAN),
+    "tan": (0.0, -0.0, NAN, NAN, NAN),
+    "exp2": (1, 1, INF, 0, NAN),
+    "log2": (-INF, -INF, INF, NAN, NAN),
+    "log10": (-INF, -INF, INF, NAN, NAN),
+    "sinh": (0.0, -0.0, INF, -INF, NAN),
+    "cosh": (1, 1, INF, INF, NAN),
+    "arcsinh": (0.0, -0.0, INF, -INF, NAN),
+    "arccosh": (NAN, NAN, INF, NAN, NAN),
+    "arctanh": (0.0, -0.0, NAN, NAN, NAN),
+    "arcsin": (0.0, -0.0, NAN, NAN, NAN),
+    "arccos": (HALF_PI, HALF_PI, NAN, NAN, NAN),
+    "arctan": (0.0, -0.0, HALF_PI, -HALF_PI, NAN),
+    "cbrt": (0.0, -0.0, INF, -INF, NAN),
+    "erf": (0.0, -0.0, 1, -1, NAN),
+    "erfc": (1, 1, 0, 2, NAN),
+    "gaussian": (1, 1, 0, 0, NAN),
+    "erfcx": (1, 1, 0, INF, NAN),
+    "ndtr": (0.5, 0.5, 1, 0, NAN),
+    "log_ndtr": (-LN2, -LN2, -0.0, -INF, NAN),
+    "gamma": (INF, -INF, INF, NAN, NAN),
+    "gammaln": (INF, INF, INF, -INF, NAN),
+    "digamma": (-INF, INF, INF, NAN, NAN),
+    "normal_density": (0.3989422804014327, 0.3989422804014327, 0, 0, NAN),
 }
-IDENTITY_NEAR_ZERO = ("expm1", "log1p", "tanh", "sin")
+IDENTITY_NEAR_ZERO = ("expm1", "log1p", "tanh", "sin", "tan", "sinh", "arcsinh", "arctanh", "arcsin", "arctan")
 
 
 def run(name: str, *operands: np.ndarray) -> np.ndarray:
@@ -39,7 +63,7 @@ def assert_same(found: np.ndarray, expected: np.ndarray, *operands: np.ndarray) 
     assert found.dtype == expected.dtype
     same = ((found == expected) & (np.signbit(found) == np.signbit(expected))) | (np.isnan(found) & np.isnan(expected))
     where = np.flatnonzero(~same)
-    assert not where.size, [(*(o[i] for o in operands), found[i], expected[i]) for i in where[:10]]
+    assert not where.size, [tuple(np.ravel(v)[i] for v in (*operands, found, expected)) for i in where[:10]]
 
 
 @each_kernel
@@ -52,7 +76,7 @@ def test_ends_of_the_line(name: str, dtype: type) -> None:
 def test_scalars_give_scalars(name: str, dtype: type) -> None:
     y = run(name, dtype(0.75))
     assert isinstance(y, dtype)
-    assert y == run(name, np.array([0.75], dtype))[0]
+    assert_same(y, run(name, np.array([0.75], dtype))[0], dtype(0.75))
 
 
 @pytest.mark.parametrize("name", IDENTITY_NEAR_ZERO)
@@ -136,3 +160,56 @@ def test_power_reaches_the_subnormal_numbers(dtype: type) -> None:
         expected = np.ldexp(dtype(1), k)
     assert_same(run("power", np.full(k.size, 2, dtype), k.astype(dtype)), expected, k)
     assert_same(run("power", np.full(k.size, 0.5, dtype), -k.astype(dtype)), expected, k)
+
+
+@pytest.mark.parametrize("name", ["arctan2", "hypot"])
+def test_pairs_have_the_special_cases_of_numpy(name: str, dtype: type) -> None:
+    form = np.finfo(dtype)
+    positive = [0.0, INF, NAN, 1, 2.5, 2**0.5 - 1, 1e-30, 1e30, form.tiny, form.max, form.smallest_subnormal]
+    values = np.array([*positive, *(-v for v in positive)], dtype)
+    x, y = (grid.ravel() for grid in np.meshgrid(values, values))
+    with np.errstate(all="ignore"):
+        expected = getattr(np, name)(x, y)
+    found = run(name, x, y)
+    exact = ~np.isfinite(expected) | (expected == 0)
+    assert exact.sum() > 100
+    assert_same(found[exact], expected[exact], x[exact], y[exact])
+    np.testing.assert_array_max_ulp(found[~exact], expected[~exact], 2)
+
+
+def test_ends_of_the_domains(dtype: type) -> None:
+    form = np.finfo(dtype)
+    for name, points, values in (
+        ("arcsin", (1, -1), (HALF_PI, -HALF_PI)),
+        ("arccos", (1, -1), (0, np.pi)),
+        ("arctanh", (1, -1), (INF, -INF)),
+        ("arccosh", (1,), (0,)),
+        ("tan", (0.0, -0.0), (0.0, -0.0)),
+    ):
+        x = np.array(points, dtype)
+        assert_same(run(name, x), np.array(values, dtype), x)
+    beyond = np.array([1 + form.eps, 2, form.max, -1 - form.eps, -2, -form.max], dtype)
+    for name in ("arcsin", "arccos", "arctanh"):
+        assert np.isnan(run(name, beyond)).all()
+    assert np.isnan(run("arccosh", np.array([1 - form.epsneg, 0.5, -1, -3, -form.max], dtype))).all()
+
+
+def test_hyperbolic_functions_leave_the_range_where_they_must(dtype: type) -> None:
+    form = np.finfo(dtype)
+    last = {np.float32: np.float32(89.415985), np.float64: np.float64(710.4758600739439)}[dtype]
+    for name in ("sinh", "cosh"):
+        assert 0.999 * form.max < run(name, last) < INF
+        assert run(name, np.nextafter(last, dtype(INF))) == INF
+        assert run(name, form.max) == INF
+    assert run("sinh", -form.max) == -INF
+
+
+def test_exp2_leaves_the_range_where_it_must(dtype: type) -> None:
+    form = np.finfo(dtype)
+    assert run("exp2", dtype(form.maxexp)) == INF
+    assert run("exp2", np.nextafter(dtype(form.maxexp), dtype(0))) < INF
+    lowest = form.minexp - form.nmant
+    assert run("exp2", dtype(lowest)) == form.smallest_subnormal
+    assert run("exp2", np.nextafter(dtype(lowest - 1), dtype(0))) == form.smallest_subnormal
+    assert run("exp2", dtype(lowest - 1)) == 0
+    assert run("exp2", dtype(-form.max)) == 0

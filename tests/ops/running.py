@@ -24,7 +24,7 @@ def run_uncompiled(graph: Graph, arrays: Sequence[np.ndarray], fuse: bool = True
         with np.errstate(all="ignore"):
             code = run_python(lowering.source, arguments, memory[start:], context, stage)
         if code:
-            raise failure(code)
+            raise failure(context)
     return [outputs[k] for k in plan.order]
 
 

@@ -6,7 +6,7 @@ A test fails if an op has none.
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -22,7 +22,13 @@ FLOATS = ("float32", "float64")
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 EXACT = 0
-ULPS = {"exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3}
+ULPS = {
+    "exp": 2, "expm1": 3, "log": 2, "log1p": 3, "sin": 2, "cos": 2, "tanh": 4, "sigmoid": 4, "softplus": 4, "power": 3, "exp2": 2,
+    "log2": 2, "log10": 2, "logaddexp": 4, "logaddexp2": 4, "tan": 3, "sinh": 3, "cosh": 3, "arcsin": 2, "arccos": 2, "arctan": 2,
+    "arctan2": 2, "arcsinh": 3, "arccosh": 3, "arctanh": 3, "cbrt": 2, "hypot": 2,
+}  # fmt: skip
+ULPS |= {"erf": 3, "erfc": 4, "gaussian": 4, "normal_density": 4, "log_ratio": 5, "rel_entr": 6, "kl_div": 12}
+ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "gamma": 30, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
 REORDERED = ("sum", "prod", "contract")
@@ -105,6 +111,13 @@ def dtypes_of(cls: type[Elementwise]) -> list[np.dtype]:
 DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "sqrt": ((0.2, 3.0),), "log": ((0.2, 3.0),), "log1p": ((-0.8, 3.0),), "power": ((0.2, 3.0), (-2.0, 2.0)),
     "divide": ((-2.0, 2.0), (0.3, 2.0)), "clip": ((-2.0, 2.0), (-1.1, -0.4), (0.3, 1.2)), "integer_power": ((0.3, 2.0),),
+    "log2": ((0.2, 3.0),), "log10": ((0.2, 3.0),), "cbrt": ((0.2, 3.0),), "tan": ((-1.2, 1.2),), "arcsin": ((-0.8, 0.8),),
+    "arccos": ((-0.8, 0.8),), "arctanh": ((-0.8, 0.8),), "arccosh": ((1.3, 3.0),), "arctan2": ((0.3, 2.0), (-2.0, 2.0)),
+    "hypot": ((-2.0, 2.0), (0.3, 2.0)), "remainder": ((3.1, 3.8), (-1.4, -1.3)), "fmod": ((3.1, 3.8), (-1.4, -1.3)),
+    "floor_divide": ((3.1, 3.8), (-1.4, -1.3)), "ceil": ((0.1, 0.9),), "rint": ((-0.4, 0.4),), "copysign": ((-2.0, 2.0), (0.3, 2.0)),
+    "gammaln": ((0.3, 3.0),), "gamma": ((0.3, 3.0),), "digamma": ((0.3, 3.0),), "polygamma": ((0.4, 3.0),),
+    "betaln": ((0.4, 3.0), (0.3, 9.0)),
+    "log_ratio": ((0.2, 3.0), (0.3, 2.0)), "rel_entr": ((0.2, 3.0), (0.3, 2.0)), "kl_div": ((0.2, 3.0), (0.3, 2.0)),
 }  # fmt: skip
 """Where the operands of an elementwise op lie when its derivatives are compared with differences; (-2, 2) by default."""
 
@@ -141,6 +154,10 @@ def _plain_operands(op: Op, make: Callable[[np.dtype], np.ndarray], dtype: np.dt
         operands[0] = make(np.dtype(bool))
     if op.name == "power" and dtype.kind == "i":
         operands[1] = np.abs(operands[1])
+    if op.name == "ldexp":
+        operands[1] = make(np.dtype(np.int64))
+    if op.name == "betaln":
+        operands = [np.abs(x) for x in operands]
     return tuple(operands)
 
 
@@ -150,6 +167,12 @@ def _edge_operands(op: Op, dtype: np.dtype) -> tuple[np.ndarray, ...]:
         operands = [np.resize([True, False, False], operands[0].shape), *operands]
     if op.name == "power" and dtype.kind == "i":
         operands[1] = np.where(operands[1] < 0, dtype.type(3), operands[1])
+    if op.name == "ldexp":
+        numbers = np.array([0, 1, -1, 30, -30, 127, -149, 1000, -1022, 1023, -1050, 2097, -2098, 3000, -3000, 2**62, -(2**63)])
+        operands = [grid.ravel() for grid in np.meshgrid(edge_values(dtype), numbers)]
+    if op.name == "betaln":  # SciPy has rules of its own for negative integers, and overflows for subnormal and huge numbers
+        usual = np.all([(x == 0) | ((x >= np.finfo(dtype).tiny) & (x < 1e30)) for x in operands], axis=0)
+        operands = [x[usual] for x in operands]
     return tuple(operands)
 
 
@@ -160,6 +183,13 @@ def _integer_power(name: str) -> Iterator[Sample]:
         yield from plain_samples(cls, cls(exponent), None if exponent == 3 else [DTYPES["float32"], DTYPES["float64"], DTYPES["int8"]])
     for exponent in (-1, -2, -5):
         yield from plain_samples(cls, cls(exponent), [DTYPES["float32"], DTYPES["float64"]])
+
+
+@sampler("polygamma", "erfcx_integral")
+def _of_order(name: str) -> Iterator[Sample]:
+    cls = REGISTRY[name]
+    for order in (1, 2, 4):
+        yield from plain_samples(cls, cls(order))
 
 
 @sampler("cast")
@@ -338,10 +368,12 @@ def _contract(name: str) -> Iterator[Sample]:
 
 def samples_of(name: str) -> list[Sample]:
     """Return the samples of an op, none where nothing is known of it."""
+    import tests.ops.index_samples  # noqa: F401  (fills the table)
+
     if name in SAMPLERS:
         return list(SAMPLERS[name]())
     cls = REGISTRY[name]
-    plain = issubclass(cls, Elementwise) and not getattr(cls, "__dataclass_fields__", {})
+    plain = issubclass(cls, Elementwise) and not fields(cls)
     return list(plain_samples(cls)) if plain else []
 
 
@@ -358,8 +390,10 @@ def smooth_samples(name: str) -> list[Sample]:
         operands = [
             distinct(rng, x.shape, *domain) if x.dtype == np.float64 else x for x, domain in zip(sample.operands, domains, strict=True)
         ]
-        if name in ("maximum", "minimum"):
+        if name in ("maximum", "minimum", "fmax", "fmin"):
             operands[1] = operands[0] + distinct(rng, operands[0].shape, 0.1, 0.5) * np.resize([1.0, -1.0], operands[0].shape)
+        if name == "search_sorted":
+            operands[0] = np.sort(operands[0])
         found.append(Sample(sample.op, tuple(operands)))
     return found
 

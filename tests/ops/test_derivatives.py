@@ -16,12 +16,13 @@ from tests.ops.samples import Sample, samples_of, smooth_samples
 
 CONSTANT = {
     "sign", "floor", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isnan", "isinf", "isfinite",
-    "stop_gradient", "arg_max", "arg_min",
+    "stop_gradient", "arg_max", "arg_min", "arg_sort", "search_sorted", "ceil", "trunc", "rint", "signbit", "nextafter", "floor_divide",
 }  # fmt: skip
 """Ops of floats whose derivative is zero everywhere."""
 
 WITHOUT_FLOATS = {
     "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "any", "all",
+    "bounded_index", "left_shift", "right_shift", "gcd", "lcm",
 }  # fmt: skip
 
 DIFFERENTIABLE = sorted(set(REGISTRY) - CONSTANT - WITHOUT_FLOATS)

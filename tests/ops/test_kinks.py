@@ -6,9 +6,15 @@ import pytest
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import apply, full, new_input
 from staticgrad.ir.op import REGISTRY
-from staticgrad.ops.elementwise import absolute, clip, integer_power, maximum, minimum, power, relu, sigmoid, softplus, sqrt, tanh
+from staticgrad.ops.arithmetic import absolute, copysign, heaviside
+from staticgrad.ops.exponential import logaddexp, logaddexp2, sigmoid, softplus
+from staticgrad.ops.extrema import clip, fmax, fmin, maximum, minimum, relu
 from staticgrad.ops.movement import pad
+from staticgrad.ops.powers import cbrt, hypot, integer_power, power, sqrt
 from staticgrad.ops.reduce import max_, min_
+from staticgrad.ops.remainders import fmod, remainder
+from staticgrad.ops.rounding import ceil, floor, rint, trunc
+from staticgrad.ops.trigonometric import arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, tanh
 from tests.ops.derivatives import Function
 
 F64 = np.dtype(np.float64)
@@ -120,3 +126,85 @@ def test_the_fill_of_a_padding_sees_nothing_of_what_is_inside():
     inside, outside = reverse(arrays=[*function.arrays, seed])
     np.testing.assert_array_equal(inside, [np.inf, 1e300, np.nan])
     assert outside == 31.0
+
+
+# ---- remainders, signs and rounding -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("extremum", [fmax, fmin])
+def test_ties_of_extrema_that_ignore_nan_share_too(extremum):
+    dx, dy = derivatives(extremum, [1.0, 2.0, np.nan, 3.0, 0.0], [1.0, 5.0, 4.0, np.nan, -0.0])
+    np.testing.assert_array_equal(dx, [0.5, 0 if extremum is fmax else 1, 0, 1, 0.5])
+    np.testing.assert_array_equal(dx + dy, np.ones(5))
+
+
+def test_remainders_at_multiples():
+    dx, dy = derivatives(remainder, [6.0, -6.0, 7.0, -7.0, 7.0], [3.0, 3.0, 3.0, 3.0, -3.0])
+    np.testing.assert_array_equal(dx, np.ones(5))
+    np.testing.assert_array_equal(dy, [-2, 2, -2, 3, 3])
+    dx, dy = derivatives(fmod, [6.0, -6.0, 7.0, -7.0, 7.0], [3.0, 3.0, 3.0, 3.0, -3.0])
+    np.testing.assert_array_equal(dx, np.ones(5))
+    np.testing.assert_array_equal(dy, [-2, 2, -2, 2, 2])
+
+
+@pytest.mark.parametrize("function", [ceil, floor, trunc, rint, lambda v: heaviside(v, full(v.shape, 0.5, F64))])
+def test_steps_have_no_slope(function):
+    (d,) = derivatives(function, [-1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.5])
+    np.testing.assert_array_equal(d, np.zeros(7))
+
+
+def test_heaviside_at_zero_gives_all_to_its_second_operand():
+    dx, dh = derivatives(heaviside, [-1.0, 0.0, -0.0, 2.0], [0.5] * 4)
+    np.testing.assert_array_equal(dx, np.zeros(4))
+    np.testing.assert_array_equal(dh, [0, 1, 1, 0])
+
+
+def test_copysign_at_zero():
+    dx, dy = derivatives(copysign, [2.0, -2.0, 2.0, 0.0, -0.0], [1.0, 1.0, -1.0, -1.0, 1.0])
+    np.testing.assert_array_equal(dx, [1, -1, -1, 0, 0])
+    np.testing.assert_array_equal(dy, np.zeros(5))
+
+
+# ---- the ends of domains ------------------------------------------------------------------------------------------------------
+
+
+def test_lengths_and_angles_at_the_origin():
+    for build in (hypot, arctan2):
+        dx, dy = derivatives(build, [0.0, -0.0], [0.0, 0.0])
+        np.testing.assert_array_equal([dx, dy], np.zeros((2, 2)))
+    dx, dy = derivatives(hypot, [3e200, 3e-200, 3.0], [4e200, 4e-200, 4.0])
+    np.testing.assert_allclose([dx, dy], [[0.6] * 3, [0.8] * 3], rtol=1e-15)
+    dy, dx = derivatives(arctan2, [3e200, 3e-100, 3.0], [4e200, 4e-100, 4.0])
+    np.testing.assert_allclose(dy, [4 / 25 / 1e200, 4 / 25 * 1e100, 4 / 25], rtol=1e-14)
+    np.testing.assert_allclose(dx, [-3 / 25 / 1e200, -3 / 25 * 1e100, -3 / 25], rtol=1e-14)
+
+
+def test_cube_root_at_zero():
+    (d,) = derivatives(cbrt, [0.0, 8.0, -8.0])
+    np.testing.assert_allclose(d, [np.inf, 1 / 12, 1 / 12], rtol=1e-15)
+
+
+def test_inverse_functions_near_the_ends_of_their_domains():
+    step = 2.0**-40
+    x = np.array([1 - step, -1 + step, 1.0])
+    exact = 1 / np.sqrt(step * (2 - step))
+    np.testing.assert_allclose(derivatives(arcsin, x)[0], [exact, exact, np.inf], rtol=1e-14)
+    np.testing.assert_allclose(derivatives(arccos, x)[0], [-exact, -exact, -np.inf], rtol=1e-14)
+    np.testing.assert_allclose(derivatives(arctanh, x[:2])[0], 1 / (step * (2 - step)), rtol=1e-14)
+    np.testing.assert_allclose(
+        derivatives(arccosh, [1 + step, 1.0, 1e200])[0], [1 / np.sqrt(step * (2 + step)), np.inf, 1e-200], rtol=1e-14
+    )
+    np.testing.assert_allclose(derivatives(arcsinh, [1e200, -1e200, 1e-200])[0], [1e-200, 1e-200, 1], rtol=1e-15)
+    np.testing.assert_allclose(derivatives(arctan, [1e200, 0.0])[0], [0, 1], rtol=1e-15)
+    assert np.isnan(derivatives(arcsin, [1.5])[0]).all()
+
+
+def test_logarithms_of_sums_far_apart_and_at_infinities():
+    for build in (logaddexp, logaddexp2):
+        dx, dy = derivatives(build, [800.0, -800.0, 3.0, -np.inf, -np.inf, np.inf], [-800.0, 800.0, 3.0, -np.inf, 1.0, 0.0])
+        np.testing.assert_array_equal(dx, [1, 0, 0.5, 0.5, 0, 1])
+        np.testing.assert_array_equal(dy, [0, 1, 0.5, 0.5, 1, 0])
+    x = new_input(Aval((1,), F64))
+    first, _ = Function([x], [logaddexp(x, full((1,), 3.0, F64))], [np.array([3.0])]).reverse(np.random.default_rng(0))
+    second, _ = first.forward(np.random.default_rng(0), only=[0])
+    assert second(arrays=[np.array([3.0]), np.ones(1), np.ones(1)])[0] == 0.25

@@ -1,12 +1,16 @@
-"""Machine code of each op against the interpreter: all samples of an op are one unit, so that few are compiled."""
+"""Machine code of each op against the interpreter, and that of one printer against that of the other, to the bit.
+
+All samples of an op are one unit, so that few are compiled.
+"""
 
 import pytest
 
+from staticgrad.config import config
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.runtime.build import build
-from tests.ops.running import assert_sample_agrees
+from tests.ops.running import assert_sample_agrees, identical
 from tests.ops.samples import Grouped, Sample, reduce_in_lanes, samples_of
 
 
@@ -29,6 +33,9 @@ def check(samples: list[Sample]) -> None:
     group = Grouped(samples)
     expected = interpret(group.graph, group.arguments)
     found = build(group.graph, "cpu")[0].run(group.arguments)
+    if config().printer != "llvm":  # the suite runs under both printers: once is enough
+        other = build(group.graph, "cpu", "llvm")[0].run(group.arguments)
+        assert all(map(identical, found, other)), "the printers differ in a bit"
     for sample, part in zip(group.samples, group.parts, strict=True):
         assert_sample_agrees(sample, found[part], expected[part])
 

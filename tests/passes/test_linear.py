@@ -10,9 +10,12 @@ from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.loops import Let, Load, Loop, Store, walk
 from staticgrad.ir.node import full, new_input
-from staticgrad.ops.elementwise import add, exp, maximum, sin, subtract, tanh
+from staticgrad.ops.arithmetic import add, subtract
+from staticgrad.ops.exponential import exp
+from staticgrad.ops.extrema import maximum
 from staticgrad.ops.movement import broadcast, concatenate, flip, pad, reshape, slice_, transpose
 from staticgrad.ops.reduce import sum_
+from staticgrad.ops.trigonometric import sin, tanh
 from staticgrad.runtime.build import lower_graph
 from tests.ops.running import run_uncompiled
 

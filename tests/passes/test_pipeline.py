@@ -15,8 +15,8 @@ from staticgrad.ir.node import new_input
 from staticgrad.ir.verify import verify
 from staticgrad.ops.contract import matmul
 from staticgrad.ops.control import call
-from staticgrad.ops.elementwise import sin
 from staticgrad.ops.movement import transpose
+from staticgrad.ops.trigonometric import sin
 from staticgrad.passes import pipeline
 from staticgrad.passes.pipeline import PIPELINE, REQUIRED, optimize
 from tests.fuzz.programs import Program

@@ -14,10 +14,14 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, constant, full, new_input
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ir.verify import verify
+from staticgrad.ops.arithmetic import add, divide, multiply, negative
+from staticgrad.ops.comparison import less, logical_not, where
 from staticgrad.ops.contract import contract
 from staticgrad.ops.control import stop_gradient
-from staticgrad.ops.elementwise import add, divide, exp, integer_power, less, logical_not, multiply, negative, where
+from staticgrad.ops.exponential import exp
+from staticgrad.ops.index import ScatterSet
 from staticgrad.ops.movement import broadcast, concatenate, flip, pad, slice_set, transpose
+from staticgrad.ops.powers import integer_power
 from staticgrad.passes.rewrite import Rewriter, Rule
 from staticgrad.passes.simplify import RULES
 from tests.fuzz.programs import Program
@@ -108,6 +112,19 @@ for dtype in (f64, i8):
     example("slice_of_slice_set", lambda x, y: _slice(slice_set(x, y, (0,), (3,), (1,)), (3,), (6,), (2,)), ((6,), dtype), ((3,), dtype))
     example("slice_of_slice_set", lambda x, y: _slice(slice_set(x, y, (3,), (6,), (1,)), (0,), (3,), (1,)), ((6,), dtype), ((3,), dtype))
     example("slice_of_slice_set", lambda x, y: _slice(slice_set(x, y, (0,), (6,), (2,)), (0,), (5,), (2,)), ((6,), dtype), ((3,), dtype))
+    at = ScatterSet((0,), 0)
+    example(
+        "gather_of_scatter_set",
+        lambda x, y, at=at: apply(at.gather, apply(at, x, y, constant(2)), constant(2)),
+        ((4, 3), dtype),
+        ((3,), dtype),
+    )
+    example(
+        "scatter_set_of_scatter_set",
+        lambda x, y, at=at: apply(at, apply(at, x, negative(y), constant([1, 0, 1])), y, constant([1, 0, 1])),
+        ((3,), dtype),
+        ((3,), dtype),
+    )
     example("slice_of_concatenate", lambda x, y: _slice(concatenate([x, y], 0), (3,), (6,), (2,)), ((3,), dtype), ((4,), dtype))
     example("slice_of_concatenate", lambda x, y: _slice(concatenate([x, y], 1), (0, 0), (2, 3), (1, 2)), ((2, 3), dtype), ((2, 1), dtype))
     example("slice_of_pad", lambda x, f: _slice(pad(x, f, (2,), (1,), (1,)), (2,), (7,), (2,)), ((3,), dtype), ((), dtype))

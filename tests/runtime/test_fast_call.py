@@ -506,7 +506,7 @@ def test_reference_counts_are_exact():
         for _ in range(1_000_000):
             f(tree, y, True, out_scale=scale)
     assert not slow
-    assert max(abs(a - b) for a, b in zip(counts(), before)) <= 3  # pytest itself may take a None more
+    assert max(abs(a - b) for a, b in zip(counts(), before)) < 100  # what runs beside takes a None or two; a call takes a million
     if resident:
         assert memory() - resident < 4 << 20
 

@@ -30,10 +30,14 @@ V = np.array([1.5, -2.0, 0.25])
 BINARY = [
     np.add, np.subtract, np.multiply, np.divide, np.power, np.maximum, np.minimum, np.less, np.less_equal, np.greater, np.greater_equal,
     np.equal, np.not_equal, np.logical_and, np.logical_or, np.logical_xor, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.float_power,
+    np.fmax, np.fmin, np.floor_divide, np.remainder, np.fmod, np.copysign, np.heaviside, np.nextafter, np.hypot, np.arctan2, np.logaddexp,
+    np.logaddexp2, np.left_shift, np.right_shift, np.gcd, np.lcm, np.ldexp,
 ]  # fmt: skip
 UNARY = [
     np.negative, np.positive, np.absolute, np.fabs, np.sign, np.floor, np.sqrt, np.square, np.exp, np.expm1, np.log, np.log1p, np.sin,
     np.cos, np.tanh, np.logical_not, np.invert, np.isnan, np.isinf, np.isfinite, np.conjugate, np.reciprocal,
+    np.ceil, np.trunc, np.rint, np.cbrt, np.exp2, np.log2, np.log10, np.tan, np.arcsin, np.arccos, np.arctan, np.sinh, np.cosh, np.arcsinh,
+    np.arccosh, np.arctanh, np.signbit, np.deg2rad, np.rad2deg, np.degrees, np.radians,
 ]  # fmt: skip
 
 
@@ -78,7 +82,7 @@ def test_promotion_of_two_dtypes_is_numpys(ufunc: Any) -> None:
 @pytest.mark.parametrize("scalar", [2, -1, 300, 2**40, 2.0, 0.5, True, np.float32(2), np.int8(2), np.uint64(7)], ids=repr)
 def test_promotion_with_scalars_is_numpys(ufunc: Any, scalar: Any) -> None:
     for dtype in DTYPES:
-        if ufunc is np.power and isinstance(scalar, int) and abs(scalar) > 100:
+        if (ufunc is np.power and isinstance(scalar, int) and abs(scalar) > 100) or (ufunc is np.ldexp and scalar == 2**40):
             continue
         same_outcome(ufunc, lambda x: (x, scalar), sample(dtype))
         if ufunc is not np.power or np.dtype(dtype).kind == "f":
@@ -88,8 +92,6 @@ def test_promotion_with_scalars_is_numpys(ufunc: Any, scalar: Any) -> None:
 @pytest.mark.parametrize("ufunc", UNARY, ids=lambda u: u.__name__)
 def test_promotion_of_one_dtype_is_numpys(ufunc: Any) -> None:
     for dtype in DTYPES:
-        if ufunc is np.reciprocal and np.dtype(dtype).kind != "f":
-            continue
         same_outcome(ufunc, lambda x: (x,), sample(dtype))
 
 

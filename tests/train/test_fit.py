@@ -315,6 +315,15 @@ def test_a_traced_loss_keeps_its_backend():
     np.testing.assert_allclose(results[0], results[2], rtol=1e-10)
 
 
+def test_an_embedding_learns_the_rows_that_are_picked():
+    table, words, target = np.zeros((5, 2)), np.array([1, 3, 1, -1]), np.array([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0], [5.0, 6.0]])
+    trainer = Trainer(lambda table, k, y: np.mean((table[k] - y) ** 2), sgd(0.5))
+    state, _ = trainer.fit(trainer.init(table), (words, target), 200, 4, progress=False)
+    np.testing.assert_allclose(state.params, [[0, 0], [1, 2], [0, 0], [3, 4], [5, 6]], atol=1e-6)
+    with pytest.raises(IndexError, match="out of bounds: 5 for an axis with size 5"):
+        trainer.fit(state, (words + 2, target), 1, 4, progress=False)
+
+
 def test_precise_data_do_not_widen_parameters():
     network, (x, y) = Network(np.float32), reference.data(np.float64, 16)
     trainer = Trainer(network.loss, sgd(0.1))

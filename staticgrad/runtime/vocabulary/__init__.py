@@ -2,7 +2,7 @@
 
 from staticgrad.runtime.vocabulary.kernel import kernel
 from staticgrad.runtime.vocabulary.lanes import any_lane, convert, extract, load_lanes, splat, store_lanes
-from staticgrad.runtime.vocabulary.memory import argument, fail, local_array, offset, scratch
+from staticgrad.runtime.vocabulary.memory import argument, fail, local_array, offset, parallel, scratch
 from staticgrad.runtime.vocabulary.scalars import (
     bitcast,
     floor,
@@ -37,6 +37,7 @@ __all__ = [
     "minimum",
     "mulhi",
     "offset",
+    "parallel",
     "quotient",
     "remainder",
     "rint",

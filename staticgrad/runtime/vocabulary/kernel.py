@@ -66,7 +66,8 @@ def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Ca
         from numba.core.compiler_lock import global_compiler_lock
 
         with global_compiler_lock:  # Numba's tables are not meant to grow while a thread compiles
-            import staticgrad.runtime.vocabulary.lowering_lanes  # noqa: F401
+            import staticgrad.runtime.vocabulary.lowering_lanes
+            import staticgrad.runtime.vocabulary.lowering_parallel  # noqa: F401
         from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler
 
         key = content_key(function, (parameters, entry, disjoint))

@@ -5,13 +5,16 @@ In plain Python a pointer is a flat array: `arguments` is a list of them, `works
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 CODE, NODE, INDEX = range(3)
 """Where the context holds the first failure: its code (0: none), the node, and the element."""
+
+PARALLEL_FOR = 4
+"""Where the context holds the address of what runs the blocks of parallel kernels, 0 for none."""
 
 
 def argument(arguments: Sequence[np.ndarray], position: int, dtype: Any) -> np.ndarray:
@@ -39,3 +42,9 @@ def fail(context: np.ndarray, code: int, node: int, index: int) -> None:
     """Note a failure, unless an earlier one is noted."""
     if context[CODE] == 0:
         context[CODE], context[NODE], context[INDEX] = code, node, index
+
+
+def parallel(task: Callable[..., None], blocks: int, arguments: Any, workspace: np.ndarray, context: np.ndarray) -> None:
+    """Run `task` for each block: on several threads where the context has a `parallel_for`, otherwise in order."""
+    for block in range(blocks):
+        task(arguments, workspace, context, block)

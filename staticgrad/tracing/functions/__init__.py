@@ -5,10 +5,14 @@ from staticgrad.tracing.functions import (
     creation,
     einsum,
     joining,
+    nan_reductions,
     norms,
+    numerics,
+    picking,
     reductions,
     selection,
     shapes,
+    sorting,
 )
 from staticgrad.tracing.functions.methods import array_method
 from staticgrad.tracing.functions.table import FUNCTIONS, call_numpy_function, closest, implements, supported_names
@@ -24,10 +28,14 @@ __all__ = [
     "einsum",
     "implements",
     "joining",
+    "nan_reductions",
     "norms",
+    "numerics",
+    "picking",
     "reductions",
     "selection",
     "shapes",
+    "sorting",
     "supported_names",
     "ufunc_method",
 ]

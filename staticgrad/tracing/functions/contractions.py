@@ -11,14 +11,17 @@ from staticgrad.errors import InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, product
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic
 from staticgrad.ops.contract import contract
 from staticgrad.ops.movement import broadcast, reshape, transpose
 from staticgrad.ops.reduce import sum_
-from staticgrad.tracing.functions.arguments import axis_of, deliver, distinct_axes, operand, whole_number
+from staticgrad.tracing.functions.arguments import as_tracer, axis_of, deliver, distinct_axes, operand, whole_number
+from staticgrad.tracing.functions.joining import np_stack
+from staticgrad.tracing.functions.shapes import np_moveaxis
 from staticgrad.tracing.functions.table import implements
 from staticgrad.tracing.lift import convert, promoted
 from staticgrad.tracing.tracer import Tracer, tracer_of
+from staticgrad.tracing.ufuncs import elementwise_value
 
 Labels = tuple[Hashable, ...]
 Term = tuple[Value, Labels]
@@ -59,7 +62,7 @@ def _pair(a: Term, b: Term, needed: set[Hashable]) -> Term:
     (x, lhs), (y, rhs) = _without_lone(a, needed | set(b[1])), _without_lone(b, needed | set(a[1]))
     labels = tuple(dict.fromkeys(label for label in (*lhs, *rhs) if label in needed))
     if set(lhs) | set(rhs) == set(labels):
-        return e.multiply(*(_spread(term, labels, (x, lhs), (y, rhs)) for term in ((x, lhs), (y, rhs)))), labels
+        return arithmetic.multiply(*(_spread(term, labels, (x, lhs), (y, rhs)) for term in ((x, lhs), (y, rhs)))), labels
     number = {label: k for k, label in enumerate(dict.fromkeys((*lhs, *rhs)))}
     left, right, out = (tuple(number[label] for label in each) for each in (lhs, rhs, labels))
     return contract(x, y, left, right, out), labels
@@ -224,3 +227,35 @@ def _summed(name: str, x: Value, y: Value, first: Sequence[int], second: Sequenc
         rhs[j] = lhs[i]
     out = [label for k, label in enumerate(lhs) if k not in first] + [label for k, label in enumerate(rhs) if k not in second]
     return products([(x, tuple(lhs)), (y, tuple(rhs))], tuple(out))
+
+
+@implements(np.kron)
+def np_kron(a: Any, b: Any) -> Tracer:
+    """Return the Kronecker product: every element of `a` times all of `b`."""
+    x, y = operand(a), operand(b)
+    rank = max(len(x.shape), len(y.shape))
+    shapes = [(1,) * (rank - len(v.shape)) + v.shape for v in (x, y)]
+    wide = [reshape(x, tuple(k for n in shapes[0] for k in (n, 1))), reshape(y, tuple(k for n in shapes[1] for k in (1, n)))]
+    return tracer_of(reshape(elementwise_value(np.multiply, *wide), tuple(n * m for n, m in zip(*shapes, strict=True))))
+
+
+@implements(np.cross)
+def np_cross(a: Any, b: Any, axisa: Any = -1, axisb: Any = -1, axisc: Any = -1, axis: Any = None) -> Tracer:
+    """Return the cross product of vectors of length 3."""
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x, y = (np_moveaxis(as_tracer(v), place, -1) for v, place in ((a, axisa), (b, axisb)))
+    if x.shape[-1] != 3 or y.shape[-1] != 3:
+        listed = f"{x.shape[-1]} and {y.shape[-1]}"
+        raise InvalidValueError(
+            at_user_line(f"np.cross: vectors must have 3 components on traced arrays, not {listed}; for 2 use x[0] * y[1] - x[1] * y[0]")
+        )
+    (x0, x1, x2), (y0, y1, y2) = ((v[..., 0], v[..., 1], v[..., 2]) for v in (x, y))
+    parts = [x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0]
+    return np_stack(parts, axis_of(axisc, parts[0].ndim + 1, "np.cross", "axisc"))
+
+
+@implements(getattr(np.linalg, "cross", None))
+def np_linalg_cross(x1: Any, x2: Any, /, *, axis: Any = -1) -> Tracer:
+    """Return the cross product of vectors of length 3."""
+    return np_cross(x1, x2, axis=axis)

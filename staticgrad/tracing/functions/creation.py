@@ -10,7 +10,7 @@ from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import FLOAT64, INT64, Shape
 from staticgrad.ir.node import Value, constant, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison, rounding
 from staticgrad.ops.movement import Axes, concatenate, reshape, transpose
 from staticgrad.tracing.functions.arguments import axis_of, operand, shape_of, whole_number
 from staticgrad.tracing.functions.table import implements
@@ -141,16 +141,16 @@ def np_linspace(
     ends = promoted(lift(start), lift(stop))
     first, last = together([strong(v if v.dtype.kind == "f" else convert(v, FLOAT64)) for v in ends], "np.linspace")
     parts = count - 1 if endpoint else count
-    step = e.divide(e.subtract(last, first), full(first.shape, parts or np.nan, first.dtype))
+    step = arithmetic.divide(arithmetic.subtract(last, first), full(first.shape, parts or np.nan, first.dtype))
     shape = (count, *(1,) * len(first.shape))
     position = constant(np.arange(count, dtype=first.dtype).reshape(shape))
-    result = elementwise_value(np.add, elementwise_value(np.multiply, position, step if parts else e.subtract(last, first)), first)
+    result = elementwise_value(np.add, elementwise_value(np.multiply, position, step if parts else arithmetic.subtract(last, first)), first)
     if endpoint and count > 1:
         end = checked_broadcast(constant(np.arange(count).reshape(shape) == count - 1), result.shape, "np.linspace")
-        result = e.where(end, checked_broadcast(last, result.shape, "np.linspace"), result)
+        result = comparison.where(end, checked_broadcast(last, result.shape, "np.linspace"), result)
     if dtype is not None:
         kind = check_dtype_here(dtype, "dtype=")
-        result = convert(e.floor(result) if kind.kind in "iu" else result, kind)
+        result = convert(rounding.floor(result) if kind.kind in "iu" else result, kind)
     place = axis_of(axis, len(result.shape), "np.linspace")
     order: Axes = (*range(1, place + 1), 0, *range(place + 1, len(result.shape)))
     made = tracer_of(transpose(result, order), array=True)

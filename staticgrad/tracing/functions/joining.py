@@ -12,13 +12,14 @@ from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError, Unsu
 from staticgrad.ir.aval import BOOL
 from staticgrad.ir.node import Value, constant, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison
 from staticgrad.ops.movement import broadcast_to, concatenate, pad, reshape, slice_axis
 from staticgrad.tracing.functions.arguments import as_tracer, axis_of, check_equal_rank, deliver, operand, whole_number
 from staticgrad.tracing.functions.shapes import np_atleast_1d, np_atleast_2d, np_atleast_3d, np_diagonal
 from staticgrad.tracing.functions.table import implements
 from staticgrad.tracing.lift import check_dtype_here, convert, promoted
 from staticgrad.tracing.tracer import Tracer, tracer_of
+from staticgrad.tracing.views import ReshapeView
 
 
 def joined(values: Sequence[Value], axis: int, name: str, dtype: Any = None) -> Value:
@@ -103,6 +104,37 @@ def np_column_stack(tup: Any) -> Tracer:
 def np_append(arr: Any, values: Any, axis: Any = None) -> Tracer:
     """Return `values` after `arr`."""
     return np_concatenate([arr, values], axis)
+
+
+@implements(np.block)
+def np_block(arrays: Any) -> Tracer:
+    """Return nested lists of blocks put together: the innermost lists along the last axis, those around them along the one before."""
+    depth = _list_depth(arrays, "np.block")
+    rank = max(depth, *(as_tracer(leaf).ndim for leaf in _leaves(arrays)))
+
+    def joined_block(part: Any, level: int) -> Tracer:
+        if level == depth:
+            x = as_tracer(part)
+            return x.view(ReshapeView((1,) * (rank - x.ndim) + x.shape))
+        return np_concatenate([joined_block(inner, level + 1) for inner in part], level - depth)
+
+    return joined_block(arrays, 0)
+
+
+def _list_depth(nested: Any, name: str) -> int:
+    """Return how many lists are around each leaf, the same number for all."""
+    if isinstance(nested, tuple):
+        raise ArgumentError(at_user_line(f"{name}: tuples do not nest blocks; use lists"))
+    if not isinstance(nested, list):
+        return 0
+    depths = {_list_depth(part, name) for part in nested}
+    if len(depths) != 1:
+        raise InvalidValueError(at_user_line(f"{name}: the lists must not be empty and must all be nested to the same depth"))
+    return 1 + depths.pop()
+
+
+def _leaves(nested: Any) -> list[Any]:
+    return [leaf for part in nested for leaf in _leaves(part)] if isinstance(nested, list) else [nested]
 
 
 # ---- taking apart -----------------------------------------------------------------------------------------------------------
@@ -248,7 +280,7 @@ def np_diff(a: Any, n: Any = 1, axis: Any = -1, prepend: Any = None, append: Any
     for _ in range(times):
         extent = x.shape[place]
         later, sooner = slice_axis(x, place, min(1, extent), extent), slice_axis(x, place, 0, max(extent - 1, 0))
-        x = e.not_equal(later, sooner) if x.dtype == BOOL else e.subtract(later, sooner)
+        x = comparison.not_equal(later, sooner) if x.dtype == BOOL else arithmetic.subtract(later, sooner)
     return tracer_of(x)
 
 
@@ -263,7 +295,7 @@ def _triangle(m: Any, k: Any, lower: bool, name: str) -> Tracer:
     offset = whole_number(k, f"{name}: k")
     keep = np.tri(value.shape[-2], value.shape[-1], k=offset if lower else offset - 1, dtype=bool)
     mask = broadcast_to(constant(keep if lower else ~keep), value.shape)
-    return tracer_of(e.where(mask, value, full(value.shape, 0, value.dtype)))
+    return tracer_of(comparison.where(mask, value, full(value.shape, 0, value.dtype)))
 
 
 @implements(np.tril)

@@ -11,8 +11,10 @@ import numpy as np
 from staticgrad.errors import DTypeError, MissingAttributeError, UnsupportedAttributeError
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.functions.arguments import operand
+from staticgrad.tracing.functions.picking import np_compress
 from staticgrad.tracing.functions.selection import np_imag
 from staticgrad.tracing.functions.shapes import flatten, np_reshape, np_transpose
+from staticgrad.tracing.functions.sorting import partition_in_place, sort_in_place
 from staticgrad.tracing.functions.table import FUNCTIONS, closest, invoke
 from staticgrad.tracing.lift import check_dtype_here, convert, strong
 from staticgrad.tracing.tracer import Tracer, tracer_of
@@ -43,19 +45,23 @@ def _fill(x: Tracer, value: Any) -> None:
     x.assign(operand(value), ".fill")
 
 
+def _compress(x: Tracer, condition: Any, axis: Any = None, out: Any = None) -> Tracer:
+    return np_compress(condition, x, axis, out)
+
+
 def _conjugate(x: Tracer, out: Any = None) -> Any:
     return np.conjugate(x) if out is None else np.conjugate(x, out=out)
 
 
 METHODS: dict[str, Callable[..., Any]] = {
     "reshape": _reshape, "transpose": _transpose, "astype": _astype, "copy": _copy, "fill": _fill, "flatten": flatten,
-    "conj": _conjugate, "conjugate": _conjugate,
+    "compress": _compress, "conj": _conjugate, "conjugate": _conjugate, "sort": sort_in_place, "partition": partition_in_place,
 }  # fmt: skip
 METHODS |= {
     name: FUNCTIONS[getattr(np, name)]
     for name in (
         "sum", "prod", "max", "min", "argmax", "argmin", "any", "all", "mean", "var", "std", "clip", "dot", "ravel", "swapaxes",
-        "squeeze", "repeat", "diagonal", "trace",
+        "squeeze", "repeat", "diagonal", "trace", "take", "put", "choose", "argsort", "argpartition", "searchsorted", "cumsum", "round",
     )
 }  # fmt: skip
 ATTRIBUTES: dict[str, Callable[[Tracer], Any]] = {"imag": np_imag, "device": lambda x: "cpu"}

@@ -10,7 +10,7 @@ from staticgrad.errors import InvalidValueError, UnsupportedError
 from staticgrad.ir.aval import BOOL, FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison, exponential
 from staticgrad.ops.control import stop_gradient
 from staticgrad.ops.movement import Axes, broadcast_to, reshape
 from staticgrad.ops.reduce import max_, sum_
@@ -25,8 +25,8 @@ from staticgrad.tracing.ufuncs import elementwise_value
 
 def _vector_norm(x: Value, order: Any, axes: Axes, name: str) -> Value:
     if order is None or order == 2:
-        return safe_sqrt(sum_(e.multiply(x, x), axes))
-    size = e.absolute(x)
+        return safe_sqrt(sum_(arithmetic.multiply(x, x), axes))
+    size = arithmetic.absolute(x)
     if order in (np.inf, -np.inf):
         return extremum_of(size, axes, greatest=order > 0, name=name)
     if order == 0:
@@ -42,13 +42,13 @@ def _vector_norm(x: Value, order: Any, axes: Axes, name: str) -> Value:
 def _matrix_norm(x: Value, order: Any, rows: int, columns: int, name: str) -> Value:
     both = tuple(sorted((rows, columns)))
     if order in (None, "fro", "f"):
-        return safe_sqrt(sum_(e.multiply(x, x), both))
+        return safe_sqrt(sum_(arithmetic.multiply(x, x), both))
     if order in (2, -2, "nuc"):
         raise UnsupportedError(at_user_line(f"{name}: order {order!r} needs singular values, which are not supported on traced arrays"))
     if order not in (1, -1, np.inf, -np.inf):
         raise InvalidValueError(at_user_line(f"{name}: invalid norm order {order!r} for matrices"))
     summed, other = (rows, columns) if order in (1, -1) else (columns, rows)
-    totals = sum_(e.absolute(x), (summed,))
+    totals = sum_(arithmetic.absolute(x), (summed,))
     return extremum_of(totals, other - (summed < other), greatest=order > 0, name=name)
 
 
@@ -119,11 +119,11 @@ def logsumexp_of(x: Value, axis: Any = None, keepdims: Any = False) -> Value:
     if not x.aval.size:
         return keep_axes(full(x.aval.without(axes).shape, -np.inf, x.dtype), x.shape, axes, keepdims)
     largest = _largest(x, axes)
-    shift = e.where(e.isfinite(largest), largest, full(largest.shape, 0, x.dtype))
-    total = sum_(e.exp(e.subtract(x, broadcast_to(shift, x.shape))), axes)
-    nothing = e.equal(total, full(total.shape, 0, x.dtype))
-    logarithm = e.log(e.where(nothing, full(total.shape, 1, x.dtype), total))
-    result = e.where(nothing, full(total.shape, -np.inf, x.dtype), e.add(logarithm, reshape(shift, total.shape)))
+    shift = comparison.where(comparison.isfinite(largest), largest, full(largest.shape, 0, x.dtype))
+    total = sum_(exponential.exp(arithmetic.subtract(x, broadcast_to(shift, x.shape))), axes)
+    nothing = comparison.equal(total, full(total.shape, 0, x.dtype))
+    logarithm = exponential.log(comparison.where(nothing, full(total.shape, 1, x.dtype), total))
+    result = comparison.where(nothing, full(total.shape, -np.inf, x.dtype), arithmetic.add(logarithm, reshape(shift, total.shape)))
     return keep_axes(result, x.shape, axes, keepdims)
 
 
@@ -133,9 +133,9 @@ def softmax_of(x: Value, axis: Any = -1) -> Value:
     axes = axes_of(axis, len(x.shape), "softmax")
     if not x.aval.size:
         return x
-    powers = e.exp(e.subtract(x, broadcast_to(_largest(x, axes), x.shape)))
+    powers = exponential.exp(arithmetic.subtract(x, broadcast_to(_largest(x, axes), x.shape)))
     total = keep_axes(sum_(powers, axes), x.shape, axes, True)
-    return e.divide(powers, broadcast_to(total, x.shape))
+    return arithmetic.divide(powers, broadcast_to(total, x.shape))
 
 
 def log_softmax_of(x: Value, axis: Any = -1) -> Value:
@@ -144,6 +144,6 @@ def log_softmax_of(x: Value, axis: Any = -1) -> Value:
     axes = axes_of(axis, len(x.shape), "log_softmax")
     if not x.aval.size:
         return x
-    shifted = e.subtract(x, broadcast_to(_largest(x, axes), x.shape))
-    total = keep_axes(e.log(sum_(e.exp(shifted), axes)), x.shape, axes, True)
-    return e.subtract(shifted, broadcast_to(total, x.shape))
+    shifted = arithmetic.subtract(x, broadcast_to(_largest(x, axes), x.shape))
+    total = keep_axes(exponential.log(sum_(exponential.exp(shifted), axes)), x.shape, axes, True)
+    return arithmetic.subtract(shifted, broadcast_to(total, x.shape))

@@ -11,7 +11,7 @@ from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.aval import BOOL, FLOAT64, INT64, product
 from staticgrad.ir.node import Value, apply, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import arithmetic, comparison, extrema, powers
 from staticgrad.ops import reduce as r
 from staticgrad.ops.movement import Axes, broadcast_to, reshape, transpose
 from staticgrad.tracing.functions.arguments import axis_of, deliver, keep_axes, mask_of, operand, reduced_axes
@@ -36,7 +36,7 @@ def _folded(
     axes = reduced_axes(axis, len(x.shape), name)
     mask = mask_of(where, x.shape, name)
     if mask is not None:
-        x = e.where(mask, x, full(x.shape, identity, x.dtype))
+        x = comparison.where(mask, x, full(x.shape, identity, x.dtype))
     result = fold(x, axes)
     if initial is not None:
         first = convert(lift(initial), x.dtype)
@@ -51,7 +51,7 @@ def sum_of(
     kind = accumulator(x.dtype, dtype)
     if kind == BOOL:
         return logical_of(name, convert(x, BOOL), axis, keepdims, where, initial)
-    return _folded(name, convert(x, kind), axis, keepdims, where, 0, initial, r.sum_, e.add)
+    return _folded(name, convert(x, kind), axis, keepdims, where, 0, initial, r.sum_, arithmetic.add)
 
 
 def prod_of(
@@ -61,7 +61,7 @@ def prod_of(
     kind = accumulator(x.dtype, dtype)
     if kind == BOOL:
         return logical_of(name, convert(x, BOOL), axis, keepdims, where, initial, everywhere=True)
-    return _folded(name, convert(x, kind), axis, keepdims, where, 1, initial, _prod, e.multiply)
+    return _folded(name, convert(x, kind), axis, keepdims, where, 1, initial, _prod, arithmetic.multiply)
 
 
 def _prod(x: Value, axes: Axes) -> Value:
@@ -80,7 +80,7 @@ def logical_of(
     name: str, x: Value, axis: Any, keepdims: Any = False, where: Any = True, initial: Any = None, everywhere: bool = False
 ) -> Value:
     """Return whether one element along `axis` is true, or all of them."""
-    fold, join = (_all, e.logical_and) if everywhere else (_any, e.logical_or)
+    fold, join = (_all, comparison.logical_and) if everywhere else (_any, comparison.logical_or)
     return _folded(name, convert(x, BOOL), axis, keepdims, where, everywhere, initial, fold, join)
 
 
@@ -104,8 +104,8 @@ def extremum_of(
         return keep_axes(broadcast_to(first, x.aval.without(axes).shape), x.shape, axes, keepdims)
     mask = mask_of(where, x.shape, name)
     if mask is not None:
-        x = e.where(mask, x, broadcast_to(first, x.shape))
-    fold, join = (r.max_, e.maximum) if greatest else (r.min_, e.minimum)
+        x = comparison.where(mask, x, broadcast_to(first, x.shape))
+    fold, join = (r.max_, extrema.maximum) if greatest else (r.min_, extrema.minimum)
     return _folded(name, x, axes, keepdims, True, None, initial, fold, join)
 
 
@@ -115,7 +115,7 @@ def mean_of(x: Value, axis: Any = None, dtype: Any = None, keepdims: Any = False
     kind = check_dtype_here(dtype, "dtype=") if dtype is not None else FLOAT64 if x.dtype.kind in "biu" else x.dtype
     total = sum_of(x, axes, kind, keepdims, where=where, name=name)
     work = kind if kind.kind == "f" else FLOAT64
-    return convert(e.divide(convert(total, work), _count(x, axes, where, total, keepdims, work, name)), kind)
+    return convert(arithmetic.divide(convert(total, work), _count(x, axes, where, total, keepdims, work, name)), kind)
 
 
 def _means_axes(axis: Any, x: Value, name: str) -> Axes:
@@ -141,21 +141,35 @@ def var_of(
     work = kind if kind.kind == "f" else FLOAT64
     x = convert(x, work)
     center = mean_of(x, axes, work, True, where, name) if mean is None else convert(operand(mean), work)
-    difference = e.subtract(*together([x, center], name))
-    total = sum_of(e.multiply(difference, difference), axes, work, keepdims, where=where, name=name)
+    difference = arithmetic.subtract(*together([x, center], name))
+    mask = mask_of(where, x.shape, name)
+    if mask is not None:  # what is left out may be NaN, and has no part in the derivative of the mean either
+        difference = comparison.where_zero(mask, difference)
+    total = sum_of(arithmetic.multiply(difference, difference), axes, work, keepdims, where=where, name=name)
     count = _count(x, axes, where, total, keepdims, work, name)
-    left = e.subtract(count, full(count.shape, ddof, work))
-    return convert(e.divide(total, e.maximum(left, full(left.shape, 0, work))), kind)
+    left = arithmetic.subtract(count, full(count.shape, ddof, work))
+    return convert(arithmetic.divide(total, extrema.maximum(left, full(left.shape, 0, work))), kind)
 
 
 def safe_sqrt(x: Value) -> Value:
     """Return the square root with derivative 0 at 0: the convention of `std` and `norm`."""
-    nothing = e.equal(x, full(x.shape, 0, x.dtype))
-    root = e.sqrt(e.where(nothing, full(x.shape, 1, x.dtype), x))
-    return e.where(nothing, full(x.shape, 0, x.dtype), root)
+    nothing = comparison.equal(x, full(x.shape, 0, x.dtype))
+    root = powers.sqrt(comparison.where(nothing, full(x.shape, 1, x.dtype), x))
+    return comparison.where(nothing, full(x.shape, 0, x.dtype), root)
 
 
-def _freedom(ddof: Any, correction: Any, name: str) -> Any:
+def std_of(
+    x: Value, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: Any = False, where: Any = True, mean: Any = None,
+    name: str = "np.std",
+) -> Value:  # fmt: skip
+    """Return the standard deviation along `axis`."""
+    variance = var_of(x, axis, dtype, ddof, keepdims, where, mean, name)
+    kind = variance.dtype
+    return convert(safe_sqrt(convert(variance, kind if kind.kind == "f" else FLOAT64)), kind)
+
+
+def freedom_of(ddof: Any, correction: Any, name: str) -> Any:
+    """Return the degrees of freedom taken away, under either of NumPy's names."""
     if correction is None:
         return ddof
     if ddof:
@@ -214,7 +228,7 @@ def np_ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> 
     """Return the largest minus the smallest element along `axis`."""
     x = operand(a)
     low = extremum_of(x, axis, keepdims, greatest=False, name="np.ptp")
-    return deliver("ptp", e.subtract(extremum_of(x, axis, keepdims, name="np.ptp"), low), out)
+    return deliver("ptp", arithmetic.subtract(extremum_of(x, axis, keepdims, name="np.ptp"), low), out)
 
 
 @implements(np.argmax)
@@ -259,7 +273,7 @@ def np_var(
     mean: Any = None, correction: Any = None,
 ) -> Tracer:  # fmt: skip
     """Return the variance along `axis`."""
-    freedom = _freedom(ddof, correction, "np.var")
+    freedom = freedom_of(ddof, correction, "np.var")
     return deliver("var", var_of(operand(a), axis, dtype, freedom, keepdims, where, mean), out)
 
 
@@ -269,10 +283,8 @@ def np_std(
     mean: Any = None, correction: Any = None,
 ) -> Tracer:  # fmt: skip
     """Return the standard deviation along `axis`; its derivative where it is 0 is 0."""
-    freedom = _freedom(ddof, correction, "np.std")
-    variance = var_of(operand(a), axis, dtype, freedom, keepdims, where, mean, "np.std")
-    kind = variance.dtype
-    return deliver("std", convert(safe_sqrt(convert(variance, kind if kind.kind == "f" else FLOAT64)), kind), out)
+    freedom = freedom_of(ddof, correction, "np.std")
+    return deliver("std", std_of(operand(a), axis, dtype, freedom, keepdims, where, mean), out)
 
 
 @implements(np.average)
@@ -288,7 +300,9 @@ def np_average(a: Any, axis: Any = None, weights: Any = None, returned: Any = Fa
         x = convert(x, FLOAT64)
     x, weight = promoted(x, weight)
     scale = sum_of(broadcast_to(weight, x.shape), axis, x.dtype, keepdims, name="np.average")
-    mean = e.divide(sum_of(e.multiply(x, broadcast_to(weight, x.shape)), axis, x.dtype, keepdims, name="np.average"), scale)
+    mean = arithmetic.divide(
+        sum_of(arithmetic.multiply(x, broadcast_to(weight, x.shape)), axis, x.dtype, keepdims, name="np.average"), scale
+    )
     return (tracer_of(mean), tracer_of(scale)) if returned else tracer_of(mean)
 
 

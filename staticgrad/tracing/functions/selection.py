@@ -10,7 +10,7 @@ from staticgrad.errors import DTypeError, InvalidValueError, TraceError
 from staticgrad.ir.aval import BOOL
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
+from staticgrad.ops import comparison, extrema
 from staticgrad.tracing.functions.arguments import deliver, operand
 from staticgrad.tracing.functions.reductions import np_all
 from staticgrad.tracing.functions.table import implements
@@ -32,7 +32,28 @@ def np_where(condition: Any, x: Any = None, y: Any = None, /) -> Tracer:
     values = promoted(lift(x), lift(y))
     if all(v.aval.weak for v in values):
         values = [strong(v) for v in values]
-    return tracer_of(e.where(*together([mask, *values], "np.where")))
+    return tracer_of(comparison.where(*together([mask, *values], "np.where")))
+
+
+@implements(np.select)
+def np_select(condlist: Any, choicelist: Any, default: Any = 0) -> Tracer:
+    """Return, for each element, the choice of the first condition that holds."""
+    conditions, choices = [operand(c) for c in condlist], [lift(c) for c in choicelist]
+    if len(conditions) != len(choices):
+        raise InvalidValueError(
+            at_user_line(f"np.select: list of cases must be same length as list of conditions, got {len(choices)} and {len(conditions)}")
+        )
+    if not conditions:
+        raise InvalidValueError(at_user_line("np.select with an empty condition list is not possible"))
+    for k, condition in enumerate(conditions):
+        if condition.dtype != BOOL:
+            raise DTypeError(at_user_line(f"np.select: invalid entry {k} in condlist: should be boolean ndarray, not {condition.aval}"))
+    values = [strong(v) for v in promoted(*choices, lift(default))]
+    values = together([*conditions, *values], "np.select")
+    conditions, (*choices, result) = values[: len(conditions)], values[len(conditions) :]
+    for condition, choice in reversed(list(zip(conditions, choices, strict=True))):
+        result = comparison.where(condition, choice, result)
+    return tracer_of(result)
 
 
 @implements(np.clip)
@@ -54,7 +75,7 @@ def np_clip(
         return deliver("clip", _bool_clip(x, low, high), out)
     least, greatest = _limits(kind)
     values = [convert(v, kind) for v in (x, lift(least if low is None else low), lift(greatest if high is None else high))]
-    return deliver("clip", e.clip(*together(values, "np.clip")), out)
+    return deliver("clip", extrema.clip(*together(values, "np.clip")), out)
 
 
 def _needed_bounds(x: Value, low: Any, high: Any) -> tuple[Any, Any]:
@@ -74,8 +95,8 @@ def _limits(dtype: np.dtype) -> tuple[Any, Any]:
 
 
 def _bool_clip(x: Value, low: Any, high: Any) -> Value:
-    value = x if low is None else e.logical_or(*together([x, lift(low)], "np.clip"))
-    return value if high is None else e.logical_and(*together([value, lift(high)], "np.clip"))
+    value = x if low is None else comparison.logical_or(*together([x, lift(low)], "np.clip"))
+    return value if high is None else comparison.logical_and(*together([value, lift(high)], "np.clip"))
 
 
 @implements(np.nan_to_num)
@@ -85,9 +106,9 @@ def np_nan_to_num(x: Any, copy: Any = True, nan: Any = 0.0, posinf: Any = None, 
     if value.dtype.kind == "f":
         limit = np.finfo(value.dtype)
         inf = full(value.shape, np.inf, value.dtype)
-        found = e.where(e.isnan(value), _fill(nan, value), value)
-        found = e.where(e.equal(value, inf), _fill(limit.max if posinf is None else posinf, value), found)
-        value = e.where(e.equal(value, -inf), _fill(limit.min if neginf is None else neginf, value), found)
+        found = comparison.where(comparison.isnan(value), _fill(nan, value), value)
+        found = comparison.where(comparison.equal(value, inf), _fill(limit.max if posinf is None else posinf, value), found)
+        value = comparison.where(comparison.equal(value, -inf), _fill(limit.min if neginf is None else neginf, value), found)
     if copy or not isinstance(x, Tracer):
         return tracer_of(value)
     x.assign(value, "np.nan_to_num with copy=False")
@@ -160,7 +181,7 @@ def np_copyto(dst: Any, src: Any, casting: Any = "same_kind", where: Any = True)
     if where is not True:
         mask = convert(operand(where), BOOL)
         values = together([mask, convert(new, dst.dtype), dst.value], "np.copyto")
-        new = e.where(*values)
+        new = comparison.where(*values)
     dst.assign(new, "np.copyto")
 
 

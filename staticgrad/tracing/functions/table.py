@@ -23,20 +23,13 @@ FUNCTIONS: dict[Handler, Handler] = {}
 CALLABLE_UFUNCS: set[np.ufunc] = set(UFUNCS)
 """The universal functions that can be called on tracers; `ufunc_methods` adds those made of several ops."""
 
-_CIRCULAR = ("sin", "cos", "tanh")
 RELATED = {
-    "sort": ("max", "min"), "median": ("mean",), "cumsum": ("sum",), "cumprod": ("prod",), "nonzero": ("where",), "take": ("split",),
-    "unique": ("where",), "searchsorted": ("where",), "round": ("floor",), "rint": ("floor",), "ceil": ("floor",), "trunc": ("floor",),
-    "remainder": ("floor",), "mod": ("floor",), "floor_divide": ("floor", "divide"), "interp": ("where",), "piecewise": ("where",),
-    "put": ("copyto", "where"), "putmask": ("copyto", "where"), "place": ("copyto", "where"), "extract": ("where",), "choose": ("where",),
-    "tan": _CIRCULAR, "arctan": _CIRCULAR, "arcsin": _CIRCULAR, "arccos": _CIRCULAR, "sinh": _CIRCULAR, "cosh": _CIRCULAR,
-    "arctan2": _CIRCULAR,
-    "trapezoid": ("sum", "diff"), "hypot": ("sqrt", "square"), "kron": ("outer", "einsum"), "cross": ("einsum",), "cov": ("mean", "dot"),
-    "corrcoef": ("mean", "dot"), "block": ("concatenate", "stack"), "polyval": ("power",), "isin": ("equal", "any"), "divmod": ("floor",),
-    "apply_along_axis": ("stack",), "quantile": ("mean",), "percentile": ("mean",), "convolve": ("dot",), "correlate": ("dot",),
-    "insert": ("concatenate",), "delete": ("concatenate",), "fmax": ("maximum",), "fmin": ("minimum",), "fmod": ("floor",),
-    "logaddexp": ("log", "exp"), "solve": ("matmul",), "inv": ("matmul",), "det": ("prod", "diagonal"), "svd": ("linalg.norm",),
-    "select": ("where",), "cbrt": ("power", "sqrt"), "exp2": ("exp", "power"), "log2": ("log",), "log10": ("log",), "gradient": ("diff",),
+    "cumprod": ("cumsum", "prod"), "nonzero": ("where",), "unique": ("sort", "where"), "lexsort": ("argsort",),
+    "piecewise": ("select", "where"), "putmask": ("copyto", "where"), "place": ("copyto", "where"), "cov": ("mean", "dot"),
+    "corrcoef": ("mean", "dot"), "isin": ("equal", "any"), "apply_along_axis": ("stack",), "convolve": ("dot",), "correlate": ("dot",),
+    "insert": ("concatenate",), "delete": ("concatenate",), "nanmedian": ("median",), "nanquantile": ("quantile",),
+    "solve": ("matmul",), "inv": ("matmul",), "det": ("prod", "diagonal"), "svd": ("linalg.norm",), "modf": ("trunc", "fmod"),
+    "spacing": ("nextafter",), "frexp": ("log2", "floor", "ldexp"), "unwrap": ("remainder",), "angle": ("arctan2",), "vander": ("power",),
 }  # fmt: skip
 """What serves in place of a missing function whose name looks different."""
 

@@ -1,4 +1,4 @@
-"""Universal functions beyond the plain call of an op: reduce, outer, at, matrix products, and those made of several ops."""
+"""Universal functions beyond the plain call of an op: reduce, outer, at, matrix products, and those of two results."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import TraceError, UnsupportedError
-from staticgrad.ir.aval import FLOAT64
-from staticgrad.ir.node import Value, full
+from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops import elementwise as e
 from staticgrad.tracing.functions.arguments import as_tracer, deliver, operand
 from staticgrad.tracing.functions.contractions import MATRIX_UFUNCS
+from staticgrad.tracing.functions.picking import at_arrays
 from staticgrad.tracing.functions.reductions import extremum_of, logical_of, prod_of, sum_of
+from staticgrad.tracing.functions.sorting import running_sum
+from staticgrad.tracing.functions.special import is_scipy, special_value
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, closest, name_of
-from staticgrad.tracing.lift import check_dtype_here, convert, lift, promoted, together
+from staticgrad.tracing.indexing import PickView, parsed
+from staticgrad.tracing.lift import check_dtype_here, convert, lift
 from staticgrad.tracing.tracer import Tracer
 from staticgrad.tracing.ufuncs import UFUNCS, elementwise_value
 from staticgrad.tracing.views import ReshapeView
@@ -31,50 +33,13 @@ REDUCTIONS: dict[np.ufunc, Callable[..., Value]] = {
 }
 
 
-def _reciprocal(x: Value) -> Value:
-    return e.divide(full(x.shape, 1, x.dtype), x)
-
-
-def _xlogy(x: Value, y: Value) -> Value:
-    """x log y; 0 where x is 0 and y has no logarithm (but is a number), with derivative 0 there."""
-    return _times_logarithm(x, y, e.log, 0, 1)
-
-
-def _xlog1py(x: Value, y: Value) -> Value:
-    return _times_logarithm(x, y, e.log1p, -1, 0)
-
-
-def _times_logarithm(x: Value, y: Value, logarithm: Callable[[Value], Value], pole: float, harmless: float) -> Value:
-    zero, safe = full(x.shape, 0, x.dtype), full(x.shape, harmless, x.dtype)
-    regular = e.logical_and(e.less(full(y.shape, pole, y.dtype), y), e.isfinite(y))
-    nothing = e.logical_and(e.equal(x, zero), e.logical_not(e.logical_or(regular, e.isnan(y))))
-    return e.where(nothing, zero, e.multiply(x, logarithm(e.where(nothing, safe, y))))
-
-
-def _logit(x: Value) -> Value:
-    """log(x / (1 - x)), near one half as 2 atanh(2 x - 1), which loses no digits there."""
-    one = full(x.shape, 1, x.dtype)
-    twice = e.subtract(e.add(x, x), one)
-    near = e.less(e.absolute(twice), full(x.shape, 0.5, x.dtype))
-    small = e.where(near, twice, full(x.shape, 0, x.dtype))
-    middle = e.subtract(e.log1p(small), e.log1p(e.negative(small)))
-    safe = e.where(near, full(x.shape, 0.25, x.dtype), x)
-    return e.where(near, middle, e.subtract(e.log(safe), e.log1p(e.negative(safe))))
-
-
-def _log_expit(x: Value) -> Value:
-    return e.negative(e.softplus(e.negative(x)))
-
-
-COMPOSITES: dict[str, Callable[..., Value]] = {
-    "expit": e.sigmoid, "logit": _logit, "xlogy": _xlogy, "xlog1py": _xlog1py, "log_expit": _log_expit, "reciprocal": _reciprocal,
-    "expm1": e.expm1, "log1p": e.log1p,
-}  # fmt: skip
-"""Universal functions of NumPy and SciPy on floats, by name."""
+PAIRS: dict[np.ufunc, tuple[np.ufunc, np.ufunc]] = {np.divmod: (np.floor_divide, np.remainder)}
+"""The universal functions of two results, with the one that gives each."""
 
 
 def _enter_names() -> None:
-    CALLABLE_UFUNCS.update({getattr(np, name) for name in (*COMPOSITES, *MATRIX_UFUNCS) if isinstance(getattr(np, name, None), np.ufunc)})
+    CALLABLE_UFUNCS.update(PAIRS)
+    CALLABLE_UFUNCS.update({getattr(np, name) for name in MATRIX_UFUNCS if isinstance(getattr(np, name, None), np.ufunc)})
 
 
 _enter_names()
@@ -89,37 +54,45 @@ def ufunc_method(ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options:
         (x,) = inputs
         axis, dtype = options.pop("axis", 0), options.pop("dtype", None)
         return deliver(name, REDUCTIONS[ufunc](operand(x), axis, dtype, **options), out)
+    if method == "accumulate" and ufunc is np.add:
+        (x,) = inputs
+        return deliver(name, running_sum(operand(x), options.pop("axis", 0), options.pop("dtype", None), name), out)
     if method == "outer" and ufunc in CALLABLE_UFUNCS and ufunc.nin == 2 and ufunc.signature is None:
         x, y = map(as_tracer, inputs)
         return ufunc(x.view(ReshapeView((*x.shape, *(1,) * y.ndim))), y, **options, **({} if out is None else {"out": out}))
     if method == "at" and ufunc in CALLABLE_UFUNCS:
         return _at(ufunc, *inputs)
-    known = [f"np.{each.__name__}.reduce" for each in REDUCTIONS] if method == "reduce" else ["reduce", "outer", "at"]
+    known = [f"np.{each.__name__}.reduce" for each in REDUCTIONS] if method == "reduce" else ["add.accumulate", "reduce", "outer", "at"]
     raise UnsupportedError(at_user_line(f"{name} is not supported on traced arrays; supported are {', '.join(known)}"))
 
 
 def _call(ufunc: np.ufunc, inputs: tuple[Any, ...], options: dict[str, Any], out: Any) -> Any:
     name = name_of(ufunc)
-    composite = COMPOSITES.get(ufunc.__name__)
+    if ufunc in PAIRS:
+        targets = (None, None) if out is None else out
+        keywords = [options if target is None else {**options, "out": target} for target in targets]
+        return tuple(each(*inputs, **own) for each, own in zip(PAIRS[ufunc], keywords, strict=True))
+    if is_scipy(ufunc):
+        return deliver(ufunc.__name__, special_value(ufunc, [lift(x) for x in inputs], options), out)
     if ufunc.__name__ in MATRIX_UFUNCS and options.keys() <= {"dtype", "casting"}:
         x, y = map(operand, inputs)
         if options.get("dtype") is not None:
             x, y = (convert(v, check_dtype_here(options["dtype"], "dtype=")) for v in (x, y))
         return deliver(ufunc.__name__, MATRIX_UFUNCS[ufunc.__name__](x, y), out)
-    if composite is None or options:
-        keyword = f" with {next(iter(options))}=" if options and ufunc in CALLABLE_UFUNCS else ""
-        raise UnsupportedError(at_user_line(f"{name}{keyword} is not supported on traced arrays; {closest(ufunc.__name__)}"))
-    values = promoted(*map(lift, inputs))
-    floats = [convert(v, FLOAT64) if v.dtype.kind != "f" else v for v in values]
-    return deliver(ufunc.__name__, composite(*together(floats, name)), out)
+    keyword = f" with {next(iter(options))}=" if options and ufunc in CALLABLE_UFUNCS else ""
+    raise UnsupportedError(at_user_line(f"{name}{keyword} is not supported on traced arrays; {closest(ufunc.__name__)}"))
 
 
 def _at(ufunc: np.ufunc, target: Any, index: Any, *operands: Any) -> None:
-    """Write the function of a part into that part; with a basic index no element occurs twice."""
+    """Write the function of a part into that part: of each element as often as it occurs."""
     if not isinstance(target, Tracer):
         raise TraceError(
             at_user_line(f"{name_of(ufunc)}.at: a real NumPy array cannot hold traced values; make it with snp.zeros(...) or x.copy()")
         )
+    *basic, last = parsed(index, target.shape)[0]
+    if isinstance(last, PickView):
+        at_arrays(ufunc, target.part(tuple(basic)), last, operands)
+        return
     part = target.view()[index]
     new = elementwise_value(ufunc, part, *operands) if ufunc in UFUNCS else lift(ufunc(part, *operands))
     target[index] = new

@@ -1,0 +1,56 @@
+"""From an operation on rows to the loop IR: the op's own work on each row, out of the operand and into the result, with room to work in."""
+
+from __future__ import annotations
+
+import contextlib
+
+from staticgrad.codegen.elements import Position, Reader, expanded, flat_index
+from staticgrad.codegen.memory import Scratch
+from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.schedule import Item, Nest, Schedule
+from staticgrad.ir.builder import Builder, Index, Scalar
+from staticgrad.ir.loops import Buffer, Function
+from staticgrad.ir.node import Value
+from staticgrad.ops.along import Along, Room
+
+
+def lower_rows(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], scratch: Scratch) -> tuple[Function, tuple[Buffer, ...]]:
+    """Return the function of a nest of rows for CPUs, one row after the other in the same room, and the buffers it is called with."""
+    (item,) = nest.items
+    b, parameters = Builder(), Parameters(schedule.memory, buffers)
+    reader = Reader(b, schedule.memory, parameters, frozenset())
+    room = room_for(item, parameters, scratch)
+    index = [Index()] * len(nest.domain)
+    with contextlib.ExitStack() as stack:
+        for axis, extent in enumerate(nest.domain):
+            if axis not in item.in_order:
+                index[axis] = stack.enter_context(b.loop(extent))
+        emit_row(b, item, tuple(index), reader, parameters, room)
+    taken = parameters.taken
+    return Function("", tuple(taken.values()), (), b.root, nest.title), tuple(taken)
+
+
+def room_for(item: Item, parameters: Parameters, scratch: Scratch, count: int = 1, number: Index | None = None) -> Room:
+    """Return the scratch memory of row `number` of `count` that are worked on at the same time."""
+    op, shape, dtype = item.target.op, item.value.shape, item.value.dtype
+    assert isinstance(op, Along)
+    scratch.clear()
+    length = shape[op.axis]
+    arrays = {name: scratch.take(name, kind, length * count) for name, kind in op.room(dtype, length).items()}
+    start = Index() if number is None else number * length
+    return {name: (parameters.take(buffer), start) for name, buffer in arrays.items()}
+
+
+def emit_row(b: Builder, item: Item, index: Position, reader: Reader, parameters: Parameters, room: Room) -> None:
+    """Emit the work on the row at `index` of the domain; the index along the row itself does not matter."""
+    op, shape = item.target.op, item.value.shape
+    assert isinstance(op, Along)
+    start = expanded(index, shape)
+
+    def at(place: Index) -> Position:
+        return (*start[: op.axis], place, *start[op.axis + 1 :])
+
+    def write(place: Index, x: Scalar) -> None:
+        b.store(parameters(parameters.memory[item.target]), flat_index(at(place), shape), x)
+
+    op.row(b, lambda place: reader.read(item.value, at(place)), write, shape[op.axis], room)

@@ -24,8 +24,12 @@ def receivers(out: Any, tree: Tree, name: str) -> list[Any]:
     """
     leaves, found = flatten(out)
     if found != tree:
-        raise ArgumentError(at_user_line(f"{name}: out= has structure {found}, the result {tree}"))
+        raise ArgumentError(at_user_line(f"{name}: out= has the structure {_shown(found)}, the result {_shown(tree)}"))
     return leaves
+
+
+def _shown(tree: Tree) -> str:
+    return "of one array" if tree.is_leaf() else str(tree).removeprefix("PyTreeSpec(").removesuffix(")")
 
 
 def write_results(out: Any, results: Sequence[Any], tree: Tree, name: str) -> Any:

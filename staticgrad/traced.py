@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
@@ -19,7 +20,7 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.runtime.call_form import form_of
-from staticgrad.runtime.callable_type import FastCallable, enter
+from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
 from staticgrad.runtime.fast_call import Forms, entry_address
 from staticgrad.runtime.report import phase
 from staticgrad.tracing.context import current_trace, tracing
@@ -66,6 +67,10 @@ class Options:
             raise InvalidValueError(at_user_line(f"fastmath={self.fastmath!r}: expected True or False"))
 
 
+Place = tuple[str, str | None, bool, Signature]
+"""Where a compiled signature is found: under the backend, the printer, whether exactness was given up, and the signature."""
+
+
 @dataclass(eq=False)
 class Entry:
     """A compiled signature."""
@@ -85,7 +90,7 @@ class Record:
     base: Record | None = None
     transform: Transform | None = None
     programs: dict[Signature, Program] = field(default_factory=dict)
-    entries: dict[tuple[str, str | None, bool, Signature], Entry] = field(default_factory=dict)
+    entries: dict[Place, Entry] = field(default_factory=dict)
     derived: dict[Hashable, Record] = field(default_factory=dict)
     forms: dict[Options, Forms] = field(default_factory=dict)
     side_effects: frozenset[str] = frozenset()
@@ -121,8 +126,8 @@ class Record:
     def entry(self, signature: Signature, backend: str, printer: str | None = None, fastmath: bool = False) -> Entry:
         """Return the compiled entry for a signature, compiling it if need be."""
         with compile_lock:
-            key = (backend, printer, fastmath, signature)
-            found = self.entries.get(key)
+            place = (backend, printer, fastmath, signature)
+            found = self.entries.get(place)
             if found is not None:
                 reason = found.program.guards.changed() if found.program.guards is not None else None
                 if reason is None:
@@ -135,7 +140,7 @@ class Record:
             self.compiles += origin == "compiled"
             self.disk_hits += origin == "disk"
             self.memory_hits += origin == "memory"
-            entry = self.entries[key] = Entry(program, built)
+            entry = self.entries[place] = Entry(program, built)
             return entry
 
     def clear(self) -> None:
@@ -151,8 +156,7 @@ class Record:
 
     def forms_for(self, options: Options) -> Forms:
         """Return the forms of call that the entry knows, for a function with these options."""
-        with compile_lock:
-            return self.forms.setdefault(options, Forms())
+        return self.forms.get(options) or self.forms.setdefault(options, Forms())
 
     @property
     def root(self) -> Record:
@@ -201,7 +205,7 @@ class _Weak:
     def __signature__(self) -> inspect.Signature:
         return inspect.signature(self.py_func)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.py_func(*args, **kwargs)
 
 
@@ -221,11 +225,15 @@ class Traced(FastCallable):  # type: ignore[misc]
         self._options = options
         self._static = _static_positions(py_func, options.static_argnames)
         functools.update_wrapper(self, py_func, updated=())
+        if (forms := rec.forms.get(options)) is not None:  # another object for the same function: a method, a transform made anew
+            self._warm_up(forms)
 
     # ---- calling
 
-    def _slow_call(self, *args: Any, **kwargs: Any) -> Any:
+    def _slow_call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Do what a call does, whatever the arguments are."""
+        if args and isinstance(args[0], type) and self._is_classmethod_of(args[0]):  # which does not bind since Python 3.13
+            return self._bound(types.MethodType(self._function, args[0]))(*args[1:], **kwargs)
         has_out = "out" in kwargs and not self._takes_out
         given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
         if tracing():
@@ -235,17 +243,16 @@ class Traced(FastCallable):  # type: ignore[misc]
             leaves, tree = flatten(result)
             return write_traced_results(kwargs["out"], leaves, tree, self._record.name)
         leaves, signature = self._signature(args, given)
-        backend = self._options.backend or config().backend
-        printer = self._options.printer or config().printer
-        fastmath = bool(self._options.fastmath)
-        entry = self._record.entries.get((backend, printer, fastmath, signature))
+        place = self._place(signature)
+        entry = self._record.entries.get(place)
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
-            entry = self._record.entry(signature, backend, printer, fastmath)
+            entry = self._record.entry(signature, *place[:-1])
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays, self._options.threads)]
         entry.calls += 1
         if entry.calls > 1 and entry.built.executable is not None:  # what is called once needs no entry
-            self._enter(args, kwargs, signature, entry, has_out)
+            kinds = tuple(map(type, flatten((leaves, kwargs["out"]))[0] if has_out else leaves))
+            self._enter(place, kinds, args, kwargs, entry, has_out)
         if entry.program.prints:
             show(entry.program.prints, results[entry.program.results :])
             del results[entry.program.results :]
@@ -262,26 +269,41 @@ class Traced(FastCallable):  # type: ignore[misc]
             return False
         return "out" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
-    def _enter(self, args: tuple[Any, ...], kwargs: dict[str, Any], signature: Signature, entry: Entry, has_out: bool) -> None:
-        """Let further calls like this one go to machine code."""
+    def _place(self, signature: Signature) -> Place:
+        backend, printer = self._options.backend or config().backend, self._options.printer or config().printer
+        return backend, printer, bool(self._options.fastmath), signature
+
+    def _enter(
+        self, place: Place, kinds: tuple[type, ...], args: tuple[Any, ...], kwargs: dict[str, Any], entry: Entry, has_out: bool
+    ) -> None:
+        """Let further calls like this one, with leaves of these types, go to machine code. A later call will do as well: no waiting."""
         program, executable = entry.program, entry.built.executable
         assert executable is not None
-        with compile_lock:
-            forms = self._record.forms_for(self._options)
+        forms = self._record.forms_for(self._options)
+        key = (place[-1], len(args), tuple(kwargs), kinds)
+        probes = program.guards.probes() if program.guards is not None else ()
+        if not (forms.wants(key, probes) or type(self) is _Cold) or not compile_lock.acquire(blocking=False):
+            return
+        try:
+            if self._place(place[-1]) != place or self._record.entries.get(place) is not entry:
+                return  # cleared by another thread
             if type(self) is _Cold:
-                vectorcall = entry_address()
-                if vectorcall is None:
-                    return
-                enter(self, vectorcall, forms.address)
-                self.__class__ = Traced
-            key = (signature, len(args), tuple(kwargs))
-            probes = program.guards.probes() if program.guards is not None else None
-            if not forms.is_current(key, probes):
-                form = form_of(self._function, args, kwargs, signature, program, executable, has_out, self._options.threads)
+                self._warm_up(forms)
+            if type(self) is _Entered and forms.wants(key, probes):
+                form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out, self._options.threads)
                 if form is None:
                     forms.refuse(key, probes)
                 else:
                     forms.add(key, probes, form)
+        finally:
+            compile_lock.release()
+
+    def _warm_up(self, forms: Forms) -> None:
+        """Become a function whose calls go to machine code, where there is any."""
+        vectorcall = entry_address()
+        if vectorcall is not None:
+            enter(self, vectorcall, forms.address)
+            self.__class__ = _Entered
 
     def _inside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Become part of the trace under way."""
@@ -314,11 +336,35 @@ class Traced(FastCallable):  # type: ignore[misc]
         return leaves, Signature(tree, tuple(leaf_aval(leaf) for leaf in leaves), static)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance, as functions do: the instance is static."""
-        if instance is None:
-            return self
-        method = types.MethodType(self._function, instance)
-        return Traced(method, record_of(method), replace(self._options))
+        """Bind as the function itself does, to an instance or (a classmethod) to the class, which is static then."""
+        bind = getattr(type(self._function), "__get__", None)
+        return self if bind is None else self._bound(bind(self._function, instance, owner))
+
+    def _bound(self, function: Any) -> Traced:
+        return self if function is self._function else Traced(function, record_of(function), self._options)
+
+    def _is_classmethod_of(self, owner: type) -> bool:
+        member = inspect.getattr_static(owner, self._record.name, None)
+        return isinstance(member, classmethod) and member.__func__ is self
+
+    def __reduce__(self) -> Any:
+        """Pickle as functions and methods are, by name: the other process traces and compiles for itself."""
+        function, name = self._function, getattr(self, "__qualname__", self._record.name)
+        holder = getattr(function, "__self__", None)
+        if holder is not None and isinstance(found := getattr(holder, self._record.name, None), Traced) and found._record is self._record:
+            return getattr, (holder, self._record.name)
+        found = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is self:
+            return name
+        raise ArgumentError(
+            at_user_line(
+                f"{self._record.name} cannot be pickled: pickles hold functions by name, and {self.__module__}.{name} is another object. "
+                "Trace, or transform, a function at the top level of a module and give the result a name of its own: "
+                "`@sg.trace def step(...)`; or pickle the plain function and transform it in the other process"
+            )
+        )
 
     def __copy__(self) -> Traced:
         return self
@@ -347,7 +393,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         """Forget all traces and compiled code of this function and of its transforms."""
         self._record.root.clear()
 
-    def lower(self, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
+    def lower(self, /, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
         """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""
         from staticgrad.lowered import LoweredFunction
 
@@ -357,7 +403,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         named = options.backend or config().backend, options.printer or config().printer
         return LoweredFunction(program.graph, *named, bool(options.fastmath))
 
-    def program(self, *args: Any, **kwargs: Any) -> Program:
+    def program(self, /, *args: Any, **kwargs: Any) -> Program:
         """Return the recorded program for these arguments."""
         return self._record.program(self._signature(args, kwargs)[1])
 
@@ -379,10 +425,13 @@ class Traced(FastCallable):  # type: ignore[misc]
         return [lift(leaf) for leaf in flatten(args)[0]]
 
 
+_Entered: Any = directly_called(Traced)
+
+
 class _Cold(Traced):
     """A traced function whose calls do not go to machine code yet."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._slow_call(*args, **kwargs)
 
 
@@ -445,6 +494,8 @@ def traced(function: Callable[..., Any], options: Options | None = None) -> Trac
     """Return `function` as a traced function; one that is traced already stays as it is."""
     if isinstance(function, Traced):
         return function if options is None else Traced(function.py_func, function._record, options)
-    if not callable(function):
+    if isinstance(function, property):
+        raise ArgumentError(at_user_line("expected a function, not a property: trace a method and let the property call it"))
+    if not callable(function) and not isinstance(function, classmethod):
         raise ArgumentError(at_user_line(f"expected a function, not {type(function).__name__}"))
     return Traced(function, record_of(function), options or Options())

@@ -39,7 +39,7 @@ from staticgrad.tracing.record import Program
 from staticgrad.tracing.snapshots import CellOf, EntryOf, PartOf, Read
 
 LARGEST_FORM = 512
-"""Leaves: a call with more of them takes longer than its entry anyway, and the entry works on the stack."""
+"""Leaves, and items of containers: a call with more of them takes longer than its entry anyway, and the entry works on the stack."""
 
 MOST_PAIRS = 1024
 """Comparisons of memory ranges: with more arrays `out=` takes the slow path."""
@@ -61,16 +61,18 @@ def form_of(
     kwargs: Mapping[str, Any],
     signature: Signature,
     program: Program,
+    probes: Sequence[tuple[Read, object]],
     executable: Executable,
     has_out: bool = False,
     threads: int | None = None,
 ) -> Form | None:
     """Return the form of a call of `function`, or None where only the slow path knows such calls.
 
-    With `has_out` the keyword `out`, which is no argument of the function, holds the arrays that receive the results.
+    `probes` are what the program's guards look at. With `has_out` the keyword `out`, which is no argument of the function, holds the
+    arrays that receive the results.
     """
     plan = executable.plan
-    if program.prints or max(len(plan.inputs), len(plan.outputs), len(plan.order)) > LARGEST_FORM:
+    if program.prints or max(map(len, (plan.inputs, plan.constants, plan.outputs, plan.order))) > LARGEST_FORM:
         return None
     places, named_places = unflatten(signature.tree, list(range(len(signature.avals))))
     pattern, result = Words(), Words()
@@ -83,22 +85,22 @@ def form_of(
                 _out_pattern(argument, program, plan, pattern)
             else:
                 pattern_of(argument, named_places.get(name), signature.avals, pattern)
-    except Unsuitable:
+    except (Unsuitable, RecursionError):  # the caller's stack may be nearly full
+        return None
+    if pattern.items > LARGEST_FORM:
         return None
     out = len(args) + list(kwargs).index("out") if has_out else -1
     leaves = tuple(range(program.results))
     try:
         shape_of(unflatten(program.out_tree, leaves), plan, result, set())
-    except Unsuitable:
+    except (Unsuitable, RecursionError):
         result = Words()
         shape_of(leaves, plan, result, set())
-        finish = functools.partial(unflatten, program.out_tree)
-    pairs = program.guards.probes() if program.guards is not None else ()
+        finish = functools.partial(unflatten, program.out_tree) if out < 0 else None
     roots = (function, getattr(function, "__func__", None))
-    probes = [probe_of(read, expected, roots) for read, expected in pairs]
-    return Form(
-        len(args), tuple(kwargs), pattern, result, finish, probes, executable, plan.work >= LONG_WORK or plan.parallel, out, threads
-    )
+    looks = [probe_of(read, expected, roots) for read, expected in probes]
+    is_long = plan.work >= LONG_WORK or plan.parallel
+    return Form(len(args), tuple(kwargs), pattern, result, finish, looks, executable, is_long, out, threads)
 
 
 def _out_pattern(out: Any, program: Program, plan: CallPlan, words: Words) -> None:
@@ -134,6 +136,8 @@ def pattern_of(argument: Any, places: Any, avals: Sequence[Aval], words: Words, 
                 raise Unsuitable(f"a {kind.__name__}")
             words.add(FLOAT if kind is float else INT, places)
         else:
+            if kind is not aval.dtype.type and kind is not np.ndarray and not (kind is bool and aval.dtype == BOOL):
+                raise Unsuitable(f"a {kind.__name__}")
             words.add(NUMBER, places).hold(aval.dtype).hold(aval.dtype.type).add(int(aval.dtype == BOOL))
     elif places is None:
         words.add(SAME).hold(argument)
@@ -141,10 +145,12 @@ def pattern_of(argument: Any, places: Any, avals: Sequence[Aval], words: Words, 
         raise Unsuitable(f"a {kind.__name__}")
     elif kind is tuple or kind is list:
         words.add(TUPLE if kind is tuple else LIST, len(argument))
+        words.items += len(argument) if kind is list else 0
         for item, place in zip(argument, places, strict=True):
             pattern_of(item, place, avals, words, slots)
     elif kind is dict:
         words.add(DICT, len(argument))
+        words.items += len(argument)
         for key, item in argument.items():
             words.hold(key)
             pattern_of(item, places[key], avals, words, slots)
@@ -191,7 +197,7 @@ def probe_of(read: Read, expected: Any, roots: Sequence[Any]) -> Probe:
     if type(read) is CellOf and (offset := cell_offset()) is not None:
         return Probe(FIELD, read.args[0], offset, expected)
     if type(read) is PartOf and (offset := part_offsets().get(read.args[1])) is not None and (function := read.function()) is not None:
-        return Probe(FIELD, id(function) if function in roots else function, offset, expected)
+        return Probe(FIELD, id(function) if any(function is root for root in roots) else function, offset, expected)
     return Probe(CALL, read, 0, expected)
 
 

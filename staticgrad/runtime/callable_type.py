@@ -42,20 +42,21 @@ def is_supported() -> bool:
     """Return whether this interpreter is one that machine code may call into: CPython of 64 bits with a GIL, its main interpreter."""
     if sys.implementation.name != "cpython" or sys.maxsize < 2**63 - 1 or not (3, 11) <= sys.version_info[:2] <= (3, 13):
         return False
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if sysconfig.get_config_var("Py_GIL_DISABLED") or object.__basicsize__ != HEAD:
         return False
     current = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyInterpreterState_Get", ctypes.pythonapi))
     number = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(("PyInterpreterState_GetID", ctypes.pythonapi))
     return bool(number(current()) == 0)
 
 
-def _make() -> Any:
-    """Return the type."""
+def _make(name: str, size: int, *bases: type) -> Any:
+    """Return a type whose objects Python calls through the pointer in them."""
     members = (_Member * 2)(_Member(b"__vectorcalloffset__", _PYSSIZET, VECTORCALL, _READONLY, None), _Member())
     call = ctypes.cast(ctypes.pythonapi.PyVectorcall_Call, ctypes.c_void_p)
     slots = (_Slot * 3)(_Slot(_TP_MEMBERS, ctypes.addressof(members)), _Slot(_TP_CALL, call), _Slot())
-    spec = _Spec(b"staticgrad.runtime.callable_type.FastCallable", _SIZE, 0, _DEFAULT | _BASETYPE | _HAVE_VECTORCALL, slots)
-    made: Any = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p)(("PyType_FromSpec", ctypes.pythonapi))(ctypes.addressof(spec))
+    spec = _Spec(name.encode(), size, 0, _DEFAULT | _BASETYPE | _HAVE_VECTORCALL, slots)
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object)(("PyType_FromSpecWithBases", ctypes.pythonapi))
+    made: Any = make(ctypes.addressof(spec), bases or (object,))
     made._memory = (members, slots, spec)  # CPython keeps pointers into the members
     return made
 
@@ -64,8 +65,14 @@ class _SlowCallable:
     """What stands in for the type where machine code may not call into the interpreter."""
 
 
-FastCallable: Any = _make() if is_supported() else _SlowCallable
+FastCallable: Any = _make(f"{__name__}.FastCallable", _SIZE) if is_supported() else _SlowCallable
 """The base of traced functions. An object without a vectorcall function cannot be called: `enter` gives it one."""
+
+
+def directly_called(kind: type) -> type:
+    """Return the class of entered objects of `kind`: Python 3.11 reaches those of classes written in Python in a roundabout way."""
+    is_direct = FastCallable is _SlowCallable or kind.__flags__ & _HAVE_VECTORCALL
+    return kind if is_direct else _make(f"{kind.__module__}.{kind.__qualname__}", kind.__basicsize__, kind)
 
 
 def enter(instance: Any, vectorcall: int, forms: int) -> None:

@@ -5,7 +5,11 @@
 ; arrays' memory to the unit, and makes the results. Anything else goes to the method `_slow_call`, which knows every case.
 ; `runtime/fast_call.py` compiles this file, checks what it assumes of the interpreter and of NumPy, and lays the tables out.
 ;
-; Objects are held by the caller or by the tables; a name ending in `_at` is the place of what the name says.
+; Who holds what. The caller holds the arguments, so what stands in tuples is held, too; the tables hold what they name. What a list or
+; a dict hands out gets a reference until the call is over: the `__eq__` of a key, a probe, or another thread may take it out of there.
+; Any of these may also call this function anew, or clear it: a state counts the calls inside of it and is let alone until they are out.
+;
+; A name ending in `_at` is the place of what the name says.
 
 %State = type {
   ptr,  ;  0 next: the next form of call, or null
@@ -30,10 +34,12 @@
   ptr,  ; 19 called with the failure that the context holds, as bytes: an object
   ptr,  ; 20 the context, as it is at the start: eight words
   i64,  ; 21 the number of the argument `out`, whose arrays receive the results; -1 where new arrays do
-  ptr   ; 22 the bytes behind each pointer of the table
+  ptr,  ; 22 the bytes behind each pointer of the table
+  i64,  ; 23 how many items the lists and dicts among the arguments have
+  i64   ; 24 how many calls are inside of this state
 }
 
-; What @match finds: the argument table, room for the numbers among the inputs, and the arrays it found.
+; What @match finds: the argument table, room for the numbers among the inputs, and what it took a reference of, with their number.
 %Frame = type { ptr, ptr, ptr, i64 }
 
 @numpy = internal global ptr null         ; NumPy's C API
@@ -49,10 +55,13 @@
 @_Py_NoneStruct = external global i8
 @_Py_TrueStruct = external global i8
 @_Py_FalseStruct = external global i8
+@PyExc_Exception = external global ptr
 
 declare void @Py_IncRef(ptr)
 declare void @Py_DecRef(ptr)
 declare void @PyErr_Clear()
+declare ptr @PyErr_Occurred()
+declare i32 @PyErr_ExceptionMatches(ptr)
 declare ptr @PyErr_NoMemory()
 declare double @PyFloat_AsDouble(ptr)
 declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
@@ -149,7 +158,7 @@ no:
 }
 
 ; Compare an argument with its pattern and enter the memory of its arrays into the table.
-; Returns the place behind the pattern, null where the argument is something else.
+; Returns the place behind the pattern, null where the argument is something else or, with an exception set, where comparing raised.
 ;
 ;   0 array   slot, dtype, rank, flags, extents ...
 ;   1 number  slot, dtype, type of the NumPy scalar, whether True and False will do: one of these, or an array of rank 0
@@ -198,19 +207,11 @@ same_extent:
   br label %extent
 found:
   %after_array = getelementptr i64, ptr %wanted, i64 %rank
-  br label %keep
-keep:
+  br label %take_array
+take_array:
   %after = phi ptr [ %after_array, %found ], [ %after_number, %array_of_rank_0 ]
   %data = call ptr @data_of(ptr %object)
   store ptr %data, ptr %slot_at
-  %held_at = getelementptr %Frame, ptr %frame, i64 0, i32 2
-  %held = load ptr, ptr %held_at
-  %count_at = getelementptr %Frame, ptr %frame, i64 0, i32 3
-  %count = load i64, ptr %count_at
-  %holder = getelementptr ptr, ptr %held, i64 %count
-  store ptr %object, ptr %holder
-  %more = add i64 %count, 1
-  store i64 %more, ptr %count_at
   ret ptr %after
 
 number:
@@ -227,7 +228,7 @@ no_scalar:
   %is_rank_0 = call i1 @is_array(ptr %object, ptr %second, i64 0, i64 256)  ; NPY_ARRAY_ALIGNED
   br i1 %is_rank_0, label %array_of_rank_0, label %maybe_bool
 array_of_rank_0:
-  br label %keep
+  br label %take_array
 maybe_bool:
   %takes_bool = call i64 @word(ptr %pattern, i64 4)
   %is_true = icmp eq ptr %object, @_Py_TrueStruct
@@ -321,7 +322,21 @@ picked:
   %inner = phi ptr [ %from_tuple, %of_tuple ], [ %from_list, %of_list ], [ %from_dict, %by_key ]
   %inner_pattern = phi ptr [ %cursor, %of_tuple ], [ %cursor, %of_list ], [ %behind_key, %by_key ]
   %absent = icmp eq ptr %inner, null
-  br i1 %absent, label %not_there, label %descend
+  br i1 %absent, label %no, label %is_it_safe
+is_it_safe:
+  %in_tuple = icmp eq i64 %kind, 5
+  br i1 %in_tuple, label %descend, label %hold
+hold:
+  call void @Py_IncRef(ptr %inner)
+  %held_at = getelementptr %Frame, ptr %frame, i64 0, i32 2
+  %held = load ptr, ptr %held_at
+  %count_at = getelementptr %Frame, ptr %frame, i64 0, i32 3
+  %count = load i64, ptr %count_at
+  %holder = getelementptr ptr, ptr %held, i64 %count
+  store ptr %inner, ptr %holder
+  %more = add i64 %count, 1
+  store i64 %more, ptr %count_at
+  br label %descend
 descend:
   %next_cursor = call ptr @match(ptr %inner, ptr %inner_pattern, ptr %frame)
   %differs = icmp eq ptr %next_cursor, null
@@ -331,15 +346,11 @@ matched:
   br label %item
 end:
   ret ptr %cursor
-
-not_there:
-  call void @PyErr_Clear()
-  br label %no
 no:
   ret ptr null
 }
 
-; Whether everything that the traced function read from outside is what it was.
+; Whether everything that the traced function read from outside is what it was; false, with an exception set, where looking raised.
 ;
 ;   0 entry  dict, key, expected value (null: not there)
 ;   1 field  object, offset, expected value
@@ -360,14 +371,19 @@ look:
   switch i64 %kind, label %result [ i64 0, label %entry_of i64 1, label %field ]
 entry_of:
   %value = call ptr @PyDict_GetItemWithError(ptr %holder, ptr %key)
-  br label %compare
+  %has_value = icmp ne ptr %value, null
+  br i1 %has_value, label %compare, label %no_value
+no_value:
+  %error = call ptr @PyErr_Occurred()
+  %is_absent = icmp eq ptr %error, null
+  br i1 %is_absent, label %compare, label %no
 field:
   %offset = ptrtoint ptr %key to i64
   %content_at = getelementptr i8, ptr %holder, i64 %offset
   %content = load ptr, ptr %content_at
   br label %compare
 compare:
-  %found = phi ptr [ %value, %entry_of ], [ %content, %field ]
+  %found = phi ptr [ %value, %entry_of ], [ null, %no_value ], [ %content, %field ]
   %is_same = icmp eq ptr %found, %expected
   br i1 %is_same, label %same, label %no
 result:
@@ -385,7 +401,6 @@ same:
 yes:
   ret i1 true
 no:
-  call void @PyErr_Clear()
   ret i1 false
 }
 
@@ -569,7 +584,7 @@ no:
 }
 
 ; Run the stages, without the GIL where they take long. Returns a failure code, 0 where there was none.
-define internal i64 @run(ptr %state, ptr %table, ptr %workspace, ptr %context, ptr %held, i64 %held_count) {
+define internal i64 @run(ptr %state, ptr %table, ptr %workspace, ptr %context) {
 entry:
   %forward_at = getelementptr %State, ptr %state, i64 0, i32 14
   %forward = load ptr, ptr %forward_at
@@ -578,18 +593,7 @@ entry:
   %long_at = getelementptr %State, ptr %state, i64 0, i32 18
   %long = load i64, ptr %long_at
   %is_long = icmp ne i64 %long, 0
-  br i1 %is_long, label %hold, label %start
-hold:  ; another thread may take the arrays out of their containers
-  br label %hold_next
-hold_next:
-  %number = phi i64 [ 0, %hold ], [ %following, %hold_one ]
-  %all_held = icmp eq i64 %number, %held_count
-  br i1 %all_held, label %leave, label %hold_one
-hold_one:
-  %array = call ptr @object(ptr %held, i64 %number)
-  call void @Py_IncRef(ptr %array)
-  %following = add i64 %number, 1
-  br label %hold_next
+  br i1 %is_long, label %leave, label %start
 leave:
   %thread = call ptr @PyEval_SaveThread()
   br label %start
@@ -608,7 +612,6 @@ finish:
   br i1 %is_long, label %return, label %done
 return:
   call void @PyEval_RestoreThread(ptr %saved)
-  call void @release_all(ptr %held, i64 %held_count)
   br label %done
 done:
   ret i64 %code
@@ -653,13 +656,10 @@ no:
 }
 
 ; Compute the results for a filled frame: null with an exception set where that failed. `out` is null, or holds the arrays of the outputs.
+; What @build cannot make comes back as a tuple, for @finish.
 define internal ptr @compute(ptr %state, ptr %frame, ptr %out) {
 entry:
   %table = load ptr, ptr %frame
-  %held_at = getelementptr %Frame, ptr %frame, i64 0, i32 2
-  %held = load ptr, ptr %held_at
-  %held_count_at = getelementptr %Frame, ptr %frame, i64 0, i32 3
-  %held_count = load i64, ptr %held_count_at
   %length_at = getelementptr %State, ptr %state, i64 0, i32 8
   %length = load i64, ptr %length_at
   %count_at = getelementptr %State, ptr %state, i64 0, i32 10
@@ -712,7 +712,7 @@ align:
 execute:
   %workspace = phi ptr [ %stack, %on_stack ], [ %heap, %align ]
   %used_block = phi ptr [ null, %on_stack ], [ %block, %align ]
-  %code = call i64 @run(ptr %state, ptr %table, ptr %workspace, ptr %context, ptr %held, i64 %held_count)
+  %code = call i64 @run(ptr %state, ptr %table, ptr %workspace, ptr %context)
   %had_block = icmp ne ptr %used_block, null
   br i1 %had_block, label %give_back, label %judge
 give_back:
@@ -755,17 +755,6 @@ assemble:
   store ptr %shape, ptr %cursor
   %result = call ptr @build(ptr %cursor, ptr %objects)
   call void @release_all(ptr %objects, i64 %count)
-  %finish_at = getelementptr %State, ptr %state, i64 0, i32 13
-  %finish = load ptr, ptr %finish_at
-  %has_result = icmp ne ptr %result, null
-  %has_finish = icmp ne ptr %finish, null
-  %more = and i1 %has_result, %has_finish
-  br i1 %more, label %finishing, label %done
-finishing:
-  %finished = call ptr @PyObject_CallOneArg(ptr %finish, ptr %result)
-  call void @Py_DecRef(ptr %result)
-  ret ptr %finished
-done:
   ret ptr %result
 
 no_memory:
@@ -818,6 +807,7 @@ no:
 }
 
 ; Try one form of call. Returns the result, null with an exception set, or the address 1 where the call has another form.
+; An exception that comparing raised only means that: the slow path will meet it again. But Ctrl-C is raised.
 define internal ptr @attempt(ptr %state, ptr %arguments, i64 %positional, ptr %names) {
 entry:
   %fits = call i1 @fits(ptr %state, i64 %positional, ptr %names)
@@ -830,15 +820,30 @@ frame_of:
   %length = load i64, ptr %length_at
   %inputs_at = getelementptr %State, ptr %state, i64 0, i32 9
   %inputs = load i64, ptr %inputs_at
+  %items_at = getelementptr %State, ptr %state, i64 0, i32 23
+  %items = load i64, ptr %items_at
   %frame = alloca %Frame
-  %table = alloca ptr, i64 %length
   %scratch_bytes = mul i64 %inputs, 16
-  %scratch = alloca i8, i64 %scratch_bytes, align 16
-  %held = alloca ptr, i64 %length
+  %table_bytes = mul i64 %length, 8
+  %held_bytes = mul i64 %items, 8
+  %two_bytes = add i64 %scratch_bytes, %table_bytes
+  %all_bytes = add i64 %two_bytes, %held_bytes
+  %is_large = icmp ugt i64 %all_bytes, 4096  ; the `__eq__` of a key may call the function anew, as deep as Python goes
+  br i1 %is_large, label %from_heap, label %from_stack
+from_heap:
+  %block = call ptr @PyMem_RawMalloc(i64 %all_bytes)
+  %out_of_memory = icmp eq ptr %block, null
+  br i1 %out_of_memory, label %no_memory, label %lay_out
+from_stack:
+  %stack = alloca i8, i64 %all_bytes, align 16
+  br label %lay_out
+lay_out:
+  %scratch = phi ptr [ %block, %from_heap ], [ %stack, %from_stack ]
+  %table = getelementptr i8, ptr %scratch, i64 %scratch_bytes
+  %held = getelementptr i8, ptr %table, i64 %table_bytes
   %start_at = getelementptr %State, ptr %state, i64 0, i32 7
   %start = load ptr, ptr %start_at
-  %bytes = mul i64 %length, 8
-  call void @llvm.memcpy.p0.p0.i64(ptr %table, ptr %start, i64 %bytes, i1 false)
+  call void @llvm.memcpy.p0.p0.i64(ptr %table, ptr %start, i64 %table_bytes, i1 false)
   store ptr %table, ptr %frame
   %scratch_at = getelementptr %Frame, ptr %frame, i64 0, i32 1
   store ptr %scratch, ptr %scratch_at
@@ -850,15 +855,15 @@ frame_of:
   %pattern = load ptr, ptr %pattern_at
   br label %next
 next:
-  %number = phi i64 [ 0, %frame_of ], [ %following, %matched ]
-  %cursor = phi ptr [ %pattern, %frame_of ], [ %next_cursor, %matched ]
+  %number = phi i64 [ 0, %lay_out ], [ %following, %matched ]
+  %cursor = phi ptr [ %pattern, %lay_out ], [ %next_cursor, %matched ]
   %end = icmp eq i64 %number, %count
   br i1 %end, label %guards, label %look
 look:
   %argument = call ptr @object(ptr %arguments, i64 %number)
   %next_cursor = call ptr @match(ptr %argument, ptr %cursor, ptr %frame)
   %differs = icmp eq ptr %next_cursor, null
-  br i1 %differs, label %other, label %matched
+  br i1 %differs, label %different, label %matched
 matched:
   %following = add i64 %number, 1
   br label %next
@@ -868,7 +873,7 @@ guards:
   %probe_count_at = getelementptr %State, ptr %state, i64 0, i32 6
   %probe_count = load i64, ptr %probe_count_at
   %is_unchanged = call i1 @unchanged(ptr %probes, i64 %probe_count)
-  br i1 %is_unchanged, label %go, label %other
+  br i1 %is_unchanged, label %go, label %different
 go:
   %out_at = getelementptr %State, ptr %state, i64 0, i32 21
   %out_number = load i64, ptr %out_at
@@ -880,16 +885,59 @@ check_out:
   %outputs_at = getelementptr %State, ptr %state, i64 0, i32 10
   %outputs = load i64, ptr %outputs_at
   %is_apart = call i1 @apart(ptr %table, ptr %sizes, i64 %length, i64 %outputs)
-  br i1 %is_apart, label %take_out, label %other
+  br i1 %is_apart, label %take_out, label %different
 take_out:
   %given_out = call ptr @object(ptr %arguments, i64 %out_number)
   br label %compute
 compute:
   %out = phi ptr [ null, %go ], [ %given_out, %take_out ]
-  %result = call ptr @compute(ptr %state, ptr %frame, ptr %out)
+  %computed = call ptr @compute(ptr %state, ptr %frame, ptr %out)
+  br label %release
+different:
+  %error = call ptr @PyErr_Occurred()
+  %raised = icmp ne ptr %error, null
+  br i1 %raised, label %judge, label %release
+judge:
+  %ordinary = load ptr, ptr @PyExc_Exception
+  %matches = call i32 @PyErr_ExceptionMatches(ptr %ordinary)
+  %is_ordinary = icmp ne i32 %matches, 0
+  br i1 %is_ordinary, label %forget, label %release
+forget:
+  call void @PyErr_Clear()
+  br label %release
+release:
+  %result = phi ptr [ %computed, %compute ], [ inttoptr (i64 1 to ptr), %different ], [ null, %judge ],
+                    [ inttoptr (i64 1 to ptr), %forget ]
+  %held_count = load i64, ptr %held_count_at
+  call void @release_all(ptr %held, i64 %held_count)
+  br i1 %is_large, label %free, label %done
+free:
+  call void @PyMem_RawFree(ptr %scratch)
+  br label %done
+done:
   ret ptr %result
+no_memory:
+  %ignored = call ptr @PyErr_NoMemory()
+  ret ptr null
 other:
   ret ptr inttoptr (i64 1 to ptr)
+}
+
+; Make the result of what @attempt returned, where @build could not; all that @attempt had on the stack is gone by now.
+define internal ptr @finish(ptr %state, ptr %result) alwaysinline {
+entry:
+  %finish_at = getelementptr %State, ptr %state, i64 0, i32 13
+  %finish = load ptr, ptr %finish_at
+  %has_finish = icmp ne ptr %finish, null
+  %has_result = icmp ugt ptr %result, inttoptr (i64 1 to ptr)
+  %more = and i1 %has_result, %has_finish
+  br i1 %more, label %call, label %done
+call:
+  %finished = call ptr @PyObject_CallOneArg(ptr %finish, ptr %result)
+  call void @Py_DecRef(ptr %result)
+  ret ptr %finished
+done:
+  ret ptr %result
 }
 
 ; The vectorcall function: PyObject *(PyObject *callable, PyObject *const *arguments, size_t flags, PyObject *names)
@@ -910,11 +958,19 @@ next:
   %none = icmp eq ptr %state, null
   br i1 %none, label %slow, label %try
 try:
-  %result = call ptr @attempt(ptr %state, ptr %arguments, i64 %positional, ptr %names)
+  %inside_at = getelementptr %State, ptr %state, i64 0, i32 24
+  %outside = load i64, ptr %inside_at
+  %inside = add i64 %outside, 1
+  store i64 %inside, ptr %inside_at
+  %found = call ptr @attempt(ptr %state, ptr %arguments, i64 %positional, ptr %names)
+  %result = call ptr @finish(ptr %state, ptr %found)
+  %inside_now = load i64, ptr %inside_at
+  %outside_again = sub i64 %inside_now, 1
+  store i64 %outside_again, ptr %inside_at
   %is_other = icmp eq ptr %result, inttoptr (i64 1 to ptr)
   br i1 %is_other, label %other, label %done
 other:
-  %following = load ptr, ptr %state
+  %following = load ptr, ptr %state  ; null where the form was taken out in the meantime
   br label %next
 done:
   ret ptr %result

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.config import on_change
-from staticgrad.runtime.build import machine_code_of_library
+from staticgrad.runtime.build import compile_lock, machine_code_of_library
 from staticgrad.runtime.callable_type import is_supported
 from staticgrad.runtime.executor import CONTEXT_WORDS, Executable, failure
 from staticgrad.runtime.threads import share
@@ -38,12 +38,13 @@ OUTPUT, COPY, TUPLE_OF, LIST_OF, DICT_OF, OBJECT = range(6)
 ENTRY, FIELD, CALL = range(3)
 """The kinds of probes."""
 
-STATE_WORDS = 23
-SPARE_WORKSPACE = 17
+STATE_WORDS = 25
+FOLLOWING, SPARE_WORKSPACE, INSIDE = 0, 17, 24
 MOST_FORMS = 16
 """Forms of one function that the entry walks through; a function with more takes the slow path for the others."""
 
-_alive: list[Any] = []  # tables of retired forms: another thread may be inside, and code is never unloaded either
+_SLOW_NAME = "_slow_call"
+_free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyMem_RawFree", ctypes.pythonapi))
 
 
 @dataclass(frozen=True)
@@ -97,13 +98,14 @@ class Form:
         out: int = -1,
         threads: int | None = None,
     ) -> None:
+        self.state = np.zeros(STATE_WORDS, np.int64)
         plan = executable.plan
         forward, backward = executable.addresses
         self._keep: list[Any] = [names, pattern, result, finish, probes, executable]
         probe_words = Words()
         for probe in probes:
             probe_words.add(probe.kind).operand(probe.holder).operand(probe.key)
-            if probe.expected is MISSING:
+            if probe.expected is MISSING and probe.kind == ENTRY:
                 probe_words.add(0)
             else:
                 probe_words.hold(probe.expected)
@@ -124,11 +126,10 @@ class Form:
             0, positional, len(names), self._words(name_words), self._words(pattern), self._words(probe_words), len(probes),
             self._table(table), len(table), len(plan.inputs), len(plan.outputs), self._words(outputs), self._words(result),
             0 if finish is None else id(finish), forward, backward, plan.workspace, 0, int(long), id(_raise_failure),
-            self._table(context), out, self._table(sizes),
+            self._table(context), out, self._table(sizes), pattern.items, 0,
         ]  # fmt: skip
-        self.state = np.array(words, np.int64)
+        self.state[:] = words
         self.address: int = self.state.ctypes.data
-        assert len(words) == STATE_WORDS
 
     def _words(self, words: Words) -> int:
         self._keep.append(words)
@@ -142,7 +143,7 @@ class Form:
     def __del__(self) -> None:
         block = int(self.state[SPARE_WORKSPACE])
         if block:
-            ctypes.pythonapi.PyMem_RawFree(ctypes.c_void_p(block))
+            _free(block)
 
 
 class Words:
@@ -151,6 +152,7 @@ class Words:
     def __init__(self) -> None:
         self.words: list[int] = []
         self.objects: list[Any] = []
+        self.items = 0  # of lists and dicts
 
     def add(self, *words: int) -> Words:
         """Append numbers."""
@@ -180,42 +182,66 @@ class Forms:
         self.address: int = ctypes.addressof(self.head)
         self._forms: dict[Any, Form] = {}
         self._probes: dict[Any, Any] = {}
+        self._new_probes: dict[Any, Any] = {}
         _everyone.add(self)
 
-    def is_current(self, key: Any, probes: Any) -> bool:
-        """Return whether the form called `key` was added, or refused, with these very probes."""
-        return key in self._probes and self._probes[key] is probes
+    def wants(self, key: Any, probes: Any) -> bool:
+        """Return whether to make the form called `key` with these probes: at once where there was none, or none was possible.
+
+        One with other probes is made anew only when the new ones have stood for a call: what is rebound before each call, to an
+        object that is equal, would otherwise cost a form each time.
+        """
+        if key not in self._probes:
+            return True
+        if self._probes[key] is probes:
+            return False
+        if self._new_probes.get(key) is probes:
+            return True
+        self._new_probes[key] = probes
+        return False
 
     def refuse(self, key: Any, probes: Any) -> None:
         """Note that calls of this kind have no form."""
         self._probes[key] = probes
+        self._new_probes.pop(key, None)
 
     def add(self, key: Any, probes: Any, form: Form) -> None:
         """Let the entry try `form` first, in place of the one that had the same key."""
-        self._probes[key] = probes
-        kept = [each for name, each in self._forms.items() if name != key][-MOST_FORMS + 1 :]
-        _alive.extend(each for each in self._forms.values() if each not in kept)
-        self._forms = {name: each for name, each in self._forms.items() if each in kept} | {key: form}
+        self.refuse(key, probes)
+        others = [item for item in self._forms.items() if item[0] != key][-MOST_FORMS + 1 :]
+        before, self._forms = self._forms, dict(others) | {key: form}
         following = 0
         for each in self._forms.values():
-            each.state[0] = following
+            each.state[FOLLOWING] = following
             following = each.address
         self.head[0] = following
+        _retire([each for name, each in before.items() if self._forms.get(name) is not each])
 
     def clear(self) -> None:
         """Send every call to the slow path."""
         self.head[0] = 0
-        _alive.extend(self._forms.values())
-        self._forms = {}
-        self._probes = {}
+        before, self._forms, self._probes, self._new_probes = self._forms, {}, {}, {}
+        _retire(list(before.values()))
+
+
+_retired: list[Form] = []  # another thread is inside, or a call on the way back from user code
+
+
+def _retire(forms: list[Form]) -> None:
+    """Let go of forms that no list holds any more, as soon as no call is inside of them."""
+    for form in forms:
+        form.state[FOLLOWING] = 0
+    _retired.extend(forms)
+    _retired[:] = [form for form in _retired if form.state[INSIDE]]
 
 
 _everyone: weakref.WeakSet[Forms] = weakref.WeakSet()
 
 
 def _clear_all() -> None:
-    for forms in list(_everyone):
-        forms.clear()
+    with compile_lock:
+        for forms in list(_everyone):
+            forms.clear()
 
 
 on_change(_clear_all)
@@ -228,27 +254,31 @@ if hasattr(os, "register_at_fork"):  # threads end at a fork; new ones are made 
 @functools.cache
 def entry_address() -> int | None:
     """Return the address of the vectorcall function, or None where the slow path has to do."""
-    if not is_supported() or not _layout_is_known():
+    api = _numpy_api() if is_supported() and _layout_is_known() else 0
+    if not api:
         log.info("calls go through Python: this interpreter or this NumPy is not one that the entry knows")
         return None
     path = Path(__file__).with_name("fast_call.ll")
     install, call = machine_code_of_library("fast_call", path.read_text(encoding="utf-8"), ("sg_install", "sg_call"))
-    name = "_slow_call"
-    _alive.append(name)
-    arguments = (_numpy_api(), id(np.ndarray), traces_under_way.ctypes.data, id(name))
+    arguments = (api, id(np.ndarray), traces_under_way.ctypes.data, id(_SLOW_NAME))
     ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 4)(install)(*arguments)
     return call
 
 
 def _numpy_api() -> int:
-    module: Any = importlib.import_module("numpy._core._multiarray_umath")
+    """Return the address of NumPy's table of functions, 0 where this NumPy keeps it elsewhere."""
+    try:
+        capsule = vars(importlib.import_module("numpy._core._multiarray_umath"))["_ARRAY_API"]
+    except (ImportError, KeyError):
+        return 0
     get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_GetPointer", ctypes.pythonapi))
-    return int(get(module._ARRAY_API, None) or 0)
+    return int(get(capsule, None) or 0)
 
 
 def _layout_is_known() -> bool:
     """Return whether arrays and objects lie in memory as `fast_call.ll` has it."""
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    turned = array.T
     words = (ctypes.c_int64 * 10).from_address(id(array))
     extents = (ctypes.c_int64 * 2).from_address(words[4])
     flags = ctypes.c_int32.from_address(id(array) + 64).value
@@ -259,5 +289,5 @@ def _layout_is_known() -> bool:
         and tuple(extents) == (2, 3)
         and words[7] == id(array.dtype)
         and flags & 0x101 == 0x101
-        and ctypes.c_int32.from_address(id(array.T) + 64).value & 0x1 == 0
+        and ctypes.c_int32.from_address(id(turned) + 64).value & 0x1 == 0
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from types import TracebackType
 
@@ -48,6 +49,17 @@ class _Stack(threading.local):
 
 
 _stack = _Stack()
+
+
+def _after_fork() -> None:
+    """Count the traces of this thread alone: a child has no other."""
+    global _count_lock
+    _count_lock = threading.Lock()
+    traces_under_way[0] = len(_stack.traces)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def tracing() -> bool:

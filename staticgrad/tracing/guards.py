@@ -385,7 +385,10 @@ class Guards:
             if not is_same and (sentence := guard.sentence()):
                 return sentence
         with suppress(RuntimeError):  # a dict that another thread resizes: the next call looks again
-            self._set([guard.again() for guard in self._guards])  # equal values, other objects: known by identity from now on
+            before = self._guards
+            now = [guard.again() for guard in before]
+            if all(map(Guard.is_like, before, now)):  # another thread may have changed something since the values were compared
+                self._set(now)  # equal values, other objects: known by identity from now on
         return None
 
     def probes(self) -> tuple[tuple[Read, object], ...]:

@@ -35,7 +35,7 @@ class Sentinel:
 
 
 class EntryOf(partial[Any]):
-    """Reads what a dict holds under a name: `EntryOf(dict.get.__get__(holder), name, MISSING)`."""
+    """Reads what a dict holds under a name, `MISSING` where nothing: `EntryOf(dict.get.__get__(holder), name, MISSING)`."""
 
 
 class CellOf(partial[Any]):
@@ -185,7 +185,7 @@ class Guard:
     def __init__(self, label: str, name: str, read: Read, whole: bool) -> None:
         self.label, self.name, self.whole = label, name, whole
         value = attempt(read)
-        self.read = partial(attempt, read) if value is MISSING else read
+        self.read = partial(attempt, read) if value is MISSING and type(read) is not EntryOf else read
         self.leaves: dict[str, tuple[str, int, int]] = {}
         self.probes: list[tuple[Read, object, Guard]] = [] if whole else [(self.read, value, self)]
         self.objects: list[Any] = []  # for the walk, which clears it
@@ -230,6 +230,10 @@ class Guard:
             return self
         guard.objects.clear()
         return guard
+
+    def is_like(self, now: Guard) -> bool:
+        """Tell whether `now` guards the same values."""
+        return self.leaves == now.leaves
 
     def difference(self, now: Guard) -> tuple[str, str, str] | None:
         """Return the path of the first difference, what is shown of it and of what stands there now."""

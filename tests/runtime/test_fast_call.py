@@ -1,7 +1,6 @@
 """The entry in machine code: the results and errors of the slow path, exact reference counts, and nothing stale."""
 
 import collections
-import contextlib
 import copy
 import gc
 import os
@@ -9,7 +8,6 @@ import sys
 import threading
 import types
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import optree
@@ -21,69 +19,9 @@ from staticgrad.errors import ArgumentError, DTypeError, IntegerPowerError, Read
 from staticgrad.runtime import call_form, fast_call
 from staticgrad.runtime.callable_type import is_supported
 from staticgrad.traced import Traced
+from tests.runtime.calls import assert_fast, assert_same, assert_slow, counting, warm
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="this interpreter has no entry in machine code")
-
-
-@contextlib.contextmanager
-def counting():
-    """Count the calls that take the slow path."""
-    seen = []
-    slow = Traced._slow_call
-
-    def counted(self: Traced, *args: Any, **kwargs: Any) -> Any:
-        seen.append(self)
-        return slow(self, *args, **kwargs)
-
-    with mock.patch.object(Traced, "_slow_call", counted):
-        yield seen
-
-
-def assert_same(found: Any, expected: Any) -> None:
-    """Assert that two results are of the same types and bits throughout."""
-    assert type(found) is type(expected)
-    if isinstance(expected, dict):
-        assert list(found) == list(expected)
-        for key in expected:
-            assert_same(found[key], expected[key])
-    elif isinstance(expected, (tuple, list)):
-        assert len(found) == len(expected)
-        for mine, other in zip(found, expected):
-            assert_same(mine, other)
-    elif isinstance(expected, (np.ndarray, np.generic)):
-        assert found.dtype == expected.dtype and found.shape == expected.shape
-        assert found.tobytes() == expected.tobytes()
-        if isinstance(expected, np.ndarray):
-            assert found.flags.c_contiguous and found.flags.writeable
-    else:
-        assert found == expected
-
-
-def warm(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call a function until such calls go to machine code, and return what the slow path gives."""
-    expected = function._slow_call(*args, **kwargs)
-    function(*args, **kwargs)
-    function(*args, **kwargs)
-    return expected
-
-
-def assert_fast(function: Any, *args: Any, **kwargs: Any) -> Any:
-    """Assert that a call goes to machine code, with the result of the slow path."""
-    expected = warm(function, *args, **kwargs)
-    with counting() as slow:
-        found = function(*args, **kwargs)
-    assert not slow
-    assert_same(found, expected)
-    return found
-
-
-def assert_slow(function: Any, *args: Any, **kwargs: Any) -> None:
-    """Assert that a call takes the slow path again and again."""
-    expected = warm(function, *args, **kwargs)
-    with counting() as slow:
-        found = function(*args, **kwargs)
-    assert slow
-    assert_same(found, expected)
 
 
 class Pair(NamedTuple):
@@ -568,7 +506,7 @@ def test_reference_counts_are_exact():
         for _ in range(1_000_000):
             f(tree, y, True, out_scale=scale)
     assert not slow
-    assert max(abs(a - b) for a, b in zip(counts(), before)) <= 3  # pytest itself may take a None more
+    assert max(abs(a - b) for a, b in zip(counts(), before)) < 100  # what runs beside takes a None or two; a call takes a million
     if resident:
         assert memory() - resident < 4 << 20
 
@@ -625,12 +563,13 @@ def test_arrays_stay_alive_while_the_gil_is_released():
 
 
 def test_a_call_while_another_thread_compiles():
-    started, go = threading.Event(), threading.Event()
+    started, go, gave_up = (threading.Event() for _ in range(3))
 
     def f(x):
         if x.shape == (7,):
             started.set()
-            go.wait(10)
+            if not go.wait(30):
+                gave_up.set()
         return x * 2
 
     g = sg.trace(f)
@@ -645,7 +584,7 @@ def test_a_call_while_another_thread_compiles():
     go.set()
     for thread in threads:
         thread.join()
-    assert len(results) == 3
+    assert len(results) == 3 and not gave_up.is_set()
     assert all(np.array_equal(r, np.full(7, 2.0)) for r in results)
     assert g.cache_info().traces == 2
 

@@ -18,6 +18,7 @@ from staticgrad.kernels.logistic import logaddexp, logaddexp2, sigmoid, softplus
 from staticgrad.kernels.powers import power
 from staticgrad.kernels.roots import cbrt, hypot
 from staticgrad.kernels.scaled_error_function import erfcx, erfcx_integral, log_ndtr, ndtr
+from staticgrad.kernels.threefry import threefry
 from staticgrad.kernels.trigonometric import cos, sin, tan
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "softplus",
     "tan",
     "tanh",
+    "threefry",
 ]  # fmt: skip

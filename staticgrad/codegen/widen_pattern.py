@@ -137,8 +137,12 @@ class _Analysis:
             if _is_slow(let):
                 raise _Refused
             self.pattern.varying.add(let.target)
-            self._note_width(let.target, *let.operands)
+            self._note_width(let.target, *(v for v in let.operands if not (let.opcode == "cast" and self._is_place(v))))
             self.work += 1
+
+    def _is_place(self, scalar: Scalar) -> bool:
+        """Return whether a scalar is a counter or a sum of counters; one that is cast on the spot needs no registers of its width."""
+        return scalar is self.pattern.loop.counter or scalar in self.pattern.places
 
     def _load(self, load: Load) -> None:
         index = self.pattern.index(load.index)

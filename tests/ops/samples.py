@@ -363,6 +363,16 @@ def _contract(name: str) -> Iterator[Sample]:
     yield Sample(cls(*matmul), (random_array(rng, (9, 10), np.float32), random_array(rng, (10, 37), np.float32)))
 
 
+@sampler("random_bits")
+def _random_bits(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(15)
+    for dtype, shape in itertools.product(("uint32", "uint64"), (*SHAPES, (40,), (5, 7))):
+        for rank in range(len(shape) + 1):
+            key = [rng.integers(0, 2**32, shape, dtype=np.uint32) for _ in range(2)]
+            start = rng.choice(np.array([0, 5, 2**32 - 2, 2**63, 2**64 - 1], np.uint64), shape)
+            yield Sample(REGISTRY[name](DTYPES[dtype], rank), (*map(np.asarray, key), np.asarray(start)), f"{dtype} along {rank} axes")
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 

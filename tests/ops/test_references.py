@@ -8,7 +8,7 @@ import pytest
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.op import REGISTRY
 from tests.ops.derivatives import Function
-from tests.ops.samples import FLOATS, random_array, smooth_samples
+from tests.ops.samples import FLOATS, random_array, samples_of, smooth_samples
 
 jax = pytest.importorskip("jax")
 jax.config.update("jax_enable_x64", True)
@@ -88,7 +88,7 @@ PARAMETERISED = {
 
 WITHOUT_FLOATS = {
     "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "any", "all",
-    "bounded_index", "left_shift", "right_shift", "gcd", "lcm",
+    "bounded_index", "left_shift", "right_shift", "gcd", "lcm", "random_bits",
 }  # fmt: skip
 
 
@@ -182,7 +182,16 @@ def test_special_values_as_in_jax(name):
         np.testing.assert_allclose(found, wanted, rtol=1e-6 if dtype == "float32" else 1e-13, atol=1e-37)
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_FLOATS))
+def test_random_bits_as_in_jax():
+    for sample in samples_of("random_bits"):
+        if sample.op.rank == sample.operands[0].ndim and sample.operands[0].size:
+            zeros = [np.zeros_like(x) for x in sample.operands]
+            key = np.array([7, 2**31 + 5], np.uint32)
+            found = sample.op.numpy(zeros[0] + key[0], zeros[1] + key[1], zeros[2])
+            np.testing.assert_array_equal(found, jax.random.bits(key, found.shape, found.dtype))
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_FLOATS - {"random_bits"}))
 def test_logic_against_numpy(name):
     rng = np.random.default_rng(0)
     cls = REGISTRY[name]

@@ -59,7 +59,7 @@ def test_keys_are_arrays():
 def test_what_is_no_key(name):
     draw = getattr(random, name)
     for key in (3, np.zeros(2), np.zeros(2, np.int64), None):
-        with pytest.raises((DTypeError, ArgumentError), match="uint32 array of shape \\(2,\\), such as sg.random.key|not an array"):
+        with pytest.raises((DTypeError, ArgumentError), match=r"uint32 array of shape \(2,\), such as sg.random.key|not an array"):
             draw(key)
     with pytest.raises(ShapeError, match=r"shape \(2,\), not u32\[3,2\]; of several keys pick one, keys\[0\], or use sg.vmap"):
         draw(random.split(KEY, 3))
@@ -108,9 +108,9 @@ def test_what_there_is_not():
     for name in ("gamma", "beta", "poisson", "dirichlet"):
         with pytest.raises(UnsupportedAttributeError, match=f"{name} needs loops, .*exponential"):
             getattr(random, name)
-    with pytest.raises(MissingAttributeError, match="no state and no 'seed': make a key, sg.random.key"):
+    with pytest.raises(MissingAttributeError, match=r"no state and no 'seed': make a key, sg.random.key"):
         random.seed(0)
-    with pytest.raises(MissingAttributeError, match="'unifrom'.*uniform"):
+    with pytest.raises(MissingAttributeError, match=r"'unifrom'.*uniform"):
         random.unifrom  # noqa: B018
     assert not hasattr(random, "gamma") and not hasattr(random, "rand")
     assert set(dir(random)) == set(random.__all__)

@@ -88,6 +88,6 @@ def test_mistakes():
     fails(lambda x: np.fft.fftshift(x, 1), np.zeros(3), kind=AxisError, match="axes 1 is out of bounds")
     fails(lambda n: snp.fft.fftfreq(n), np.int64(3), kind=TypeError, match="integer")
     fails(lambda x: snp.fft.fftfreq(2.5), np.zeros(3), kind=TypeError, match="n must be an integer, not 2.5")
-    with pytest.raises(MissingAttributeError, match="fftsort.*closest.*fft"):
+    with pytest.raises(MissingAttributeError, match=r"fftsort.*closest.*fft"):
         snp.fft.fftsort  # noqa: B018
     assert set(dir(snp.fft)) == set(np.fft.__all__)

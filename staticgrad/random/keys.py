@@ -49,6 +49,13 @@ def split_of(key: Value, shape: Shape, name: str) -> Value:
     return _pairs(bits_of(key, shape, UINT64, name))
 
 
+def two_keys(key: Value, name: str) -> tuple[Value, Value]:
+    """Return two new keys."""
+    keys = split_of(key, (2,), name)
+    first, second = (reshape(slice_axis(keys, 0, k, k + 1), (2,)) for k in (0, 1))
+    return first, second
+
+
 def _pairs(x: Value) -> Value:
     """Return the high and the low words of uint64 numbers along a new last axis."""
     words = right_shift(x, full(x.shape, 32, UINT64)), x

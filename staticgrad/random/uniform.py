@@ -15,10 +15,9 @@ from staticgrad.ops.bits import right_shift
 from staticgrad.ops.casts import cast
 from staticgrad.ops.comparison import equal, less, less_equal, logical_and, where
 from staticgrad.ops.extrema import clip, maximum
-from staticgrad.ops.movement import reshape, slice_axis
 from staticgrad.ops.random import UINT32, UINT64
 from staticgrad.ops.remainders import remainder
-from staticgrad.random.keys import bits_of, drawn, number, split_of
+from staticgrad.random.keys import bits_of, drawn, number, two_keys
 from staticgrad.tracing.functions.arguments import shape_of
 from staticgrad.tracing.lift import check_dtype_here, checked_broadcast, convert, together
 
@@ -115,21 +114,21 @@ def _rest(x: Value, span: Value) -> Value:
     return where(everything, x, remainder(x, span))
 
 
-def _randint(key: Value, low: Value, high: Value, shape: Shape, dtype: np.dtype) -> Value:
+def randint_of(key: Value, low: Value, high: Value, shape: Shape, dtype: np.dtype, name: str) -> Value:
     """Return integers of a dtype of 32 or 64 bits: twice as many random bits as it has, modulo the length of the range."""
+    ends = f"{name}: minval and maxval"
     wide = UINT64 if dtype.itemsize == 8 else UINT32
     top = full(high.shape, min(np.iinfo(dtype).max, np.iinfo(high.dtype).max), high.dtype)
     beyond, low, high = less(top, high), _limited(low, dtype), _limited(high, dtype)
-    low, high, beyond = together([low, high, beyond], "randint: minval and maxval")
+    low, high, beyond = together([low, high, beyond], ends)
     one = full(low.shape, 1, wide)
     nothing = less_equal(high, low)
     span = cast(subtract(high, low), wide)
     span = where(nothing, one, add(span, cast(logical_and(beyond, less(low, high)), wide)))
     half = _rest(full(span.shape, 1 << (4 * wide.itemsize), wide), span)
     weight = _rest(multiply(half, half), span)
-    low, span, weight = (checked_broadcast(v, shape, "randint: minval and maxval") for v in (low, span, weight))
-    keys = split_of(key, (2,), "randint")
-    upper, lower = (bits_of(reshape(slice_axis(keys, 0, k, k + 1), (2,)), shape, wide, "randint") for k in (0, 1))
+    low, span, weight = (checked_broadcast(v, shape, ends) for v in (low, span, weight))
+    upper, lower = (bits_of(half, shape, wide, name) for half in two_keys(key, name))
     offset = _rest(add(multiply(_rest(upper, span), weight), _rest(lower, span)), span)
     return add(low, cast(offset, dtype))
 
@@ -172,7 +171,7 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any = INT64) 
                 clip(x, full(x.shape, info.min, INT32), full(x.shape, top, INT32))
                 for x, top in ((cast(low, INT32), info.max), (cast(high, INT32), info.max + 1))
             )
-        return cast(_randint(key, low, high, extents, work), kind)
+        return cast(randint_of(key, low, high, extents, work, "randint"), kind)
 
     return drawn(draw, key, minval, maxval)
 

@@ -128,7 +128,7 @@ def randint_of(key: Value, low: Value, high: Value, shape: Shape, dtype: np.dtyp
     half = _rest(full(span.shape, 1 << (4 * wide.itemsize), wide), span)
     weight = _rest(multiply(half, half), span)
     low, span, weight = (checked_broadcast(v, shape, ends) for v in (low, span, weight))
-    upper, lower = (bits_of(half, shape, wide, name) for half in two_keys(key, name))
+    upper, lower = (bits_of(each, shape, wide, name) for each in two_keys(key, name))
     offset = _rest(add(multiply(_rest(upper, span), weight), _rest(lower, span)), span)
     return add(low, cast(offset, dtype))
 

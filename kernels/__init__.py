@@ -11,6 +11,7 @@ from staticgrad.kernels.exponential import exp, expm1
 from staticgrad.kernels.gamma_function import betaln, cotangent_derivative, digamma, gamma, gammaln, polygamma
 from staticgrad.kernels.gaussian import gaussian, normal_density
 from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
+from staticgrad.kernels.inverse_error_function import erfinv
 from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
 from staticgrad.kernels.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from staticgrad.kernels.logarithm import log, log1p
@@ -39,6 +40,7 @@ __all__ = [
     "erfc",
     "erfcx",
     "erfcx_integral",
+    "erfinv",
     "exp",
     "exp2",
     "expm1",

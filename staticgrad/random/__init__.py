@@ -18,7 +18,7 @@ from typing import Any
 
 from staticgrad.errors import MissingAttributeError, UnsupportedAttributeError
 from staticgrad.ir.source import at_user_line
-from staticgrad.random.continuous import cauchy, exponential, gumbel, laplace, logistic
+from staticgrad.random.continuous import cauchy, exponential, gumbel, laplace, logistic, normal, truncated_normal
 from staticgrad.random.discrete import categorical
 from staticgrad.random.keys import PRNGKey, bits, fold_in, key, split
 from staticgrad.random.uniform import bernoulli, rademacher, randint, uniform
@@ -26,7 +26,7 @@ from staticgrad.tracing.functions.table import closest
 
 __all__ = [
     "PRNGKey", "bernoulli", "bits", "categorical", "cauchy", "exponential", "fold_in", "gumbel", "key", "laplace", "logistic",
-    "rademacher", "randint", "split", "uniform",
+    "normal", "rademacher", "randint", "split", "truncated_normal", "uniform",
 ]  # fmt: skip
 
 _REJECTED = (

@@ -23,7 +23,7 @@ from staticgrad.tracing.lift import check_dtype_here, checked_broadcast, convert
 
 INT32 = np.dtype(np.int32)
 
-FRACTIONS = {FLOAT32: (UINT32, 23), FLOAT64: (UINT64, 52)}
+FRACTIONS: dict[np.dtype, tuple[np.dtype, int]] = {FLOAT32: (UINT32, 23), FLOAT64: (UINT64, 52)}
 """The bits drawn for a float, and how many of them count: the fractions are the multiples of 2**-23 and 2**-52."""
 
 

@@ -22,6 +22,7 @@ ELEMENTWISE = {
     "less": jnp.less, "less_equal": jnp.less_equal, "greater": jnp.greater, "greater_equal": jnp.greater_equal, "equal": jnp.equal,
     "not_equal": jnp.not_equal, "isnan": jnp.isnan, "isinf": jnp.isinf, "isfinite": jnp.isfinite, "where": jnp.where,
     "stop_gradient": jax.lax.stop_gradient, "contiguous": lambda x: x,
+    "erfinv": jax.scipy.special.erfinv,
     "exp2": jnp.exp2, "log2": jnp.log2, "log10": jnp.log10, "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2, "tan": jnp.tan,
     "sinh": jnp.sinh, "cosh": jnp.cosh, "arcsin": jnp.arcsin, "arccos": jnp.arccos, "arctan": jnp.arctan, "arctan2": jnp.arctan2,
     "arcsinh": jnp.arcsinh, "arccosh": jnp.arccosh, "arctanh": jnp.arctanh, "cbrt": jnp.cbrt, "hypot": jnp.hypot, "fmax": jnp.fmax,

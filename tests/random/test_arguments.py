@@ -27,7 +27,7 @@ from tests.kernels.test_instructions import replay
 from tests.tracing.harness import fails
 
 KEY = random.key(3)
-FLOATS = ("uniform", "exponential", "gumbel", "laplace", "logistic", "cauchy")
+FLOATS = ("uniform", "normal", "exponential", "gumbel", "laplace", "logistic", "cauchy")
 
 
 @pytest.mark.parametrize("name", FLOATS)
@@ -72,6 +72,8 @@ def test_what_is_no_key(name):
 def test_mistakes():
     fails(lambda k: random.uniform(k, (3,), int), KEY, kind=TypeError, match="uniform: dtype must be a float, not int64")
     fails(lambda k: random.gumbel(k, (3,), np.float16), KEY, kind=TypeError, match="float16 .* is not supported")
+    fails(lambda k: random.truncated_normal(k, 0.0, np.ones(2), 3), KEY, kind=ValueError, match=r"truncated_normal: a bound: f64\[2\]")
+    fails(lambda k: random.truncated_normal(k, np.ones(3), np.ones(2)), KEY, kind=ValueError, match="lower and upper")
     fails(lambda k: random.bits(k, 3, int), KEY, kind=TypeError, match="must be an unsigned integer, not int64")
     fails(lambda k: random.randint(k, 3, 0, 9, float), KEY, kind=TypeError, match="must be an integer, not float64")
     fails(lambda k: random.rademacher(k, 3, np.uint8), KEY, kind=TypeError, match="must have -1, unlike uint8")

@@ -10,7 +10,7 @@ KEYS = random.split(random.key(2026), 3)
 COUNT = 20_000
 
 CONTINUOUS = {
-    "uniform": scipy.stats.uniform(), "exponential": scipy.stats.expon(), "gumbel": scipy.stats.gumbel_r(),
+    "uniform": scipy.stats.uniform(), "normal": scipy.stats.norm(), "exponential": scipy.stats.expon(), "gumbel": scipy.stats.gumbel_r(),
     "laplace": scipy.stats.laplace(), "logistic": scipy.stats.logistic(), "cauchy": scipy.stats.cauchy(),
 }  # fmt: skip
 
@@ -27,6 +27,13 @@ def test_distribution(name, dtype):
             mean, variance, kurtosis = expected.stats("mvk")
             assert abs(x.mean() - mean) < 4 * np.sqrt(variance / COUNT)
             assert abs(x.var() / variance - 1) < 4 * np.sqrt((kurtosis + 2) / COUNT)
+
+
+def test_truncated_normal():
+    for low, high in ((-1.0, 2.0), (-np.inf, 0.5), (1.0, np.inf), (2.0, 2.5)):
+        x = random.truncated_normal(KEYS[0], low, high, (COUNT,))
+        assert (x > low).all() and (x < high).all()
+        assert scipy.stats.kstest(x, scipy.stats.truncnorm(low, high).cdf).pvalue > 1e-3
 
 
 def fits(counts, probabilities):

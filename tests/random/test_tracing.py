@@ -21,7 +21,7 @@ def draws(key, scale):
         random.randint(third, (2, 3), -5, 200, np.uint8), random.bernoulli(third, 0.3, 50), random.rademacher(second, (7,)),
         random.categorical(first, logits, shape=(8,)), random.uniform(third, (0, 3)), random.uniform(key, (4, 3), minval=-scale),
     )  # fmt: skip
-    names = ("exponential", "gumbel", "laplace", "logistic", "cauchy")
+    names = ("normal", "exponential", "gumbel", "laplace", "logistic", "cauchy")
     return exact, tuple(getattr(random, name)(third, (5, 7), dtype) for name in names for dtype in (np.float64, np.float32))
 
 
@@ -72,6 +72,9 @@ def test_derivatives():
         loss = sg.trace(lambda scale, shift, key: np.sum((scale * random.exponential(key, (5,)) + shift) ** 2), backend=backend)
         found = sg.grad(loss, argnums=(0, 1))(2.0, 0.5, KEY)
         np.testing.assert_allclose(found, [np.sum(2 * (2 * z + 0.5) * z), np.sum(2 * (2 * z + 0.5))], rtol=1e-13)
+    found = sg.grad(lambda scale, key: np.sum(scale * random.normal(key, (5,))))(3.0, KEY)
+    np.testing.assert_allclose(found, np.sum(random.normal(KEY, (5,))), rtol=1e-13)
+    sg.check_grads(lambda low, high: random.truncated_normal(KEY, low, high, 20), (-0.5, 1.5), order=1)
     u = random.uniform(KEY, (5,))
     found = sg.grad(lambda low, high: np.sum(random.uniform(KEY, (5,), minval=low, maxval=high)), argnums=(0, 1))(1.0, 3.0)
     np.testing.assert_allclose(found, [np.sum(1 - u), np.sum(u)], rtol=1e-13)

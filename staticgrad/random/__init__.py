@@ -21,12 +21,13 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.random.continuous import cauchy, exponential, gumbel, laplace, logistic, normal, truncated_normal
 from staticgrad.random.discrete import categorical
 from staticgrad.random.keys import PRNGKey, bits, fold_in, key, split
+from staticgrad.random.order import choice, permutation
 from staticgrad.random.uniform import bernoulli, rademacher, randint, uniform
 from staticgrad.tracing.functions.table import closest
 
 __all__ = [
-    "PRNGKey", "bernoulli", "bits", "categorical", "cauchy", "exponential", "fold_in", "gumbel", "key", "laplace", "logistic",
-    "normal", "rademacher", "randint", "split", "truncated_normal", "uniform",
+    "PRNGKey", "bernoulli", "bits", "categorical", "cauchy", "choice", "exponential", "fold_in", "gumbel", "key", "laplace",
+    "logistic", "normal", "permutation", "rademacher", "randint", "split", "truncated_normal", "uniform",
 ]  # fmt: skip
 
 _REJECTED = (

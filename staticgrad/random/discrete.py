@@ -55,8 +55,9 @@ def categorical(key: Any, logits: Any, axis: Any = -1, shape: Any = None) -> Any
 
     Examples
     --------
+    >>> import numpy as np
     >>> categorical(np.array([0, 7], np.uint32), np.log([0.2, 0.3, 0.5]), shape=8)
-    array([2, 1, 2, 2, 1, 2, 0, 2])
+    array([0, 2, 2, 2, 0, 2, 2, 1])
     """
     extents = None if shape is None else shape_of(shape, "categorical")
     return drawn(lambda key, logits: _categorical(key, logits, axis, extents), key, logits)

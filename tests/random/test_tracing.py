@@ -45,6 +45,19 @@ def test_both_printers_give_the_same_bits():
         assert ulps_apart(x, y) == 0
 
 
+@pytest.mark.parametrize("printer", ["numba", "llvm"])
+def test_any_number_of_threads_gives_the_same_bits(printer):
+    def large(key):
+        return random.normal(key, (300, 1001)), random.bits(key, (300_000,), np.uint32)
+
+    expected = random.bits(KEY, (300_000,), np.uint32)
+    alone = sg.trace(large, threads=1, printer=printer)(KEY)
+    together = sg.trace(large, threads=2, printer=printer)(KEY)
+    np.testing.assert_array_equal(alone[1], expected)
+    for x, y in zip(alone, together, strict=True):
+        assert x.tobytes() == y.tobytes()
+
+
 def test_a_key_made_inside():
     f = sg.trace(lambda seed: random.uniform(random.key(seed), 3))
     for seed in (0, 5, -1, 2**40):

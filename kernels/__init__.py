@@ -11,6 +11,7 @@ from staticgrad.kernels.exponential import exp, expm1
 from staticgrad.kernels.gamma_function import betaln, cotangent_derivative, digamma, gamma, gammaln, polygamma
 from staticgrad.kernels.gaussian import gaussian, normal_density
 from staticgrad.kernels.hyperbolic import cosh, sinh, tanh
+from staticgrad.kernels.inverse_error_function import erfinv
 from staticgrad.kernels.inverse_hyperbolic import arccosh, arcsinh, arctanh
 from staticgrad.kernels.inverse_trigonometric import arccos, arcsin, arctan, arctan2
 from staticgrad.kernels.logarithm import log, log1p
@@ -18,6 +19,7 @@ from staticgrad.kernels.logistic import logaddexp, logaddexp2, sigmoid, softplus
 from staticgrad.kernels.powers import power
 from staticgrad.kernels.roots import cbrt, hypot
 from staticgrad.kernels.scaled_error_function import erfcx, erfcx_integral, log_ndtr, ndtr
+from staticgrad.kernels.threefry import threefry
 from staticgrad.kernels.trigonometric import cos, sin, tan
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "erfc",
     "erfcx",
     "erfcx_integral",
+    "erfinv",
     "exp",
     "exp2",
     "expm1",
@@ -65,4 +68,5 @@ __all__ = [
     "softplus",
     "tan",
     "tanh",
+    "threefry",
 ]  # fmt: skip

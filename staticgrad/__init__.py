@@ -23,7 +23,7 @@ from staticgrad.errors import MissingAttributeError as _MissingAttributeError  #
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
 if TYPE_CHECKING:
-    from staticgrad import debug, nn, numpy, optim, special, train
+    from staticgrad import debug, nn, numpy, optim, random, special, train
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
@@ -47,6 +47,7 @@ __all__ = [
     "numeric_grad",
     "numpy",
     "optim",
+    "random",
     "special",
     "stop_gradient",
     "trace",
@@ -56,7 +57,7 @@ __all__ = [
     "vmap",
 ]  # fmt: skip
 
-_MODULES = frozenset({"debug", "nn", "numpy", "optim", "special", "train"})
+_MODULES = frozenset({"debug", "nn", "numpy", "optim", "random", "special", "train"})
 """Modules of the package that are imported when they are first asked for."""
 
 _HOMES = {

@@ -87,7 +87,7 @@ def own_targets(items: Sequence[Item]) -> frozenset[Value]:
 
 @dataclass
 class _Accesses:
-    """Every access to memory as strides by axis, and the axes whose counter is used as a number."""
+    """Every access to memory, and every position used as a number, as strides by axis; and the axes whose counter alone is one."""
 
     strides: list[dict[int, int]] = field(default_factory=list)
     alone: set[int] = field(default_factory=set)
@@ -130,7 +130,7 @@ def _record(body: Block, axis_of: dict[Scalar, int], found: _Accesses) -> None:
             if statement.buffer.space is not Space.LOCAL:
                 found.strides.append(_by_axis(statement.index, axis_of))
         elif isinstance(statement, PositionStatement):
-            found.alone |= set(_by_axis(statement.index, axis_of))
+            found.strides.append(_by_axis(statement.index, axis_of))
         elif not isinstance(statement, Loop):
             found.alone |= {axis_of[scalar] for scalar in _operands(statement) if scalar in axis_of}
 

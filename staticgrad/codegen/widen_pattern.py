@@ -137,8 +137,14 @@ class _Analysis:
             if _is_slow(let):
                 raise _Refused
             self.pattern.varying.add(let.target)
-            self._note_width(let.target, *let.operands)
+            self._note_width(let.target, *(() if self._cuts_place(let) else let.operands))
             self.work += 1
+
+    def _cuts_place(self, let: Let) -> bool:
+        """Return whether an instruction takes the low bits of a sum of counters, which needs registers of its width for an instant."""
+        (x, *_) = let.operands
+        is_place = x is self.pattern.loop.counter or x in self.pattern.places
+        return is_place and let.opcode == "cast" and let.target.dtype.kind in "iu"
 
     def _load(self, load: Load) -> None:
         index = self.pattern.index(load.index)

@@ -89,9 +89,9 @@ def _names() -> dict[str, Any]:
 _NAMESPACE: dict[str, Any] = _names()
 globals().update(_NAMESPACE)
 
-from staticgrad.numpy import linalg  # noqa: E402  (it needs _dispatching)
+from staticgrad.numpy import fft, linalg  # noqa: E402  (they need _dispatching)
 
-__all__ = ["c_", "linalg", "r_", *sorted(_NAMESPACE)]  # noqa: PLE0604
+__all__ = ["c_", "fft", "linalg", "r_", *sorted(_NAMESPACE)]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from staticgrad.ir.op import op
 from staticgrad.kernels.polynomial import horner
 from staticgrad.ops.comparison import less, logical_and, where, where_zero
 from staticgrad.ops.elementwise import FLOAT, Apply, Derivative, Elementwise, elementwise
+from staticgrad.ops.exponential import exp
 
 TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
@@ -62,6 +63,17 @@ erf: Apply = elementwise(
 )
 erfc: Apply = elementwise(
     "erfc", scipy_function("erfc"), kernels.erfc, lambda g, y, x: g * (gaussian(x) * -TWO_OVER_ROOT_PI), kinds=FLOAT, cost=50
+)
+
+
+def _erfinv(x: np.ndarray) -> np.ndarray:
+    """SciPy's function, which loses the sign of -0."""
+    result: np.ndarray = np.where(x == 0, x, scipy_function("erfinv")(x))
+    return result
+
+
+erfinv: Apply = elementwise(
+    "erfinv", _erfinv, kernels.erfinv, lambda g, y, x: g * (exp(y * y) * (math.sqrt(math.pi) / 2)), kinds=FLOAT, cost=60
 )
 
 

@@ -45,6 +45,7 @@ ENTRIES = (
     Entry("erf", X, "the error function", "erf(1.0)", "0.842701"),
     Entry("erfc", X, "1 - erf(x), without cancellation", "erfc(3.0)", "2.2e-05"),
     Entry("erfcx", X, "exp(x**2) erfc(x)", "erfcx(10.0)", "0.056141"),
+    Entry("erfinv", X, "the inverse of `erf`", "erfinv(0.5)", "0.476936", "It is infinite at -1 and 1, and NaN beyond."),
     Entry("exp10", X, "10**x", "exp10(2.0)", "100.0"),
     Entry("exp2", X, "2**x", "exp2(3.0)", "8.0"),
     Entry("expit", X, "1 / (1 + exp(-x)), the logistic function", "expit(0.0)", "0.5"),

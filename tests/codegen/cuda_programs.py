@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad import nn
+from staticgrad import nn, random
 from staticgrad.api import grad, trace, value_and_grad, vmap
 from staticgrad.ir.aval import INT64
 from staticgrad.ir.graph import Graph
@@ -58,6 +58,13 @@ def chain(w, x, b):
 @example(numbers(4, 3), numbers(4, 1), numbers(1, 3), transform=value_and_grad, argnums=(0, 1, 2))
 def broadcasts(x, column, row):
     return np.sum(np.exp(x * row) / (1 + column**2) + np.mean(x, axis=1, keepdims=True) * np.sin(row))
+
+
+@example(2.0, random.key(5), transform=value_and_grad)
+def random_numbers(scale, key):
+    first, second = random.split(key)
+    x = scale * random.normal(first, (6, 5)) + random.uniform(second, (5,), np.float32)
+    return np.sum(x[random.randint(first, (3,), 0, 6)] ** 2) + np.sum(random.permutation(second, x))
 
 
 # ---- index arrays and rows: threads share what no index array names, and each row is the work of one

@@ -275,6 +275,21 @@ def test_mixed_dtypes_share_a_width():
     run_text(unit_with(make, x, y, flags), [np.linspace(-1, 1, 64).astype("f4"), np.zeros(64), np.zeros(64, bool)])
 
 
+@pytest.mark.parametrize("n", [37, 64])
+def test_counters_that_are_cast_do_not_narrow_vectors(n):
+    """The place of an element as 32 bits, on which random bits are built, needs its 64 bits for an instant."""
+    word = np.dtype(np.uint32)
+    x, y = parameter("x", word, n), parameter("y", word, n)
+
+    def make(b):
+        with b.loop(n) as i:
+            v = b.xor(b.load(x, i), b.cast(b.position(i), word))
+            b.store(y, i, b.add(v, b.cast(b.position(i * 3 + 7), word)))
+
+    assert set(lanes_of(unit_with(make, x, y))) == {16}
+    run_text(unit_with(make, x, y), [np.arange(n, dtype="u4") * 77, np.zeros(n, "u4")])
+
+
 # ---- loops that stay
 
 

@@ -27,7 +27,7 @@ ULPS = {
     "log2": 2, "log10": 2, "logaddexp": 4, "logaddexp2": 4, "tan": 3, "sinh": 3, "cosh": 3, "arcsin": 2, "arccos": 2, "arctan": 2,
     "arctan2": 2, "arcsinh": 3, "arccosh": 3, "arctanh": 3, "cbrt": 2, "hypot": 2,
 }  # fmt: skip
-ULPS |= {"erf": 3, "erfc": 4, "gaussian": 4, "normal_density": 4, "log_ratio": 5, "rel_entr": 6, "kl_div": 12}
+ULPS |= {"erf": 3, "erfc": 4, "erfinv": 6, "gaussian": 4, "normal_density": 4, "log_ratio": 5, "rel_entr": 6, "kl_div": 12}
 ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "gamma": 30, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
@@ -111,6 +111,7 @@ def dtypes_of(cls: type[Elementwise]) -> list[np.dtype]:
 DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "sqrt": ((0.2, 3.0),), "log": ((0.2, 3.0),), "log1p": ((-0.8, 3.0),), "power": ((0.2, 3.0), (-2.0, 2.0)),
     "divide": ((-2.0, 2.0), (0.3, 2.0)), "clip": ((-2.0, 2.0), (-1.1, -0.4), (0.3, 1.2)), "integer_power": ((0.3, 2.0),),
+    "erfinv": ((-0.9, 0.9),),
     "log2": ((0.2, 3.0),), "log10": ((0.2, 3.0),), "cbrt": ((0.2, 3.0),), "tan": ((-1.2, 1.2),), "arcsin": ((-0.8, 0.8),),
     "arccos": ((-0.8, 0.8),), "arctanh": ((-0.8, 0.8),), "arccosh": ((1.3, 3.0),), "arctan2": ((0.3, 2.0), (-2.0, 2.0)),
     "hypot": ((-2.0, 2.0), (0.3, 2.0)), "remainder": ((3.1, 3.8), (-1.4, -1.3)), "fmod": ((3.1, 3.8), (-1.4, -1.3)),
@@ -361,6 +362,16 @@ def _contract(name: str) -> Iterator[Sample]:
     for dtype in (*INTEGERS, *FLOATS):
         yield Sample(cls(*matmul), (random_array(rng, (2, 3), dtype), random_array(rng, (3, 4), dtype)))
     yield Sample(cls(*matmul), (random_array(rng, (9, 10), np.float32), random_array(rng, (10, 37), np.float32)))
+
+
+@sampler("random_bits")
+def _random_bits(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(15)
+    for dtype, shape in itertools.product(("uint32", "uint64"), (*SHAPES, (40,), (5, 7))):
+        for rank in range(len(shape) + 1):
+            key = [rng.integers(0, 2**32, shape, dtype=np.uint32) for _ in range(2)]
+            start = rng.choice(np.array([0, 5, 2**32 - 2, 2**63, 2**64 - 1], np.uint64), shape)
+            yield Sample(REGISTRY[name](DTYPES[dtype], rank), (*map(np.asarray, key), np.asarray(start)), f"{dtype} along {rank} axes")
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------------

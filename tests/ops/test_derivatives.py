@@ -22,7 +22,7 @@ CONSTANT = {
 
 WITHOUT_FLOATS = {
     "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "any", "all",
-    "bounded_index", "left_shift", "right_shift", "gcd", "lcm",
+    "bounded_index", "left_shift", "right_shift", "gcd", "lcm", "random_bits",
 }  # fmt: skip
 
 DIFFERENTIABLE = sorted(set(REGISTRY) - CONSTANT - WITHOUT_FLOATS)

@@ -8,7 +8,7 @@ import pytest
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.op import REGISTRY
 from tests.ops.derivatives import Function
-from tests.ops.samples import FLOATS, random_array, smooth_samples
+from tests.ops.samples import FLOATS, random_array, samples_of, smooth_samples
 
 jax = pytest.importorskip("jax")
 jax.config.update("jax_enable_x64", True)
@@ -22,6 +22,7 @@ ELEMENTWISE = {
     "less": jnp.less, "less_equal": jnp.less_equal, "greater": jnp.greater, "greater_equal": jnp.greater_equal, "equal": jnp.equal,
     "not_equal": jnp.not_equal, "isnan": jnp.isnan, "isinf": jnp.isinf, "isfinite": jnp.isfinite, "where": jnp.where,
     "stop_gradient": jax.lax.stop_gradient, "contiguous": lambda x: x,
+    "erfinv": jax.scipy.special.erfinv,
     "exp2": jnp.exp2, "log2": jnp.log2, "log10": jnp.log10, "logaddexp": jnp.logaddexp, "logaddexp2": jnp.logaddexp2, "tan": jnp.tan,
     "sinh": jnp.sinh, "cosh": jnp.cosh, "arcsin": jnp.arcsin, "arccos": jnp.arccos, "arctan": jnp.arctan, "arctan2": jnp.arctan2,
     "arcsinh": jnp.arcsinh, "arccosh": jnp.arccosh, "arctanh": jnp.arctanh, "cbrt": jnp.cbrt, "hypot": jnp.hypot, "fmax": jnp.fmax,
@@ -88,7 +89,7 @@ PARAMETERISED = {
 
 WITHOUT_FLOATS = {
     "logical_and", "logical_or", "logical_xor", "logical_not", "bitwise_and", "bitwise_or", "bitwise_xor", "invert", "any", "all",
-    "bounded_index", "left_shift", "right_shift", "gcd", "lcm",
+    "bounded_index", "left_shift", "right_shift", "gcd", "lcm", "random_bits",
 }  # fmt: skip
 
 
@@ -182,7 +183,16 @@ def test_special_values_as_in_jax(name):
         np.testing.assert_allclose(found, wanted, rtol=1e-6 if dtype == "float32" else 1e-13, atol=1e-37)
 
 
-@pytest.mark.parametrize("name", sorted(WITHOUT_FLOATS))
+def test_random_bits_as_in_jax():
+    for sample in samples_of("random_bits"):
+        if sample.op.rank == sample.operands[0].ndim and sample.operands[0].size:
+            zeros = [np.zeros_like(x) for x in sample.operands]
+            key = np.array([7, 2**31 + 5], np.uint32)
+            found = sample.op.numpy(zeros[0] + key[0], zeros[1] + key[1], zeros[2])
+            np.testing.assert_array_equal(found, jax.random.bits(key, found.shape, found.dtype))
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_FLOATS - {"random_bits"}))
 def test_logic_against_numpy(name):
     rng = np.random.default_rng(0)
     cls = REGISTRY[name]

@@ -20,7 +20,7 @@ jax.config.update("jax_enable_x64", True)
 RNG = np.random.default_rng(7)
 DOMAINS: dict[str, tuple[tuple[float, float], ...]] = {
     "betaln": ((0.2, 4.0), (0.2, 9.0)), "digamma": ((0.1, 9.0),), "psi": ((0.1, 9.0),), "entr": ((0.1, 3.0),), "gamma": ((0.1, 6.0),),
-    "gammaln": ((0.1, 9.0),),
+    "gammaln": ((0.1, 9.0),), "erfinv": ((-0.95, 0.95),),
     "loggamma": ((0.1, 9.0),), "huber": ((0.5, 2.0), (-3.0, 3.0)), "pseudo_huber": ((0.5, 2.0), (-3.0, 3.0)),
     "kl_div": ((0.1, 3.0), (0.3, 2.0)), "rel_entr": ((0.1, 3.0), (0.3, 2.0)), "log1p": ((-0.8, 3.0),), "logit": ((0.05, 0.95),),
     "xlogy": ((-2.0, 2.0), (0.2, 3.0)), "xlog1py": ((-2.0, 2.0), (-0.7, 3.0)),

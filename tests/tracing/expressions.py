@@ -116,7 +116,7 @@ np.linalg.norm(v,0)  np.linalg.norm(v,3)  np.linalg.norm(v,2.5)  np.linalg.norm(
 np.linalg.norm(x,-np.inf,axis=(1,0))  np.linalg.norm(t,1,axis=(0,2))  np.linalg.norm(t,np.inf,axis=(2,0),keepdims=True)  np.linalg.norm(i)
 np.linalg.norm(f,axis=1)  np.linalg.norm(x,2,axis=1)  np.linalg.norm(x,keepdims=True)  np.linalg.norm(b)  np.linalg.norm(s)
 np.linalg.norm(0*v)  np.linalg.vector_norm(t)  np.linalg.vector_norm(t,axis=(0,2),ord=1)  np.linalg.matrix_norm(t)  np.linalg.outer(v,w)
-np.linalg.vecdot(x,y)  np.linalg.matrix_transpose(t)
+np.linalg.vecdot(x,y)  np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
 """
 
 CHOICES = """

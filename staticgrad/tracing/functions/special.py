@@ -109,7 +109,7 @@ SPECIAL: dict[str, Composite] = {
     "expit": exponential.sigmoid, "logit": _logit, "log_expit": _log_expit, "xlogy": _xlogy, "xlog1py": _xlog1py, "entr": _entr,
     "rel_entr": special.rel_entr, "kl_div": special.kl_div, "expm1": exponential.expm1, "log1p": exponential.log1p,
     "exp2": exponential.exp2, "exp10": lambda x: power(_full(x, 10), x), "cosm1": _cosm1,
-    "huber": _huber, "pseudo_huber": _pseudo_huber, "erf": special.erf, "erfc": special.erfc,
+    "huber": _huber, "pseudo_huber": _pseudo_huber, "erf": special.erf, "erfc": special.erfc, "erfinv": special.erfinv,
     "erfcx": special.erfcx, "ndtr": special.ndtr, "log_ndtr": special.log_ndtr, "gamma": special.gamma,
     "gammaln": special.gammaln, "psi": special.digamma,
     "loggamma": _loggamma, "betaln": special.betaln,

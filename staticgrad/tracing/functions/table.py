@@ -74,6 +74,10 @@ def closest(name: str, names: list[str] | None = None) -> str:
 
 def unsupported(name: str) -> UnsupportedError:
     """Return the error for a function that tracers do not know."""
+    if name.startswith("np.fft."):
+        return UnsupportedError(
+            at_user_line(f"{name} needs complex numbers, which traced arrays cannot hold yet; transform real arrays outside of the trace")
+        )
     return UnsupportedError(at_user_line(f"{name} is not supported on traced arrays; {closest(name)}"))
 
 

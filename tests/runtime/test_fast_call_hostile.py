@@ -24,7 +24,7 @@ from staticgrad.runtime import call_form, fast_call
 from staticgrad.runtime.callable_type import FastCallable, is_supported
 from staticgrad.runtime.fast_call import Form
 from staticgrad.traced import Traced, _Cold
-from staticgrad.tracing.context import Trace, traces_under_way
+from staticgrad.tracing.context import Trace, traces_under_way, tracing
 from staticgrad.tracing.guards import Guard, Guards
 from tests.runtime.calls import assert_fast, assert_same, assert_slow, counting, warm
 
@@ -454,6 +454,23 @@ def test_a_value_rebound_while_values_are_compared_is_seen():
     with mock.patch.object(Guard, "sentence", rebind):
         assert guards.changed() is None
     assert "from 1.5 to 3.5" in guards.changed()
+
+
+@pytest.mark.parametrize("method", ["__enter__", "__exit__"])
+def test_an_interrupt_at_the_ends_of_a_trace_leaves_nothing(method):
+    """As of Ctrl-C in the last line of entering a trace, or in the first of leaving it."""
+    f = sg.trace(lambda x: x * 2)
+
+    def interrupted(trace, *_):
+        if method == "__enter__":
+            enter(trace)
+        raise KeyboardInterrupt
+
+    enter = Trace.__enter__
+    with mock.patch.object(Trace, method, interrupted), pytest.raises(KeyboardInterrupt):
+        f(X)
+    assert_fast(f, X)
+    assert not tracing() and traces_under_way[0] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -208,38 +208,44 @@ class Forms:
     def put(self, key: Any, probes: Any, form: Form | None) -> None:
         """Let the entry try `form` first, in place of the one that had the same key; with None such calls have no form."""
         with forms_lock:
-            self._probes[key] = probes
+            others = [item for item in self._forms.items() if item[0] != key]
+            self._link(dict(others) if form is None else dict(others[-MOST_FORMS + 1 :]) | {key: form})
             self._new_probes.pop(key, None)
-            before = self._forms
-            others = [item for item in before.items() if item[0] != key]
-            self._forms = dict(others) if form is None else dict(others[-MOST_FORMS + 1 :]) | {key: form}
-            following = 0
-            for each in self._forms.values():
-                each.state[FOLLOWING] = following
-                following = each.address
-            self.head[0] = following
-            gone = _retire([each for name, each in before.items() if self._forms.get(name) is not each])
+            self._probes[key] = probes
+            gone = _unused()
         del gone  # only now: what a form keeps alive may have finalisers
 
     def clear(self) -> None:
         """Send every call to the slow path."""
         with forms_lock:
-            self.head[0] = 0
-            before, self._forms, self._probes, self._new_probes = self._forms, {}, {}, {}
-            gone = _retire(list(before.values()))
-        del before, gone
+            self._probes = {}
+            self._new_probes = {}
+            self._link({})
+            gone = _unused()
+        del gone
+
+    def _link(self, forms: dict[Any, Form]) -> None:
+        """Have the entry walk these forms and no others; in an order that leaves no link to what is freed if Ctrl-C cuts it short."""
+        self.head[0] = 0
+        for form in self._forms.values():
+            form.state[FOLLOWING] = 0
+        _retired.extend([form for key, form in self._forms.items() if forms.get(key) is not form])
+        self._forms = forms
+        following = 0
+        for form in forms.values():
+            form.state[FOLLOWING] = following
+            following = form.address
+        self.head[0] = following
 
 
-_retired: list[Form] = []  # another thread is inside, or a call on the way back from user code
+_retired: list[Form] = []  # another thread may be inside, or a call on the way back from user code
 
 
-def _retire(forms: list[Form]) -> list[Form]:
-    """Return those of the forms that no list holds any more which no call is inside of; the others are kept until then."""
-    for form in forms:
-        form.state[FOLLOWING] = 0
-    everything = [*_retired, *forms]
-    _retired[:] = [form for form in everything if form.state[INSIDE]]
-    return [form for form in everything if not form.state[INSIDE]]
+def _unused() -> list[Form]:
+    """Return the retired forms that no call is inside of, and let go of them."""
+    found = [form for form in _retired if not form.state[INSIDE]]
+    _retired[:] = [form for form in _retired if form.state[INSIDE]]
+    return found
 
 
 _everyone: weakref.WeakSet[Forms] = weakref.WeakSet()

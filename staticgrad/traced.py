@@ -156,7 +156,8 @@ class Record:
 
     def forms_for(self, options: Options) -> Forms:
         """Return the forms of call that the entry knows, for a function with these options."""
-        return self.forms.get(options) or self.forms.setdefault(options, Forms())
+        with compile_lock:
+            return self.forms.setdefault(options, Forms())
 
     @property
     def root(self) -> Record:
@@ -279,12 +280,14 @@ class Traced(FastCallable):  # type: ignore[misc]
         """Let further calls like this one, with leaves of these types, go to machine code. A later call will do as well: no waiting."""
         program, executable = entry.program, entry.built.executable
         assert executable is not None
-        forms = self._record.forms_for(self._options)
+        forms = self._record.forms.get(self._options)
         key = (place[-1], len(args), tuple(kwargs), kinds)
         probes = program.guards.probes() if program.guards is not None else ()
-        if not (forms.wants(key, probes) or type(self) is _Cold) or not compile_lock.acquire(blocking=False):
+        is_settled = forms is not None and type(self) is _Entered and not forms.wants(key, probes)
+        if is_settled or not compile_lock.acquire(blocking=False):
             return
         try:
+            forms = self._record.forms_for(self._options)
             if self._place(place[-1]) != place or self._record.entries.get(place) is not entry:
                 return  # cleared by another thread
             if type(self) is _Cold:

@@ -11,7 +11,8 @@ from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
-from staticgrad.traced import Options, Traced, print_later, traced
+from staticgrad.records import Options
+from staticgrad.traced import Traced, print_later, traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, prepared, tree_map, unflatten

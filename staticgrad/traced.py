@@ -4,210 +4,34 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import sys
 import types
-import weakref
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from staticgrad.config import BACKENDS, PRINTERS, config
-from staticgrad.errors import ArgumentError, InvalidValueError
+from staticgrad.config import config
+from staticgrad.errors import ArgumentError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.out_argument import write_results, write_traced_results
-from staticgrad.runtime.build import Built, build, compile_lock
+from staticgrad.runtime.build import compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
 from staticgrad.runtime.fast_call import Forms, entry_address, forms_lock
-from staticgrad.runtime.report import phase
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
-from staticgrad.tracing.record import Program, record, show
+from staticgrad.tracing.record import Program, show
 from staticgrad.tracing.tracer import tracer_of
 from staticgrad.transforms import Transform
 
 if TYPE_CHECKING:
     from staticgrad.lowered import LoweredFunction
 
-log = logging.getLogger("staticgrad.retrace")
-
-
-class CacheInfo(NamedTuple):
-    """How often a function was traced and compiled, and what was found compiled already, on disk or in memory."""
-
-    traces: int
-    compiles: int
-    disk_hits: int
-    memory_hits: int
-    signatures: int
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of `sg.trace`."""
-
-    static_argnames: tuple[str, ...] = ()
-    backend: str | None = None
-    printer: str | None = None
-    threads: int | None = None
-    fastmath: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.backend is not None and self.backend not in BACKENDS:
-            raise InvalidValueError(at_user_line(f"backend={self.backend!r}: expected one of {', '.join(BACKENDS)}"))
-        if self.printer is not None and self.printer not in PRINTERS:
-            raise InvalidValueError(at_user_line(f"printer={self.printer!r}: expected one of {', '.join(PRINTERS)}"))
-        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
-            raise InvalidValueError(at_user_line(f"threads={self.threads!r}: expected a whole number of at least 1"))
-        if self.fastmath not in (None, False, True):
-            raise InvalidValueError(at_user_line(f"fastmath={self.fastmath!r}: expected True or False"))
-
-
-Place = tuple[str, str | None, bool, Signature]
-"""Where a compiled signature is found: under the backend, the printer, whether exactness was given up, and the signature."""
-
-
-@dataclass(eq=False)
-class Entry:
-    """A compiled signature."""
-
-    program: Program
-    built: Built
-    calls: int = 0
-    """How many calls took the slow path."""
-
-
-@dataclass(eq=False)
-class Record:
-    """All that is known of a function: its programs, its compiled entries and those of its transforms, shared by everyone."""
-
-    name: str
-    function: Callable[..., Any] | None = None
-    base: Record | None = None
-    transform: Transform | None = None
-    programs: dict[Signature, Program] = field(default_factory=dict)
-    entries: dict[Place, Entry] = field(default_factory=dict)
-    derived: dict[Hashable, Record] = field(default_factory=dict)
-    forms: dict[Options, Forms] = field(default_factory=dict)
-    side_effects: frozenset[str] = frozenset()
-    traces: int = 0
-    compiles: int = 0
-    disk_hits: int = 0
-    memory_hits: int = 0
-
-    def program(self, signature: Signature) -> Program:
-        """Return the program for a signature; it is kept unless it closes over a trace that is under way."""
-        with compile_lock:
-            found = self.programs.get(signature)
-            if found is not None and (found.guards is None or found.guards.changed() is None) and not tracing():
-                return found
-            if self.function is not None:
-                with phase("imports"):
-                    import staticgrad.tracing.functions  # noqa: F401  (what NumPy's functions do on tracers)
-                with phase("trace"):
-                    made = record(self.function, signature, self.name)
-                self.traces += 1
-                if made.guards is not None:
-                    self.side_effects |= made.guards.side_effects
-                    for program in (made, *self.programs.values()):
-                        program.guards.forget(self.side_effects)  # type: ignore[union-attr]
-            else:
-                assert self.base is not None and self.transform is not None
-                with phase("derivatives"):
-                    made = self.transform(self.base, signature)
-            if not made.captures and not tracing():
-                self.programs[signature] = made
-            return made
-
-    def entry(self, signature: Signature, backend: str, printer: str | None = None, fastmath: bool = False) -> Entry:
-        """Return the compiled entry for a signature, compiling it if need be."""
-        with compile_lock:
-            place = (backend, printer, fastmath, signature)
-            found = self.entries.get(place)
-            if found is not None:
-                reason = found.program.guards.changed() if found.program.guards is not None else None
-                if reason is None:
-                    return found
-            else:
-                reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
-            log.info("%s: %s", self.name, reason)
-            program = self.program(signature)
-            built, origin = build(program.graph, backend, printer, fastmath)
-            self.compiles += origin == "compiled"
-            self.disk_hits += origin == "disk"
-            self.memory_hits += origin == "memory"
-            entry = self.entries[place] = Entry(program, built)
-            return entry
-
-    def clear(self) -> None:
-        """Forget everything, transforms included."""
-        with compile_lock:
-            self.programs.clear()
-            self.entries.clear()
-            for forms in self.forms.values():
-                forms.clear()
-            for each in self.derived.values():
-                each.clear()
-            self.traces = self.compiles = self.disk_hits = self.memory_hits = 0
-
-    def forms_for(self, options: Options) -> Forms:
-        """Return the forms of call that the entry knows, for a function with these options."""
-        with forms_lock:
-            return self.forms.setdefault(options, Forms())
-
-    @property
-    def root(self) -> Record:
-        """The record of the user's own function."""
-        return self if self.base is None else self.base.root
-
-
-_records: weakref.WeakKeyDictionary[Any, Record] = weakref.WeakKeyDictionary()
-_bound: weakref.WeakKeyDictionary[Any, dict[Any, Record]] = weakref.WeakKeyDictionary()
-
-
-def record_of(function: Callable[..., Any]) -> Record:
-    """Return the record of a function: one for each function object (for a method: for each object it is bound to)."""
-    name = getattr(function, "__name__", type(function).__name__)
-    with compile_lock:
-        try:
-            if isinstance(function, types.MethodType):
-                records = _bound.setdefault(function.__self__, {})
-                if function.__func__ not in records:
-                    records[function.__func__] = Record(name, _Weak(function))
-                return records[function.__func__]
-            if function not in _records:
-                _records[function] = Record(name, _Weak(function))
-            return _records[function]
-        except TypeError:  # no weak references, or not hashable: a record of its own
-            return Record(name, function)
-
-
-class _Weak:
-    """A function held weakly, so that the registry does not keep it alive."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._reference: Callable[[], Any] = (
-            weakref.WeakMethod(function) if isinstance(function, types.MethodType) else weakref.ref(function)
-        )
-
-    @property
-    def py_func(self) -> Callable[..., Any]:
-        """The function itself."""
-        function: Callable[..., Any] | None = self._reference()
-        if function is None:
-            raise ArgumentError("the traced function no longer exists")
-        return function
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.py_func)
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self.py_func(*args, **kwargs)
+from staticgrad.records import CacheInfo, Entry, Options, Place, Record, record_of
+from staticgrad.tracing.static_arguments import hashable, static_positions
 
 
 class Traced(FastCallable):  # type: ignore[misc]
@@ -224,7 +48,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         self._function = py_func
         self._record = rec
         self._options = options
-        self._static = _static_positions(py_func, options.static_argnames)
+        self._static = static_positions(py_func, options.static_argnames)
         functools.update_wrapper(self, py_func, updated=())
         if (forms := rec.forms.get(options)) is not None:  # another object for the same function: a method, a transform made anew
             self._warm_up(forms)
@@ -317,9 +141,9 @@ class Traced(FastCallable):  # type: ignore[misc]
             named = dict(kwargs)
             for name, position in self._static.items():
                 if name in named:
-                    static.append((name, _hashable(name, named.pop(name))))
+                    static.append((name, hashable(name, named.pop(name))))
                 elif position is not None and position < len(positional):
-                    static.append((str(position), _hashable(name, positional[position])))
+                    static.append((str(position), hashable(name, positional[position])))
                     positional[position] = None
             args, kwargs = tuple(positional), named
         leaves, tree = flatten((args, kwargs))
@@ -435,53 +259,6 @@ def print_later(program: Program, values: Sequence[Value]) -> None:
     for text, count in program.prints:
         current_trace().prints.append((text, tuple(values[at : at + count])))
         at += count
-
-
-def _static_positions(function: Callable[..., Any], names: tuple[str, ...]) -> dict[str, int | None]:
-    if not names:
-        return {}
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return dict.fromkeys(names)
-    known = {p.name for p in parameters}
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    found: dict[str, int | None] = {}
-    for name in names:
-        if name not in known and not open_ended:
-            raise InvalidValueError(
-                at_user_line(
-                    f"static_argnames: {getattr(function, '__name__', function)} has no parameter {name!r}, only {', '.join(sorted(known))}"
-                )
-            )
-        position = next((k for k, p in enumerate(parameters) if p.name == name and p.kind is not p.KEYWORD_ONLY), None)
-        found[name] = position
-    return found
-
-
-def _hashable(name: str, value: Any) -> Hashable:
-    try:
-        hash(value)
-    except TypeError:
-        raise ArgumentError(
-            at_user_line(
-                f"the static argument {name!r} is a {type(value).__name__}, which cannot be hashed; pass a tuple or another constant"
-            )
-        ) from None
-    return value if not isinstance(value, float) else _Number(value)
-
-
-class _Number(float):
-    """A static float that tells 0.0 from -0.0 and equals itself when NaN."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, float) and self.hex() == other.hex()
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(self.hex())
 
 
 def traced(function: Callable[..., Any], options: Options | None = None) -> Traced:

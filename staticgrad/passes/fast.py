@@ -22,8 +22,8 @@ from staticgrad.ops.control import Contiguous
 from staticgrad.ops.movement import Broadcast, Reshape, View, broadcast
 from staticgrad.ops.powers import IntegerPower, integer_power, sqrt
 from staticgrad.ops.reduce import Max, Min, Prod, Sum
+from staticgrad.passes.matching import named, splat
 from staticgrad.passes.rewrite import Rule, rule
-from staticgrad.passes.simplify import named, splat
 
 DEPTH = 8
 """So many operations are looked through to find out that a value is never negative."""

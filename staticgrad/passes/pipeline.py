@@ -12,8 +12,10 @@ from staticgrad.ir.verify import verify
 from staticgrad.ops.control import inline_calls
 from staticgrad.passes.fast import FAST_RULES
 from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
+from staticgrad.passes.movement_rules import transpose_of_contract
+from staticgrad.passes.reduction_rules import contract_of_transposes
 from staticgrad.passes.rewrite import Rewriter, Rule
-from staticgrad.passes.simplify import RULES, contract_of_transposes, transpose_of_contract
+from staticgrad.passes.simplify import RULES
 
 log = logging.getLogger("staticgrad.pass")
 

@@ -18,9 +18,10 @@ from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, Shap
 from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line, user_stack_level
+from staticgrad.records import CacheInfo, Options
 from staticgrad.runtime.build import build
 from staticgrad.runtime.training_loop import Step
-from staticgrad.traced import CacheInfo, Options, traced
+from staticgrad.traced import traced
 from staticgrad.tracing.guards import Guards
 from staticgrad.tracing.lift import convert
 from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, unflatten

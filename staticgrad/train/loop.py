@@ -9,8 +9,8 @@ from staticgrad.config import BACKENDS
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.options import whole
 from staticgrad.ir.source import at_user_line
+from staticgrad.records import CacheInfo
 from staticgrad.runtime.training_loop import Place
-from staticgrad.traced import CacheInfo
 from staticgrad.train.compiled import Body, Compiler
 from staticgrad.train.data import rows_of
 from staticgrad.train.history import Result

@@ -15,7 +15,8 @@ from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, Shap
 from staticgrad.ir.aval import FLOAT64, Aval, is_float
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
-from staticgrad.traced import Options, traced
+from staticgrad.records import Options
+from staticgrad.traced import traced
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program, record

@@ -8,8 +8,8 @@ from typing import Any
 
 from staticgrad.errors import ArgumentError, NonFiniteLossError
 from staticgrad.ir.source import at_user_line
+from staticgrad.records import CacheInfo
 from staticgrad.runtime.training_loop import Place
-from staticgrad.traced import CacheInfo
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
 from staticgrad.train.compiled import name_of
 from staticgrad.train.data import arguments_of, rows_of, weights_of

@@ -8,21 +8,18 @@ import types
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from staticgrad.config import BACKENDS, PRINTERS
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.source import at_user_line
 from staticgrad.runtime.build import Built, build, compile_lock
-from staticgrad.runtime.fast_call import Forms
+from staticgrad.runtime.fast_call import Forms, forms_lock
 from staticgrad.runtime.report import phase
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import Signature
 from staticgrad.tracing.record import Program, record
 from staticgrad.transforms import Transform
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("staticgrad.retrace")
 
@@ -139,7 +136,7 @@ class Record:
         with compile_lock:
             self.programs.clear()
             self.entries.clear()
-            for forms in self.forms.values():
+            for forms in list(self.forms.values()):  # other threads add some
                 forms.clear()
             for each in self.derived.values():
                 each.clear()
@@ -147,8 +144,11 @@ class Record:
 
     def forms_for(self, options: Options) -> Forms:
         """Return the forms of call that the entry knows, for a function with these options."""
-        with compile_lock:
-            return self.forms.setdefault(options, Forms())
+        found = self.forms.get(options)
+        if found is None:
+            with forms_lock:
+                found = self.forms.setdefault(options, Forms())
+        return found
 
     @property
     def root(self) -> Record:

@@ -19,7 +19,7 @@ from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
-from staticgrad.runtime.fast_call import Forms, entry_address
+from staticgrad.runtime.fast_call import Forms, entry_address, forms_lock
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
@@ -101,29 +101,20 @@ class Traced(FastCallable):  # type: ignore[misc]
     def _enter(
         self, place: Place, kinds: tuple[type, ...], args: tuple[Any, ...], kwargs: dict[str, Any], entry: Entry, has_out: bool
     ) -> None:
-        """Let further calls like this one, with leaves of these types, go to machine code. A later call will do as well: no waiting."""
+        """Let further calls like this one, with leaves of these types, go to machine code."""
         program, executable = entry.program, entry.built.executable
         assert executable is not None
-        forms = self._record.forms.get(self._options)
+        forms = self._record.forms_for(self._options)
         key = (place[-1], len(args), tuple(kwargs), kinds)
         probes = program.guards.probes() if program.guards is not None else ()
-        is_settled = forms is not None and type(self) is _Entered and not forms.wants(key, probes)
-        if is_settled or not compile_lock.acquire(blocking=False):
+        if type(self) is _Cold:
+            self._warm_up(forms)
+        if type(self) is _Cold or not forms.wants(key, probes):
             return
-        try:
-            forms = self._record.forms_for(self._options)
-            if self._place(place[-1]) != place or self._record.entries.get(place) is not entry:
-                return  # cleared by another thread
-            if type(self) is _Cold:
-                self._warm_up(forms)
-            if type(self) is _Entered and forms.wants(key, probes):
-                form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out, self._options.threads)
-                if form is None:
-                    forms.refuse(key, probes)
-                else:
-                    forms.add(key, probes, form)
-        finally:
-            compile_lock.release()
+        form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out, self._options.threads)
+        with forms_lock:
+            if self._place(place[-1]) == place and self._record.entries.get(place) is entry:  # else another thread cleared it
+                forms.put(key, probes, form)
 
     def _warm_up(self, forms: Forms) -> None:
         """Become a function whose calls go to machine code, where there is any."""

@@ -11,6 +11,7 @@ import functools
 import importlib
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ STATE_WORDS = 25
 FOLLOWING, SPARE_WORKSPACE, INSIDE = 0, 17, 24
 MOST_FORMS = 16
 """Forms of one function that the entry walks through; a function with more takes the slow path for the others."""
+
+forms_lock = threading.RLock()
+"""Held for a moment, while a list of forms changes, and without waiting for any other lock."""
 
 _SLOW_NAME = "_slow_call"
 _free = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("PyMem_RawFree", ctypes.pythonapi))
@@ -84,6 +88,8 @@ class Form:
     threads
         How many threads may share the work; None for the default.
     """
+
+    state = np.zeros(STATE_WORDS, np.int64)  # until there is one
 
     def __init__(
         self,
@@ -141,8 +147,7 @@ class Form:
         return int(table.ctypes.data)
 
     def __del__(self) -> None:
-        block = int(self.state[SPARE_WORKSPACE])
-        if block:
+        if block := int(self.state[SPARE_WORKSPACE]):
             _free(block)
 
 
@@ -200,53 +205,67 @@ class Forms:
         self._new_probes[key] = probes
         return False
 
-    def refuse(self, key: Any, probes: Any) -> None:
-        """Note that calls of this kind have no form."""
-        self._probes[key] = probes
-        self._new_probes.pop(key, None)
-
-    def add(self, key: Any, probes: Any, form: Form) -> None:
-        """Let the entry try `form` first, in place of the one that had the same key."""
-        self.refuse(key, probes)
-        others = [item for item in self._forms.items() if item[0] != key][-MOST_FORMS + 1 :]
-        before, self._forms = self._forms, dict(others) | {key: form}
-        following = 0
-        for each in self._forms.values():
-            each.state[FOLLOWING] = following
-            following = each.address
-        self.head[0] = following
-        _retire([each for name, each in before.items() if self._forms.get(name) is not each])
+    def put(self, key: Any, probes: Any, form: Form | None) -> None:
+        """Let the entry try `form` first, in place of the one that had the same key; with None such calls have no form."""
+        with forms_lock:
+            others = [item for item in self._forms.items() if item[0] != key]
+            self._link(dict(others) if form is None else dict(others[-MOST_FORMS + 1 :]) | {key: form})
+            self._new_probes.pop(key, None)
+            self._probes[key] = probes
+            gone = _unused()
+        del gone  # only now: what a form keeps alive may have finalisers
 
     def clear(self) -> None:
         """Send every call to the slow path."""
+        with forms_lock:
+            self._probes = {}
+            self._new_probes = {}
+            self._link({})
+            gone = _unused()
+        del gone
+
+    def _link(self, forms: dict[Any, Form]) -> None:
+        """Have the entry walk these forms and no others; in an order that leaves no link to what is freed if Ctrl-C cuts it short."""
         self.head[0] = 0
-        before, self._forms, self._probes, self._new_probes = self._forms, {}, {}, {}
-        _retire(list(before.values()))
+        for form in self._forms.values():
+            form.state[FOLLOWING] = 0
+        _retired.extend([form for key, form in self._forms.items() if forms.get(key) is not form])
+        self._forms = forms
+        following = 0
+        for form in forms.values():
+            form.state[FOLLOWING] = following
+            following = form.address
+        self.head[0] = following
 
 
-_retired: list[Form] = []  # another thread is inside, or a call on the way back from user code
+_retired: list[Form] = []  # another thread may be inside, or a call on the way back from user code
 
 
-def _retire(forms: list[Form]) -> None:
-    """Let go of forms that no list holds any more, as soon as no call is inside of them."""
-    for form in forms:
-        form.state[FOLLOWING] = 0
-    _retired.extend(forms)
+def _unused() -> list[Form]:
+    """Return the retired forms that no call is inside of, and let go of them."""
+    found = [form for form in _retired if not form.state[INSIDE]]
     _retired[:] = [form for form in _retired if form.state[INSIDE]]
+    return found
 
 
 _everyone: weakref.WeakSet[Forms] = weakref.WeakSet()
 
 
 def _clear_all() -> None:
-    with compile_lock:
-        for forms in list(_everyone):
-            forms.clear()
+    with forms_lock:
+        everyone = list(_everyone)
+    for forms in everyone:
+        forms.clear()
+
+
+def _after_fork() -> None:
+    forms_lock._at_fork_reinit()  # type: ignore[attr-defined]  # another thread of the parent may have held it
+    _clear_all()
 
 
 on_change(_clear_all)
 if hasattr(os, "register_at_fork"):  # threads end at a fork; new ones are made with the next forms
-    os.register_at_fork(after_in_parent=_clear_all, after_in_child=_clear_all)
+    os.register_at_fork(after_in_parent=_clear_all, after_in_child=_after_fork)
 
 # ---- the machine code
 
@@ -259,7 +278,8 @@ def entry_address() -> int | None:
         log.info("calls go through Python: this interpreter or this NumPy is not one that the entry knows")
         return None
     path = Path(__file__).with_name("fast_call.ll")
-    install, call = machine_code_of_library("fast_call", path.read_text(encoding="utf-8"), ("sg_install", "sg_call"))
+    with compile_lock:
+        install, call = machine_code_of_library("fast_call", path.read_text(encoding="utf-8"), ("sg_install", "sg_call"))
     arguments = (api, id(np.ndarray), traces_under_way.ctypes.data, id(_SLOW_NAME))
     ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 4)(install)(*arguments)
     return call

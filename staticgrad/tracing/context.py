@@ -15,32 +15,48 @@ from staticgrad.ir.source import at_user_line
 traces_under_way = np.zeros(1, np.int64)
 """How many traces are under way in all threads: a word that the entry of traced functions, which is machine code, looks at."""
 
+_all: set[Trace] = set()
 _count_lock = threading.Lock()
 
 
-def _count(more: int) -> None:
+def _count() -> None:
     with _count_lock:
-        traces_under_way[0] += more
+        traces_under_way[0] = len(_all)
 
 
 class Trace:
-    """The recording of one function; its tracers die with it."""
+    """The recording of one function; its tracers die with it.
 
-    def __init__(self, name: str) -> None:
+    Attributes
+    ----------
+    lock
+        Held by who records, if given, around the trace: `with trace.lock, trace`. Unlike a method written in Python, leaving a lock
+        cannot be cut short by Ctrl-C, so a trace whose lock is free is over whatever else is left of it.
+    """
+
+    def __init__(self, name: str, lock: threading.Lock | None = None) -> None:
         self.name = name
+        self.lock = lock
         self.alive = False
         self.prints: list[tuple[str, tuple[Value, ...]]] = []
 
     def __enter__(self) -> Trace:
         self.alive = True
+        _all.add(self)
+        _count()
         _stack.traces.append(self)
-        _count(1)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.alive = False
         _stack.traces.remove(self)
-        _count(-1)
+        _all.discard(self)
+        _count()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it ended without having been left."""
+        return self.lock is not None and not self.lock.locked()
 
 
 class _Stack(threading.local):
@@ -53,9 +69,9 @@ _stack = _Stack()
 
 def _after_fork() -> None:
     """Count the traces of this thread alone: a child has no other."""
-    global _count_lock
-    _count_lock = threading.Lock()
-    traces_under_way[0] = len(_stack.traces)
+    _count_lock._at_fork_reinit()  # type: ignore[attr-defined]  # another thread of the parent may have held it
+    _all.intersection_update(_stack.traces)
+    _count()
 
 
 if hasattr(os, "register_at_fork"):
@@ -64,6 +80,10 @@ if hasattr(os, "register_at_fork"):
 
 def tracing() -> bool:
     """Return whether this thread records a function right now."""
+    if traces_under_way[0]:
+        _stack.traces[:] = [trace for trace in _stack.traces if not trace.is_over]
+        _all.difference_update([trace for trace in tuple(_all) if trace.is_over])
+        _count()
     return bool(_stack.traces)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,8 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
     What it closes over of traces under way becomes `captures`: inputs of the graph behind those of the signature.
     """
     guards = Guards.collect(function)
-    with Trace(name) as trace:
+    lock = threading.Lock()
+    with lock, Trace(name, lock) as trace:
         names = leaf_names(signature.tree, parameter_names(function))
         inputs = tuple(new_input(aval, label, trace) for aval, label in zip(signature.avals, names, strict=True))
         tracers = [argument_tracer(v, trace, label) for v, label in zip(inputs, names, strict=True)]

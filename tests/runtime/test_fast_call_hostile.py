@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import ctypes
 import enum
 import gc
+import itertools
 import os
 import subprocess
 import sys
@@ -22,9 +24,9 @@ from hypothesis import strategies as st
 import staticgrad as sg
 from staticgrad.runtime import call_form, fast_call
 from staticgrad.runtime.callable_type import FastCallable, is_supported
-from staticgrad.runtime.fast_call import Form
+from staticgrad.runtime.fast_call import Form, Forms
 from staticgrad.traced import Traced, _Cold
-from staticgrad.tracing.context import Trace, traces_under_way
+from staticgrad.tracing.context import Trace, traces_under_way, tracing
 from staticgrad.tracing.guards import Guard, Guards
 from tests.runtime.calls import assert_fast, assert_same, assert_slow, counting, warm
 
@@ -454,6 +456,64 @@ def test_a_value_rebound_while_values_are_compared_is_seen():
     with mock.patch.object(Guard, "sentence", rebind):
         assert guards.changed() is None
     assert "from 1.5 to 3.5" in guards.changed()
+
+
+@pytest.mark.parametrize("change", ["put", "clear"])
+def test_an_interrupt_while_forms_change_leaves_no_link_to_what_is_freed(change, monkeypatch):
+    """Ctrl-C at any line of the change."""
+    monkeypatch.setattr(fast_call, "MOST_FORMS", 4)
+    f = sg.trace(lambda x: x * 2)
+    shapes = [np.ones(n) for n in range(1, 5)]
+
+    def links():
+        (forms,) = f._record.forms.values()
+        address = int(forms.head[0])
+        while address:
+            yield address
+            address = ctypes.c_int64.from_address(address).value
+
+    for step in range(25):
+        for x in shapes:
+            warm(f, x)
+        lines = itertools.count()
+
+        def interrupt(frame, event, _, step=step, lines=lines):
+            if frame.f_code is not Forms._link.__code__:
+                return None
+            if event == "line" and next(lines) == step:
+                raise KeyboardInterrupt
+            return interrupt
+
+        previous = sys.gettrace()
+        sys.settrace(interrupt)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                f.cache_clear() if change == "clear" else warm(f, np.ones(99))
+        finally:
+            sys.settrace(previous)
+        alive = {each.address for each in gc.get_objects() if type(each) is Form and hasattr(each, "address")}
+        for address in links():
+            assert address in alive
+        for x in shapes:
+            assert_same(f(x), x * 2)
+        f.cache_clear()
+
+
+@pytest.mark.parametrize("method", ["__enter__", "__exit__"])
+def test_an_interrupt_at_the_ends_of_a_trace_leaves_nothing(method):
+    """As of Ctrl-C in the last line of entering a trace, or in the first of leaving it."""
+    f = sg.trace(lambda x: x * 2)
+
+    def interrupted(trace, *_):
+        if method == "__enter__":
+            enter(trace)
+        raise KeyboardInterrupt
+
+    enter = Trace.__enter__
+    with mock.patch.object(Trace, method, interrupted), pytest.raises(KeyboardInterrupt):
+        f(X)
+    assert_fast(f, X)
+    assert not tracing() and traces_under_way[0] == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")

@@ -238,7 +238,10 @@ class Invoke:
 
 @dataclass(frozen=True)
 class External:
-    """Call a symbol of a library (large linear algebra)."""
+    """Call `int64 symbol(pointers..., int64 numbers...)` of a library: large linear algebra, or a function of the user's own.
+
+    It may write through every pointer. What it returns, unless 0, is noted as a failure; it is not called once one is noted.
+    """
 
     symbol: str
     library: str
@@ -335,7 +338,18 @@ def children(statement: Statement) -> tuple[Block, ...]:
             return ()
 
 
-NEGATIVE_POWER, OUT_OF_BOUNDS = 1, 2
+def external_symbols(unit: Unit) -> tuple[str, ...]:
+    """Return the symbols outside of the unit that it calls."""
+    statements = (statement for function in unit.functions for statement in walk(function.body))
+    return tuple(dict.fromkeys(statement.symbol for statement in statements if isinstance(statement, External)))
 
-FAILURES = {NEGATIVE_POWER: "an integer raised to a negative integer power", OUT_OF_BOUNDS: "an index is out of bounds"}
-"""What the failure codes of `Fail` mean. An index out of bounds notes the length of the axis in place of a node, and the index."""
+
+NEGATIVE_POWER, OUT_OF_BOUNDS, EXTERNAL_FAILED = 1, 2, 3
+
+FAILURES = {
+    NEGATIVE_POWER: "an integer raised to a negative integer power",
+    OUT_OF_BOUNDS: "an index is out of bounds",
+    EXTERNAL_FAILED: "a function outside of the compiled code failed",
+}
+"""What the failure codes mean. An index out of bounds notes the length of the axis in place of a node, and the index; an external
+function what it returned in place of the index."""

@@ -170,6 +170,7 @@ class NjitOp:
                 line=self._line,
                 function=self._function,
                 operands=key,
+                parameters=_named(self._function, len(key)),
                 result=inferred.dtype,
                 rank=inferred.rank,
                 copies=inferred.copies,
@@ -236,6 +237,12 @@ class NjitOp:
             axes = tuple(level for level, has in enumerate(levels) if not has)
             made.append(sum_(fitting, axes) if fitting is not None and axes else fitting)
         return tuple(made)
+
+
+def _named(function: Callable[..., Any], count: int) -> tuple[str, ...]:
+    """Return what a function calls its first arguments; those of `*args` are numbered."""
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    return tuple(names[k] if k < len(names) else f"argument{k}" for k in range(count))
 
 
 def _traced_rule(rule: Any, name: str, args: tuple[Any, ...], levels: Sequence[Levels], sizes: Shape) -> Any:

@@ -19,7 +19,8 @@ def lower_foreign(nest: Nest, node: Node, schedule: Schedule, buffers: dict[Valu
     op, result = node.op, node.outputs[0]
     assert isinstance(op, Foreign)
     b, parameters = Builder(), Parameters(schedule.memory, buffers)
-    pointers = [_pointer(b, operand, schedule.memory, parameters) for operand in node.inputs]
+    names = op.function.parameters
+    pointers = [_pointer(b, *named, schedule.memory, parameters) for named in zip(node.inputs, names, strict=True)]
     pointers.append(parameters(schedule.memory[result]))
     own = [*(op.own_shape(k, operand.shape) for k, operand in enumerate(node.inputs)), op.shape]
     levels = [*map(op.levels, range(len(node.inputs))), (True,) * len(op.sizes)]
@@ -33,7 +34,7 @@ def lower_foreign(nest: Nest, node: Node, schedule: Schedule, buffers: dict[Valu
     return Function("", tuple(taken.values()), (), b.root, nest.title), tuple(taken)
 
 
-def _pointer(b: Builder, operand: Value, memory: dict[Value, Value], parameters: Parameters) -> Buffer:
+def _pointer(b: Builder, operand: Value, name: str, memory: dict[Value, Value], parameters: Parameters) -> Buffer:
     """Return the memory that holds an operand; a number that is known gets some of the function's own."""
     while operand not in memory and operand.node.inputs:
         operand = operand.node.inputs[0]
@@ -41,7 +42,7 @@ def _pointer(b: Builder, operand: Value, memory: dict[Value, Value], parameters:
         return parameters(memory[operand])
     array = constant_array(operand)
     assert array is not None
-    number = b.local(operand.dtype, 1, "number")
+    number = b.local(operand.dtype, 1, name)
     for element in array.flat:
         b.store(number, 0, b.literal(element, operand.dtype))
     return number

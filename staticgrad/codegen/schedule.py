@@ -481,8 +481,8 @@ class Scheduler:
                 continue
             stage = self.stage_of(value)
             if isinstance(node.op, Contract) or node.op.kind == "foreign":
-                kind = "contraction" if isinstance(node.op, Contract) else "foreign"
-                nests.append(Nest((), stage, reads=self._operands(node, memory), **{kind: node}))
+                pair = (node, None) if isinstance(node.op, Contract) else (None, node)
+                nests.append(Nest((), stage, [], *pair, reads=self._operands(node, memory)))
                 place[value] = len(nests) - 1
                 continue
             in_place = memory[value] is not value
@@ -517,7 +517,7 @@ class Scheduler:
         return nests
 
     def _operands(self, node: Node, memory: dict[Value, Value]) -> dict[Value, bool]:
-        reads = {}
+        reads: dict[Value, bool] = {}
         for operand in node.inputs:
             while operand not in memory and operand.node.inputs:
                 operand = operand.node.inputs[0]

@@ -402,9 +402,7 @@ class Builder:
         """Call an internal function."""
         self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers)))
 
-    def external(
-        self, symbol: str, library: str, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()
-    ) -> None:
+    def external(self, symbol: str, library: str, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
         """Call a symbol outside of the unit that any thread may call."""
         self._emit(External(symbol, library, buffers, tuple(Index.of(n) for n in numbers)))
 

@@ -24,11 +24,11 @@ Rule = Callable[..., Any]
 
 
 class ResultShapeError(Exception):
-    """A foreign function returned an array of another shape than its shape rule says: (shape, shape by the rule)."""
+    """A foreign function returned an array of another shape than expected: (shape, expected shape)."""
 
     def __str__(self) -> str:
         found, expected = self.args
-        return f"its result has shape {tuple(map(int, found))}, and shape= says {tuple(map(int, expected))}"
+        return f"its result has shape {tuple(map(int, found))}, not {tuple(map(int, expected))}; shape= tells the shape of results"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +46,9 @@ class ForeignFunction:
 
     function: Callable[..., Any]
     operands: tuple[tuple[np.dtype, int], ...]
+    parameters: tuple[str, ...]
+    """What the function calls its operands."""
+
     result: np.dtype
     rank: int | None
     """The number of axes of the result, None where it is a number."""

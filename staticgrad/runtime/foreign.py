@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +29,6 @@ _failures: OrderedDict[int, ExecutionError] = OrderedDict()
 _numbers = itertools.count(1)
 _addresses: dict[str, int] = {}
 _alive: list[Any] = []  # callbacks: code is never unloaded
-_lock = threading.RLock()
 
 
 # ---- failures
@@ -38,19 +36,16 @@ _lock = threading.RLock()
 
 def keep_failure(error: ExecutionError) -> int:
     """Keep what a function raised; return the number under which `kept_failure` finds it."""
-    with _lock:
-        number = next(_numbers)
-        _failures[number] = error
-        while len(_failures) > KEPT:
-            _failures.popitem(last=False)
+    number = next(_numbers)
+    _failures[number] = error
+    while len(_failures) > KEPT:
+        _failures.popitem(last=False)
     return number
 
 
 def kept_failure(number: int) -> ExecutionError:
     """Return what was kept under a number, once."""
-    with _lock:
-        found = _failures.pop(number, None)
-    return found or ExecutionError(FAILURES[EXTERNAL_FAILED])
+    return _failures.pop(number, None) or ExecutionError(FAILURES[EXTERNAL_FAILED])
 
 
 def call_in_python(symbol: str, operands: Sequence[Any]) -> int:
@@ -131,9 +126,10 @@ def _returned(function: Any, kinds: Sequence[Any]) -> Any:
 
 
 def _of_type(returned: Any, name: str, copies: bool) -> Inferred:
-    from numba.core import types
+    import numba.core.types
     from numba.np.numpy_support import as_dtype
 
+    types: Any = numba.core.types  # most of its names are made at run time
     kind = types.unliteral(returned)
     rank = kind.ndim if isinstance(kind, types.Array) else None
     element = kind.dtype if isinstance(kind, types.Array) else kind
@@ -158,20 +154,19 @@ def _observed(function: Any, name: str, avals: Sequence[Aval]) -> Inferred:
 
 def address_of(symbol: str) -> int:
     """Return where machine code calls a foreign function; it is compiled at the first request."""
-    with _lock:
-        if symbol not in _addresses:
-            known = FUNCTIONS[symbol]
-            if without_jit():
-                callback: Any = _python_callback(known)
-                address = ctypes.cast(callback, ctypes.c_void_p).value or 0
-            else:
-                from staticgrad.runtime.foreign_callback import callback_of
+    if symbol not in _addresses:
+        known = FUNCTIONS[symbol]
+        if without_jit():
+            callback: Any = _python_callback(known)
+            address = ctypes.cast(callback, ctypes.c_void_p).value or 0
+        else:
+            from staticgrad.runtime.foreign_callback import callback_of
 
-                callback = callback_of(known, keep_failure)
-                address = callback.address
-            _alive.append(callback)
-            _addresses[symbol] = address
-        return _addresses[symbol]
+            callback = callback_of(known, keep_failure)
+            address = callback.address
+        _alive.append(callback)
+        _addresses[symbol] = address
+    return _addresses[symbol]
 
 
 def _python_callback(known: ForeignFunction) -> Any:

@@ -30,7 +30,7 @@ types: Any = numba.core.types  # most of its names are made at run time
 I64 = ir.IntType(64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def read_only(typing_context: Any, x: Any) -> Any:
     """Return an array as one that cannot be written to."""
 
@@ -40,7 +40,7 @@ def read_only(typing_context: Any, x: Any) -> Any:
     return x.copy(readonly=True)(x), generate
 
 
-@global_compiler_lock  # type: ignore[untyped-decorator]
+@global_compiler_lock
 def callback_of(known: ForeignFunction, keep_failure: Callable[[ExecutionError], int]) -> Any:
     """Return the C callback of a function; `keep_failure` gives the error it raised a number."""
     pointers, extents = _parameters(known)
@@ -94,7 +94,7 @@ def _defined(name: str, parameters: list[str], lines: Iterator[str] | list[str],
 def _guarded(compiled: Any, keep: Callable[[BaseException], int]) -> Any:
     """Return an intrinsic that calls compiled code with a tuple of arguments; the result is 0, or what `keep` makes of its exception."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def guarded(typing_context: Any, arguments: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             context.active_code_library.add_linking_library(compiled.library)

@@ -481,8 +481,8 @@ class Scheduler:
                 continue
             stage = self.stage_of(value)
             if isinstance(node.op, Contract) or node.op.kind == "foreign":
-                pair = (node, None) if isinstance(node.op, Contract) else (None, node)
-                nests.append(Nest((), stage, [], *pair, reads=self._operands(node, memory)))
+                contraction, foreign = (node, None) if isinstance(node.op, Contract) else (None, node)
+                nests.append(Nest((), stage, [], contraction, foreign, reads=self._operands(node, memory)))
                 place[value] = len(nests) - 1
                 continue
             in_place = memory[value] is not value

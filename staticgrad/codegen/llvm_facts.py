@@ -64,7 +64,8 @@ def _note_accesses(function: Function, facts: Facts) -> None:
         elif isinstance(statement, External):
             for buffer, _ in statement.buffers:
                 if buffer in known:
-                    known[buffer].reads = known[buffer].writes = True
+                    known[buffer].reads = True
+                    known[buffer].writes |= buffer in statement.written
         elif isinstance(statement, Invoke):
             for (buffer, _), inner in zip(statement.buffers, facts[statement.function]):
                 if buffer in known:

@@ -41,7 +41,7 @@ def _written(function: Function, known: dict[Function, frozenset[int]]) -> froze
     if function not in known:
         places = {buffer: position for position, buffer in enumerate(function.buffers)}
         stores = [s.buffer for s in walk(function.body) if isinstance(s, Store)]
-        stores += [buffer for s in walk(function.body) if isinstance(s, External) for buffer, _ in s.buffers]
+        stores += [buffer for s in walk(function.body) if isinstance(s, External) for buffer in s.written]
         found = {places[buffer] for buffer in stores if buffer in places}
         for call in _calls(function):
             found |= {places[call.buffers[p][0]] for p in _written(call.function, known) if call.buffers[p][0] in places}

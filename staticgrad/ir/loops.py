@@ -240,7 +240,8 @@ class Invoke:
 class External:
     """Call `int64 symbol(pointers..., int64 numbers...)` of a library: large linear algebra, or a function of the user's own.
 
-    It may write through every pointer. What it returns, unless 0, is noted as a failure; it is not called once one is noted.
+    It writes through the last `results` pointers only. What it returns, unless 0, is noted as a failure; it is not called once one is
+    noted.
     """
 
     symbol: str
@@ -250,6 +251,12 @@ class External:
     needs_gil: bool = False
     thread_safe: bool = True
     exportable: bool = False
+    results: int = 1
+
+    @property
+    def written(self) -> tuple[Buffer, ...]:
+        """The buffers that it writes to."""
+        return tuple(buffer for buffer, _ in self.buffers[len(self.buffers) - self.results :])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from staticgrad.codegen.llvm_printer import named_text, print_llvm
 from staticgrad.codegen.llvm_values import LocalNames, literal_text
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import BOOL, FLOAT32, FLOAT64, INT64
-from staticgrad.ir.loops import OPCODES, Buffer, External, Index, Invoke, Let, Scalar, Space, Store, Unit
+from staticgrad.ir.loops import OPCODES, Buffer, Index, Invoke, Let, Scalar, Space, Store, Unit
 from tests.codegen.llvm_units import run_text
 from tests.codegen.units import LANES, assert_same, doubling, function, parameter, run, unit_of, whole
 

@@ -11,7 +11,7 @@ from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_values import Names, literal_text
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import FLOAT32, FLOAT64, INT64
-from staticgrad.ir.loops import Buffer, External, Index, Invoke, Scalar, Space, Unit
+from staticgrad.ir.loops import Buffer, Index, Invoke, Scalar, Space, Unit
 from tests.codegen.units import LANES, doubling, function, matmul, parameter, run, unit_of, whole
 
 

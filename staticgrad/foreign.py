@@ -76,7 +76,8 @@ def njit_op(
     -------
     NjitOp
         On arrays and numbers it calls the function itself. `vmap` calls it in a loop. What it raises arrives as an `ExecutionError`
-        whose `__cause__` is the exception. It runs on CPUs only; machine code that calls it is not kept on the disk.
+        whose `__cause__` is the exception. It runs on CPUs only and without the GIL, functions with `parallel=True` one at a time;
+        machine code that calls it is not kept on the disk.
 
     Raises
     ------

@@ -583,6 +583,48 @@ def test_threads_call_it_side_by_side(printer):
     assert len(found) == 4 and all(len(results) == 40 for results in found.values())
 
 
+PARALLEL = """
+import threading, numba, numpy as np, staticgrad as sg
+
+@sg.njit_op
+@numba.njit(parallel=True)
+def squares(x):
+    if x[0] > 5:
+        raise ValueError("too large")
+    y = np.empty_like(x)
+    for i in numba.prange(x.size):
+        y[i] = x[i] ** 2
+    return y
+
+f = sg.trace(lambda x: np.sum(squares(x + 1)))
+x = np.linspace(0, 1, 2000)
+expected, wrong = f(x), []
+
+def work():
+    for k in range(200):
+        try:
+            wrong.append(f(x + 10 * (k % 20 == 0)) != expected)
+        except RuntimeError:
+            wrong.append(k % 20 != 0)
+
+threads = [threading.Thread(target=work) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+print(numba.threading_layer(), len(wrong), sum(wrong))
+"""
+
+
+def test_threads_call_parallel_functions_one_at_a_time():
+    """Numba ends the process where two threads use its pool `workqueue`."""
+    done = subprocess.run(
+        [sys.executable, "-c", PARALLEL],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NUMBA_THREADING_LAYER": "workqueue"},
+    )
+    assert (done.stdout, done.returncode) == ("workqueue 800 0\n", 0), done.stderr
+
+
 @pytest.mark.parametrize("backend", ["cpu", "interp"])
 def test_training_through_it(backend):
     def error(params, x, target):

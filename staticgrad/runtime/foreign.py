@@ -75,9 +75,9 @@ def without_jit() -> bool:
 
 def check_dispatcher(function: Any, name: str) -> None:
     """Raise `ArgumentError` unless Numba compiles `function`."""
-    from numba.core.dispatcher import Dispatcher
+    from numba.core.registry import CPUDispatcher
 
-    if isinstance(function, Dispatcher) or (without_jit() and callable(function)):
+    if isinstance(function, CPUDispatcher) or (without_jit() and callable(function)):
         return
     if callable(function):
         raise ArgumentError(f"sg.njit_op: {name} is not compiled by Numba: decorate it with @numba.njit first, or call it as it is, traced")

@@ -6,11 +6,14 @@
             raise ResultShapeError(made.shape, (m0,))
         carray(result, (m0,))[...] = made
 
-`guarded` calls this and, where it raised something, takes the GIL and hands the exception to Python.
+`guarded` calls this and, where it raised something, takes the GIL and hands the exception to Python. Functions that
+launch threads of Numba's are called one at a time: of its pools, `workqueue` ends the process where two threads use it.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,6 +31,17 @@ from staticgrad.ops.foreign import ForeignFunction, ResultShapeError
 types: Any = numba.core.types  # most of its names are made at run time
 
 I64 = ir.IntType(64)
+
+PARALLEL_FOR = "numba_parallel_for"
+"""What code calls that launches threads."""
+
+launching = threading.RLock()
+"""Held while a function runs that launches threads, and while the process forks, so that a child does not find it taken."""
+
+acquire, release = launching.acquire, launching.release  # machine code holds the addresses of these two objects
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=acquire, after_in_parent=release, after_in_child=release)
 
 
 @intrinsic
@@ -93,21 +107,39 @@ def _defined(name: str, parameters: list[str], lines: Iterator[str] | list[str],
 
 def _guarded(compiled: Any, keep: Callable[[BaseException], int]) -> Any:
     """Return an intrinsic that calls compiled code with a tuple of arguments; the result is 0, or what `keep` makes of its exception."""
+    launches = PARALLEL_FOR in compiled.library.get_llvm_str()
 
     @intrinsic
     def guarded(typing_context: Any, arguments: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             context.active_code_library.add_linking_library(compiled.library)
             unpacked = cgutils.unpack_tuple(builder, values[0])
+            if launches:
+                _in_python(context, builder, acquire)
             status, _ = context.call_internal_no_propagate(builder, compiled.fndesc, compiled.signature, unpacked)
             number = cgutils.alloca_once_value(builder, I64(0))
             with cgutils.if_unlikely(builder, status.is_error):
                 builder.store(_kept(context, builder, status, keep), number)
+            if launches:
+                _in_python(context, builder, release)
             return builder.load(number)
 
         return types.int64(arguments), generate
 
     return guarded
+
+
+def _in_python(context: Any, builder: Any, function: Callable[[], Any]) -> None:
+    """Emit a call into Python, of a function that is kept alive and raises nothing."""
+    api = context.get_python_api(builder)
+    lock = api.gil_ensure()
+    api.decref(api.call_function_objargs(_object(context, api, function), ()))
+    api.gil_release(lock)
+
+
+def _object(context: Any, api: Any, value: Any) -> Any:
+    """Return an object that is kept alive as a constant of machine code that stays in this process."""
+    return context.get_constant(types.uintp, id(value)).inttoptr(api.pyobj)
 
 
 def _kept(context: Any, builder: Any, status: Any, keep: Callable[[BaseException], int]) -> Any:
@@ -123,8 +155,7 @@ def _kept(context: Any, builder: Any, status: Any, keep: Callable[[BaseException
         setting = ir.FunctionType(ir.IntType(32), [api.pyobj] * 2)
         setter = cgutils.get_or_insert_function(builder.module, setting, "PyException_SetTraceback")
         builder.call(setter, (builder.load(error), builder.load(trace)))
-    function = context.get_constant(types.uintp, id(keep)).inttoptr(api.pyobj)
-    answer = api.call_function_objargs(function, (builder.load(error),))
+    answer = api.call_function_objargs(_object(context, api, keep), (builder.load(error),))
     number = cgutils.alloca_once_value(builder, I64(-1))
     with builder.if_else(cgutils.is_not_null(builder, answer)) as (kept, lost):
         with kept:

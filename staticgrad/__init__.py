@@ -24,6 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
+    from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
@@ -43,6 +44,7 @@ __all__ = [
     "explain_cache",
     "grad",
     "jvp",
+    "njit_op",
     "nn",
     "numeric_grad",
     "numpy",
@@ -67,6 +69,7 @@ _HOMES = {
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
     "explain_cache": "runtime.cache_explanation",
+    "njit_op": "foreign",
     "numeric_grad": "gradient_check",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""

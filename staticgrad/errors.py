@@ -74,6 +74,10 @@ class ExecutionError(StaticgradError, RuntimeError):
     """A compiled function reported a failure while it ran."""
 
 
+class MissingDerivativeError(StaticgradError, NotImplementedError):
+    """A function without a derivative in the mode asked for (a `RuntimeError`, as in PyTorch)."""
+
+
 class IntegerPowerError(StaticgradError, ValueError):
     """An integer raised to a negative integer power (NumPy's `ValueError`)."""
 

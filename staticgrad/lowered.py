@@ -8,6 +8,7 @@ from typing import Any
 
 from staticgrad.codegen.schedule import Schedule
 from staticgrad.ir.graph import Graph
+from staticgrad.ir.loops import external_symbols
 from staticgrad.passes.pipeline import PassResult
 from staticgrad.runtime.build import Built, Lowering, build, compile_lock, lower_graph
 
@@ -88,7 +89,7 @@ class LoweredFunction:
         unfused = lower_graph(self.graph, fuse=False, fastmath=self._fastmath).schedule
 
         def loops(schedule: Schedule, stage: str) -> int:
-            return sum(nest.contraction is not None or bool(nest.domain) for nest in schedule.stage(stage))
+            return sum(nest.whole is not None or bool(nest.domain) for nest in schedule.stage(stage))
 
         chosen = self.schedule
         return Report(
@@ -108,12 +109,14 @@ class LoweredFunction:
             return load_source(self.source)
         from staticgrad.runtime.compile import compile_unit, without_jit
 
+        unit = self._lowering.lowered.unit
+        externals = external_symbols(unit)
         with compile_lock:
             if self._printer == "llvm" and not without_jit():
                 from staticgrad.runtime.llvm_compile import compile_text
 
-                return compile_text(*self._lowering.llvm, self._lowering.lowered.unit.backward is not None)
-            return compile_unit(self._lowering.lowered.unit.name, self.source)
+                return compile_text(*self._lowering.llvm, unit.backward is not None, externals)
+            return compile_unit(unit.name, self.source, externals)
 
     @property
     def forward(self) -> Any:

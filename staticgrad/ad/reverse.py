@@ -10,7 +10,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import topological
 from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full
-from staticgrad.ops.control import Call
+from staticgrad.ops.control import Call, StopGradient
 from staticgrad.ops.index import ScatterAdd
 from staticgrad.ops.movement import Broadcast, Pad, apart, slice_, slice_set
 
@@ -104,9 +104,9 @@ def _is_zero(x: Value) -> bool:
 
 
 def _active(order: Sequence[Node], inputs: Sequence[Value]) -> set[Value]:
-    """Return the values that depend on `inputs` through floats."""
+    """Return the values that depend on `inputs` through floats, but for what is marked as a constant."""
     active = {value for value in inputs if is_float(value.dtype)}
     for node in order:
-        if any(value in active for value in node.inputs):
+        if any(value in active for value in node.inputs) and not isinstance(node.op, StopGradient):
             active.update(value for value in node.outputs if is_float(value.dtype))
     return active

@@ -47,12 +47,15 @@ ENOUGH_BLOCKS = 8
 PRICE, MULTIPLY_ADD = 0.005, 0.0025
 """Nanoseconds that a unit of a nest's price, or a multiply-add of a contraction, takes on one core for each byte of its type."""
 
+FOREIGN = 1e6
+"""Nanoseconds that a foreign function counts for. Nobody knows what it does, so it is never called with the GIL held."""
+
 
 def divide(schedule: Schedule, grain: Grain) -> Schedule:
     """Choose the blocks of every nest of `schedule` that is worth it, and return it."""
     for nest in schedule.nests:
         estimate = estimated_work(nest)
-        if estimate >= grain.work:
+        if nest.foreign is None and estimate >= grain.work:
             count = int(min(MOST_BLOCKS, 2 * estimate / grain.work))
             nest.blocks = _contraction(nest.contraction, count) if nest.contraction is not None else _nest(nest, schedule, count, grain)
     return schedule
@@ -60,6 +63,8 @@ def divide(schedule: Schedule, grain: Grain) -> Schedule:
 
 def estimated_work(nest: Nest) -> float:
     """Return the nanoseconds that one core is expected to need for a nest."""
+    if nest.foreign is not None:
+        return FOREIGN
     if nest.contraction is not None:
         op, out = nest.contraction.op, nest.contraction.outputs[0]
         assert isinstance(op, Contract)

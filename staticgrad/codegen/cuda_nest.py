@@ -19,10 +19,12 @@ from staticgrad.codegen.memory import Scratch, plan
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.rows import emit_row, room_for
 from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
+from staticgrad.errors import UnsupportedError
 from staticgrad.ir.aval import INT64, Extent, product
 from staticgrad.ir.builder import Builder, Index, Scalar, Variable
 from staticgrad.ir.loops import Buffer, Function
 from staticgrad.ir.node import Node, Value
+from staticgrad.ir.source import at_user_line
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.reduce import Reduce, State, Sum
 
@@ -125,6 +127,9 @@ class GpuLowering:
             if self.nest.contraction.outputs[0].aval.size:
                 yield self._contraction(self.nest.contraction)
             return
+        if self.nest.foreign is not None:
+            node = self.nest.foreign
+            raise UnsupportedError(at_user_line(f"{node.op.name} is compiled for CPUs only: it cannot run with backend='cuda'", node.line))
         if self.nest.rows is not None:
             yield self._rows(self.nest.rows)
             return

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from staticgrad.codegen.overlap import WORKSPACE
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Load, Space, Store, Unit, walk
+from staticgrad.ir.loops import Buffer, External, Function, Index, Invoke, Load, Space, Store, Unit, walk
 
 ALIGNMENT = 64
 """Bytes: where the workspace, its buffers and local arrays begin."""
@@ -61,6 +61,11 @@ def _note_accesses(function: Function, facts: Facts) -> None:
             known[statement.buffer].reads = True
         elif isinstance(statement, Store) and statement.buffer in known:
             known[statement.buffer].writes = True
+        elif isinstance(statement, External):
+            for buffer, _ in statement.buffers:
+                if buffer in known:
+                    known[buffer].reads = True
+                    known[buffer].writes |= buffer in statement.written
         elif isinstance(statement, Invoke):
             for (buffer, _), inner in zip(statement.buffers, facts[statement.function]):
                 if buffer in known:

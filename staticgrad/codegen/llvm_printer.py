@@ -102,7 +102,7 @@ def print_llvm(unit: Unit, name: str) -> str:
     Raises
     ------
     VerificationError
-        If the unit calls a symbol of a library, which this printer cannot do yet, or breaks a rule that it relies on.
+        If the unit breaks a rule that this printer relies on.
     """
     return _UnitText(unit, name).text()
 

@@ -158,13 +158,13 @@ class FunctionText(Values):
                 self._branch(self.value(condition), fails, on)
                 self._begin(fails)
                 with self._scope():
-                    self.line(f"call void @fail(ptr %context, i64 {code}, i64 {node}, i64 {self.index(index)})")
+                    self._note_failure(code, node, self.index(index))
                 self._jump(on)
                 self._begin(on)
             case Invoke():
                 self.invocation(statement)
-            case loops.External(symbol=name):
-                raise VerificationError(f"the external symbol {name!r} cannot be called from LLVM text yet")
+            case loops.External():
+                self._external(statement)
             case loops.Comment(text):
                 self.lines += [f"  ; {row}".rstrip() for row in text.splitlines()]
 
@@ -223,11 +223,33 @@ class FunctionText(Values):
 
     def invocation(self, statement: Invoke) -> None:
         """Print a call of an internal function."""
-        items = [f"ptr {self.place(buffer, index)}" for buffer, index in statement.buffers]
-        items += [f"i64 {self.index(number)}" for number in statement.numbers]
+        items = self._arguments(statement)
         if statement.function in self.failing:
             items.append("ptr %context")
         self.line(f"call void {self.calls[statement.function]}({', '.join(items)})")
+
+    def _external(self, call: loops.External) -> None:
+        """Print a call of a symbol outside of the unit, which is left out once a failure is noted."""
+        kinds = ", ".join([*("ptr nocapture" for _ in call.buffers), *("i64" for _ in call.numbers)])
+        self.declared[call.symbol] = f"declare i64 @{call.symbol}({kinds}) nounwind"
+        goes, fails, on = (self.names.unique(label) for label in ("goes", "fails", "on"))
+        noted = self.assign("noted", "load i64, ptr %context, align 8")
+        self._branch(self.assign("well", f"icmp eq i64 {noted}, 0"), goes, on)
+        self._begin(goes)
+        with self._scope():
+            code = self.assign("code", f"call i64 @{call.symbol}({', '.join(self._arguments(call))})")
+            self._branch(self.assign("failed", f"icmp ne i64 {code}, 0"), fails, on)
+            self._begin(fails)
+            self._note_failure(loops.EXTERNAL_FAILED, 0, code)
+        self._jump(on)
+        self._begin(on)
+
+    def _arguments(self, call: Invoke | loops.External) -> list[str]:
+        places = [f"ptr {self.place(buffer, index)}" for buffer, index in call.buffers]
+        return places + [f"i64 {self.index(number)}" for number in call.numbers]
+
+    def _note_failure(self, code: int, node: int, index: str) -> None:
+        self.line(f"call void @fail(ptr %context, i64 {code}, i64 {node}, i64 {index})")
 
 
 def _is_plain(body: Block) -> bool:
@@ -236,7 +258,7 @@ def _is_plain(body: Block) -> bool:
     for statement in walk(body):
         stores += isinstance(statement, Store)
         match statement:
-            case Loop() | loops.While() | Invoke() | loops.Fail():
+            case Loop() | loops.While() | Invoke() | loops.External() | loops.Fail():
                 return False
             case loops.Load(target=scalar) | loops.Let(target=scalar) if scalar.lanes > 1:
                 return False

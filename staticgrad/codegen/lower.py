@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from staticgrad.codegen.contraction import ContractionLowering, TileLibrary
+from staticgrad.codegen.foreign import lower_foreign
 from staticgrad.codegen.memory import Plan, Scratch, plan
 from staticgrad.codegen.nest import NestLowering
 from staticgrad.codegen.rows import lower_rows
@@ -38,6 +39,9 @@ def lower(schedule: Schedule, name: str) -> Lowered:
     def functions_of(nest: Nest) -> Iterator[Made]:
         if nest.contraction is not None:
             yield ContractionLowering(nest, schedule, layout.buffers, tiles).function("")
+            return
+        if nest.foreign is not None:
+            yield lower_foreign(nest, nest.foreign, schedule, layout.buffers)
             return
         if nest.rows is not None:
             yield lower_rows(nest, schedule, layout.buffers, scratch)

@@ -24,7 +24,7 @@ from staticgrad.ir.aval import INT64
 from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit
 
 VOCABULARY = (
-    "any_lane", "argument", "bitcast", "convert", "extract", "fail", "floor", "fma", "kernel", "load_lanes", "local_array",
+    "any_lane", "argument", "bitcast", "call_external", "convert", "extract", "fail", "floor", "fma", "kernel", "load_lanes", "local_array",
     "maximum", "minimum", "mulhi", "offset", "parallel", "quotient", "remainder", "rint", "scratch", "select", "shift_left",
     "shift_right", "splat", "sqrt", "store_lanes", "to_integer", "trunc",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which views a tile of a matrix product can read where they are: its kernels step forward, and along rows."""
+"""Which views can be read where they are: by a tile of a matrix product, whose kernels step forward and along rows, and as whole arrays."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def in_rows(v: Value) -> bool:
             axis = [k for k, extent in enumerate(below.shape) if extent != 1][place]
         source = below
     return all(extent == 1 for extent in source.shape[axis + 1 :])
+
+
+def held_by(v: Value) -> Value:
+    """Return the value that, in memory of its own, holds the elements of `v` in order."""
+    while isinstance(v.op, Reshape):
+        v = v.node.inputs[0]
+    return v
 
 
 def _viewed(v: Value) -> Value | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Space, Store, Unit, walk
+from staticgrad.ir.loops import Buffer, External, Function, Index, Invoke, Space, Store, Unit, walk
 
 WORKSPACE = (Space.WORKSPACE, Space.SLOT, Space.RESIDUAL)
 TABLE = (Space.INPUT, Space.OUTPUT, Space.CONSTANT)
@@ -40,7 +40,9 @@ def _written(function: Function, known: dict[Function, frozenset[int]]) -> froze
     """Return the positions of the parameters that `function` writes through."""
     if function not in known:
         places = {buffer: position for position, buffer in enumerate(function.buffers)}
-        found = {places[s.buffer] for s in walk(function.body) if isinstance(s, Store) and s.buffer in places}
+        stores = [s.buffer for s in walk(function.body) if isinstance(s, Store)]
+        stores += [buffer for s in walk(function.body) if isinstance(s, External) for buffer in s.written]
+        found = {places[buffer] for buffer in stores if buffer in places}
         for call in _calls(function):
             found |= {places[call.buffers[p][0]] for p in _written(call.function, known) if call.buffers[p][0] in places}
         known[function] = frozenset(found)

@@ -54,7 +54,7 @@ def can_fail(function: Function, known: dict[Function, bool] | None = None) -> b
     known = {} if known is None else known
     if function not in known:
         known[function] = any(
-            isinstance(statement, Fail) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
+            isinstance(statement, (Fail, External)) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
             for statement in walk(function.body)
         )
     return known[function]
@@ -79,7 +79,7 @@ def operands(statement: Statement) -> tuple[Scalar, ...]:
             values = [condition]
         case Fail(condition=condition, index=index):
             indices, values = [index], [condition]
-        case Invoke(buffers=buffers, numbers=numbers):
+        case Invoke(buffers=buffers, numbers=numbers) | External(buffers=buffers, numbers=numbers):
             indices = [*(index for _, index in buffers), *numbers]
     return (*(scalar for index in indices for scalar, _ in index.terms), *values)
 
@@ -200,8 +200,9 @@ class FunctionText(Values):
             case Invoke():
                 self._settle(statement, memory=True)
                 self.lines += self.invocation(statement)
-            case External(symbol=symbol):
-                raise VerificationError(f"the external symbol {symbol!r} cannot be called from Numba source yet")
+            case External():
+                self._settle(statement, memory=True)
+                self.lines += self._external(statement)
             case Comment(text=text):
                 for row in text.splitlines():
                     self.line(f"# {row}".rstrip())
@@ -307,11 +308,17 @@ class FunctionText(Values):
 
     def invocation(self, statement: Invoke) -> list[str]:
         """Return the lines of a call of an internal function."""
-        items = [self._pointer(buffer, index) for buffer, index in statement.buffers]
-        items += [self.index(number).text for number in statement.numbers]
+        items = self._arguments(statement)
         if statement.function in self.failing:
             items.append("context")
         return wrapped(items, f"{self.calls[statement.function]}(", ")", self.indent)
+
+    def _external(self, statement: External) -> list[str]:
+        items = ["context", f'"{statement.symbol}"', *self._arguments(statement)]
+        return wrapped(items, f"{self.note('call_external')}(", ")", self.indent)
+
+    def _arguments(self, statement: Invoke | External) -> list[str]:
+        return [*(self._pointer(*place) for place in statement.buffers), *(self.index(number).text for number in statement.numbers)]
 
     def _pointer(self, buffer: Buffer, index: Index) -> str:
         text = self.index(index).text

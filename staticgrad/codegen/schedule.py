@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from staticgrad.codegen.in_place import Readers, is_alias, root_of
-from staticgrad.codegen.operands import in_rows, steps_forward
+from staticgrad.codegen.operands import held_by, in_rows, steps_forward
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
@@ -31,7 +31,7 @@ MAX_VIEWS = 24
 MAX_NEST = 300
 """A nest takes in further items up to this total price."""
 
-OWNERS = ("reduce", "contract", "assemble", "row")
+OWNERS = ("reduce", "contract", "assemble", "row", "foreign")
 """The kinds of ops whose results always have memory."""
 
 ITEM = 4
@@ -122,12 +122,13 @@ class Blocks:
 
 @dataclass(eq=False)
 class Nest:
-    """Loops over `domain`; or one contraction."""
+    """Loops over `domain`; or one contraction, or one call of a foreign function."""
 
     domain: Shape
     stage: str
     items: list[Item] = field(default_factory=list)
     contraction: Node | None = None
+    foreign: Node | None = None
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
@@ -141,10 +142,15 @@ class Nest:
         return self.items[0] if self.items and self.items[0].is_row else None
 
     @property
+    def whole(self) -> Node | None:
+        """The one node of a nest that is no loop over items."""
+        return self.contraction or self.foreign
+
+    @property
     def targets(self) -> tuple[Value, ...]:
         """What the nest writes."""
-        if self.contraction is not None:
-            return (self.contraction.outputs[0],)
+        if self.whole is not None:
+            return (self.whole.outputs[0],)
         return tuple(item.target for item in self.items)
 
     @property
@@ -317,6 +323,9 @@ class Scheduler:
                 left, right = node.inputs
                 self._need_strided(left, steps_forward(left))
                 self._need_strided(right, steps_forward(right) and in_rows(right))
+            if op.kind == "foreign":
+                for operand in node.inputs:
+                    self._need(held_by(operand))
             if isinstance(op, Write):
                 self._need_base(node)
             if isinstance(op, Gather):
@@ -471,8 +480,9 @@ class Scheduler:
             if memory.get(value) is None or isinstance(node.op, (Input, Constant)):
                 continue
             stage = self.stage_of(value)
-            if isinstance(node.op, Contract):
-                nests.append(Nest((), stage, contraction=node, reads=self._contract_reads(node, memory)))
+            if isinstance(node.op, Contract) or node.op.kind == "foreign":
+                contraction, foreign = (node, None) if isinstance(node.op, Contract) else (None, node)
+                nests.append(Nest((), stage, [], contraction, foreign, reads=self._operands(node, memory)))
                 place[value] = len(nests) - 1
                 continue
             in_place = memory[value] is not value
@@ -506,12 +516,12 @@ class Scheduler:
                 place[value] = max(place.get(value, -1), chosen)
         return nests
 
-    def _contract_reads(self, node: Node, memory: dict[Value, Value]) -> dict[Value, bool]:
-        reads = {}
+    def _operands(self, node: Node, memory: dict[Value, Value]) -> dict[Value, bool]:
+        reads: dict[Value, bool] = {}
         for operand in node.inputs:
-            while operand not in memory:
+            while operand not in memory and operand.node.inputs:
                 operand = operand.node.inputs[0]
-            reads[operand] = False
+            reads |= {operand: False} if operand in memory else {}
         return reads
 
     def _choose(
@@ -577,7 +587,7 @@ class Scheduler:
 
     def _ordered(self, nests: list[Nest], memory: dict[Value, Value]) -> list[Nest]:
         for nest in nests:
-            nest.title = items_title(nest.items, memory) if nest.contraction is None else _title([nest.contraction])
+            nest.title = items_title(nest.items, memory) if nest.whole is None else _title([nest.whole])
             nest.order = tuple(range(len(nest.domain)))
             for item in nest.items:
                 if isinstance(item.reduce, Position):

@@ -20,6 +20,7 @@ from staticgrad.ir.loops import (
     Buffer,
     Comment,
     Declare,
+    External,
     Fail,
     Function,
     Get,
@@ -400,6 +401,10 @@ class Builder:
     def invoke(self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
         """Call an internal function."""
         self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers)))
+
+    def external(self, symbol: str, library: str, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
+        """Call a symbol outside of the unit that any thread may call."""
+        self._emit(External(symbol, library, buffers, tuple(Index.of(n) for n in numbers)))
 
     def fail_if(self, condition: Scalar, code: int, node: int, index: Index | int = 0) -> None:
         """Note a failure where the condition holds, and go on."""

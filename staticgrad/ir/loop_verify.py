@@ -129,6 +129,8 @@ def _find_written(
         for statement in loops.walk(function.body):
             if isinstance(statement, loops.Store):
                 found.add(statement.buffer)
+            elif isinstance(statement, loops.External):
+                found.update(statement.written)
             elif isinstance(statement, Invoke):
                 inner = _find_written(statement.function, known, (*callers, function), after)
                 pairs = zip(statement.buffers, statement.function.buffers, strict=True)
@@ -284,7 +286,9 @@ class _FunctionVerifier:
                 self._scope[buffer] = self._parallel
             case Invoke():
                 self._invoke(statement)
-            case loops.External(buffers=buffers, numbers=numbers):
+            case loops.External(symbol, _, buffers, numbers, results=results):
+                if not symbol.isidentifier() or not 0 <= results <= len(buffers):
+                    self._fail(statement, f"{symbol!r} with {results} results of {len(buffers)} pointers cannot be called")
                 for buffer, index in buffers:
                     self._access(statement, buffer, index, 0)
                 self._index(statement, *numbers)

@@ -238,7 +238,11 @@ class Invoke:
 
 @dataclass(frozen=True)
 class External:
-    """Call a symbol of a library (large linear algebra)."""
+    """Call `int64 symbol(pointers..., int64 numbers...)` of a library: large linear algebra, or a function of the user's own.
+
+    It writes through the last `results` pointers only. What it returns, unless 0, is noted as a failure; it is not called once one is
+    noted.
+    """
 
     symbol: str
     library: str
@@ -247,6 +251,12 @@ class External:
     needs_gil: bool = False
     thread_safe: bool = True
     exportable: bool = False
+    results: int = 1
+
+    @property
+    def written(self) -> tuple[Buffer, ...]:
+        """The buffers that it writes to."""
+        return tuple(buffer for buffer, _ in self.buffers[len(self.buffers) - self.results :])
 
 
 @dataclass(frozen=True)
@@ -335,7 +345,18 @@ def children(statement: Statement) -> tuple[Block, ...]:
             return ()
 
 
-NEGATIVE_POWER, OUT_OF_BOUNDS = 1, 2
+def external_symbols(unit: Unit) -> tuple[str, ...]:
+    """Return the symbols outside of the unit that it calls."""
+    statements = (statement for function in unit.functions for statement in walk(function.body))
+    return tuple(dict.fromkeys(statement.symbol for statement in statements if isinstance(statement, External)))
 
-FAILURES = {NEGATIVE_POWER: "an integer raised to a negative integer power", OUT_OF_BOUNDS: "an index is out of bounds"}
-"""What the failure codes of `Fail` mean. An index out of bounds notes the length of the axis in place of a node, and the index."""
+
+NEGATIVE_POWER, OUT_OF_BOUNDS, EXTERNAL_FAILED = 1, 2, 3
+
+FAILURES = {
+    NEGATIVE_POWER: "an integer raised to a negative integer power",
+    OUT_OF_BOUNDS: "an index is out of bounds",
+    EXTERNAL_FAILED: "a function outside of the compiled code failed",
+}
+"""What the failure codes mean. An index out of bounds notes the length of the axis in place of a node, and the index; an external
+function what it returned in place of the index."""

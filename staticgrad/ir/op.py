@@ -38,7 +38,8 @@ class Op:
     outputs: ClassVar[int] = 1
     kind: ClassVar[str] = "opaque"
     """How it is scheduled: `map` (element by element), `view` (an index transformation), `reduce`, `contract`, `assemble`
-    (pieces written into one buffer), `row` (whole rows along an axis), `alias` (the same bytes), or `leaf`."""
+    (pieces written into one buffer), `row` (whole rows along an axis), `alias` (the same bytes), `foreign` (a call of machine code
+    from elsewhere, with pointers to whole arrays), or `leaf`."""
     linear: ClassVar[bool] = False
     """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
     cost: ClassVar[int] = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types as python_types
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +41,8 @@ def lowered_count() -> int:
 
 
 @global_compiler_lock
-def assemble(name: str, exported: dict[str, Any]) -> bytes:
-    """Return one relocatable object that exports kernels under the names that `exported` gives them."""
+def assemble(name: str, exported: dict[str, Any], externals: Sequence[str] = ()) -> bytes:
+    """Return one relocatable object that exports kernels under the names that `exported` gives them, and may call `externals`."""
     with phase("Numba"):
         needed = _in_order(list(exported.values()))
     thunks = [_thunk(_symbol(kernel), kernel, "noinline") for kernel in needed if not kernel.kernel_entry]
@@ -60,7 +61,7 @@ def assemble(name: str, exported: dict[str, Any]) -> bytes:
     module.verify()
     with phase("LLVM optimise"):
         optimise(module)
-    _check_symbols(name, module)
+    _check_symbols(name, module, externals)
     with phase("LLVM codegen"):
         code: bytes = machine.emit_object(module)
     return code
@@ -169,9 +170,10 @@ def optimise(module: Any) -> None:
     passes.run(module, builder)
 
 
-def _check_symbols(name: str, module: Any) -> None:
+def _check_symbols(name: str, module: Any, externals: Sequence[str]) -> None:
     """Refuse machine code that would need Python or Numba's run-time library: it has to run without both."""
     undefined = [value.name for value in [*module.functions, *module.global_variables] if value.is_declaration]
-    foreign = [symbol for symbol in undefined if symbol.startswith(("Py", "_Py", "NRT", "numba", "_ZN", "sg_"))]
+    refused = ("Py", "_Py", "NRT", "numba", "_ZN", "sg_")
+    foreign = [symbol for symbol in undefined if symbol.startswith(refused) and symbol not in externals]
     if foreign:
         raise VerificationError(f"the machine code of {name} would need {', '.join(foreign)}")

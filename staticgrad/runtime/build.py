@@ -17,6 +17,7 @@ from staticgrad.config import BACKENDS, config
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
+from staticgrad.ir.loops import external_symbols
 from staticgrad.runtime.executor import CallPlan, Executable
 from staticgrad.runtime.report import UnitReport, note_memory_hit, note_unit, phase
 from staticgrad.runtime.stored_units import StoredUnit, fetch, graph_parts, store
@@ -187,11 +188,11 @@ def _build_cpu(graph: Graph, printer: str, fastmath: bool) -> Built:
         if printer == "llvm":
             name, text = lowering.llvm
             _dump(f"{name}.ll", text)
-            compiled: CompiledUnit = compile_text(name, text, loops.backward is not None)
+            compiled: CompiledUnit = compile_text(name, text, loops.backward is not None, external_symbols(loops))
         else:
             name = f"sg_{unit_key(parts)[:24]}"
             _dump(f"{name}.py", lowering.source)
-            compiled = compile_unit(name, lowering.source)
+            compiled = compile_unit(name, lowering.source, external_symbols(loops))
         addresses = compiled.addresses
         functions, nests = len(loops.functions), len(lowering.schedule.nests)
         unit = StoredUnit(name, compiled.object_code, compiled.symbols, lowering.call_plan, functions, nests)

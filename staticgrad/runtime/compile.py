@@ -12,7 +12,7 @@ import functools
 import itertools
 import linecache
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,10 @@ def without_jit() -> bool:
 
 @dataclass(frozen=True)
 class CompiledUnit:
-    """A unit as machine code in this process. `object_code` is empty under NUMBA_DISABLE_JIT."""
+    """A unit as machine code in this process. `object_code` is empty under NUMBA_DISABLE_JIT.
+
+    `externals` are the symbols outside of it that it calls: then its dispatchers call the machine code where it is.
+    """
 
     name: str
     source: str
@@ -61,6 +64,7 @@ class CompiledUnit:
     forward_address: int
     backward_address: int | None
     namespace: dict[str, Any] = field(repr=False)
+    externals: tuple[str, ...] = ()
 
     @property
     def addresses(self) -> list[int]:
@@ -85,15 +89,26 @@ class CompiledUnit:
     @functools.cached_property
     def forward(self) -> Any:
         """The Numba dispatcher of the forward stage, compiled at the first access: `void**, u8*, i64*` -> `i64`."""
-        return _finished(self.namespace["forward"])
+        return self._dispatcher("forward", self.forward_address)
 
     @functools.cached_property
     def backward(self) -> Any:
         """The Numba dispatcher of the backward stage, or None."""
-        return None if self.backward_address is None else _finished(self.namespace["backward"])
+        return None if self.backward_address is None else self._dispatcher("backward", self.backward_address)
+
+    def _dispatcher(self, stage: str, address: int) -> Any:
+        if not self.externals or without_jit():
+            return self._linked(stage)
+        from staticgrad.runtime.llvm_dispatcher import calling
+
+        return calling(address, stage)
+
+    def _linked(self, stage: str) -> Any:
+        """Return a dispatcher that holds the code of the stage."""
+        return _finished(self.namespace[stage])
 
 
-def compile_unit(name: str, source: str) -> CompiledUnit:
+def compile_unit(name: str, source: str, externals: Sequence[str] = ()) -> CompiledUnit:
     """Return the machine code of a unit's source.
 
     Parameters
@@ -102,6 +117,8 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
         The unit's name; it should hold a hash of its content, since it becomes the name of symbols.
     source
         What `print_unit` returned.
+    externals
+        The symbols outside of the unit that it calls.
     """
     with phase("imports"):
         import numba
@@ -114,10 +131,12 @@ def compile_unit(name: str, source: str) -> CompiledUnit:
         with phase("imports"):
             from staticgrad.runtime.assemble import assemble
 
-        object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()})
-        addresses = [address for address in load_object(name, object_code, "backward" in entries) if address is not None]
+        object_code = assemble(name, {symbol(name, stage): entry for stage, entry in entries.items()}, externals)
+        found = load_object(name, object_code, "backward" in entries, externals)
+        addresses = [address for address in found if address is not None]
     count_compilation()
-    return CompiledUnit(name, source, object_code, addresses[0], addresses[1] if len(addresses) == 2 else None, namespace)
+    backward = addresses[1] if len(addresses) == 2 else None
+    return CompiledUnit(name, source, object_code, addresses[0], backward, namespace, tuple(externals))
 
 
 def execute(name: str, source: str) -> dict[str, Any]:
@@ -198,8 +217,8 @@ def symbol(name: str, stage: str) -> str:
     return f"{name if name.startswith('sg_') else f'sg_{name}'}_{stage}"
 
 
-def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int, int | None]:
-    """Return the addresses of forward and backward in an object.
+def load_object(name: str, object_code: bytes, has_backward: bool, externals: Sequence[str] = ()) -> tuple[int, int | None]:
+    """Return the addresses of forward and backward in an object, which may call `externals`.
 
     LLVM ends the process on damaged bytes: the caller has verified them.
 
@@ -210,12 +229,19 @@ def load_object(name: str, object_code: bytes, has_backward: bool) -> tuple[int,
     """
     if not object_code:
         raise StaticgradError(f"there is no machine code of {name}: it was made under NUMBA_DISABLE_JIT")
-    addresses = link(name, object_code, [symbol(name, stage) for stage in STAGES[: 1 + has_backward]])
+    imported: dict[str, int] = {}
+    if externals:
+        from staticgrad.runtime.foreign import address_of
+
+        imported = {each: address_of(each) for each in externals}
+    addresses = link(name, object_code, [symbol(name, stage) for stage in STAGES[: 1 + has_backward]], imported)
     return addresses[0], (addresses[1] if has_backward else None)
 
 
-def link(name: str, object_code: bytes, exported: Sequence[str]) -> list[int]:
+def link(name: str, object_code: bytes, exported: Sequence[str], imported: Mapping[str, int] | None = None) -> list[int]:
     """Bring a verified object into the process and return the addresses of the symbols that it exports.
+
+    `imported` says where symbols are that the process itself does not know.
 
     Raises
     ------
@@ -228,6 +254,8 @@ def link(name: str, object_code: bytes, exported: Sequence[str]) -> list[int]:
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for each in exported:
             builder.export_symbol(each)
+        for each, address in (imported or {}).items():
+            builder.import_symbol(each, address)
         try:
             library = builder.link(_engine(), f"{name}.{next(_linked)}")
         except RuntimeError as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
-from staticgrad.ir.loops import FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
+from staticgrad.ir.loops import EXTERNAL_FAILED, FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
 from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
@@ -149,4 +149,8 @@ def failure(context: Any) -> StaticgradError:
         return IntegerPowerError(f"{message}; make the base or the exponent a float")
     if code == OUT_OF_BOUNDS:
         return IndexingError(f"{message}: {index} for an axis with size {node}")
+    if code == EXTERNAL_FAILED:
+        from staticgrad.runtime.foreign import kept_failure
+
+        return kept_failure(index)
     return ExecutionError(message)

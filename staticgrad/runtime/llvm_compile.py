@@ -7,7 +7,7 @@ Numba comes in where its dispatchers are asked for: `forward` and `backward` lin
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,24 +20,13 @@ from staticgrad.runtime.report import phase
 class CompiledText(CompiledUnit):
     """A unit of LLVM text, which `source` holds, as machine code in this process."""
 
-    @functools.cached_property
-    def forward(self) -> Any:
-        """The Numba dispatcher of the forward stage, made at the first access: `void**, u8*, i64*` -> `i64`."""
-        return _dispatcher(self, "forward")
+    def _linked(self, stage: str) -> Any:
+        from staticgrad.runtime.llvm_dispatcher import linked
 
-    @functools.cached_property
-    def backward(self) -> Any:
-        """The Numba dispatcher of the backward stage, or None."""
-        return None if self.backward_address is None else _dispatcher(self, "backward")
+        return linked(self.name, self.source, stage)
 
 
-def _dispatcher(unit: CompiledText, stage: str) -> Any:
-    from staticgrad.runtime.llvm_dispatcher import linked
-
-    return linked(unit.name, unit.source, stage)
-
-
-def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
+def compile_text(name: str, text: str, has_backward: bool, externals: Sequence[str] = ()) -> CompiledText:
     """Return the machine code of a unit's LLVM text.
 
     Parameters
@@ -46,6 +35,8 @@ def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
         The name of the unit, and what `print_llvm` returned for it.
     has_backward
         Whether the text defines a backward stage.
+    externals
+        The symbols outside of the unit that it calls.
 
     Raises
     ------
@@ -54,15 +45,15 @@ def compile_text(name: str, text: str, has_backward: bool) -> CompiledText:
     StaticgradError
         If the machine code needs what this process does not have.
     """
-    object_code = assemble_text(name, text)
-    forward, backward = load_object(name, object_code, has_backward)
+    object_code = assemble_text(name, text, externals)
+    forward, backward = load_object(name, object_code, has_backward, externals)
     count_compilation()
-    return CompiledText(name, text, object_code, forward, backward, {})
+    return CompiledText(name, text, object_code, forward, backward, {}, tuple(externals))
 
 
-def assemble_text(name: str, text: str) -> bytes:
+def assemble_text(name: str, text: str, externals: Sequence[str] = ()) -> bytes:
     """Return one relocatable object."""
-    return _object(optimised(name, text))
+    return _object(optimised(name, text, externals))
 
 
 def _object(module: Any) -> bytes:
@@ -78,11 +69,11 @@ def assemble_library(name: str, text: str) -> bytes:
     return _object(module)
 
 
-def optimised(name: str, text: str) -> Any:
+def optimised(name: str, text: str, externals: Sequence[str] = ()) -> Any:
     """Return LLVM's module of a unit's text, verified and optimised for this machine."""
     module = _parsed(name, text)
     optimise(module, plain_loops="!staticgrad.plain_loops" in text)
-    check_symbols(name, module)
+    check_symbols(name, module, externals)
     return module
 
 
@@ -124,9 +115,9 @@ def optimise(module: Any, plain_loops: bool) -> None:
         passes.run(module, builder)
 
 
-def check_symbols(name: str, module: Any) -> None:
-    """Refuse machine code that would call anything: a unit is complete but for what LLVM makes of its own intrinsics."""
+def check_symbols(name: str, module: Any, externals: Sequence[str] = ()) -> None:
+    """Refuse machine code that would call anything else: a unit is complete but for its own externals and LLVM's intrinsics."""
     undefined = [value.name for value in [*module.functions, *module.global_variables] if value.is_declaration]
-    foreign = [symbol for symbol in undefined if not symbol.startswith("llvm.")]
+    foreign = [symbol for symbol in undefined if not symbol.startswith("llvm.") and symbol not in externals]
     if foreign:
         raise VerificationError(f"the machine code of {name} would need {', '.join(foreign)}")

@@ -1,12 +1,13 @@
 """Numba dispatchers of units that llvmlite compiled: functions of one line that the unit is linked into.
 
 The unit becomes part of every function that calls the dispatcher, so that a user's own `cache=True` function holds it too and
-survives the next process.
+survives the next process. A unit that calls functions of this process is called at its address, and Numba caches no caller.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -47,17 +48,33 @@ def _library(name: str, text: str) -> Any:
     return library
 
 
-@global_compiler_lock
+STAGE = ir.FunctionType(I64, [BYTES] * 3)
+
+
 def linked(name: str, text: str, stage: str) -> Any:
-    """Return the dispatcher of a stage, compiled for its one signature."""
-    exported, kinds = symbol(name, stage), tuple(numba_type(kind) for kind in STAGE_TYPES)
+    """Return the dispatcher of a stage, which holds the unit."""
+
+    def function(target: Any, builder: Any) -> Any:
+        target.active_code_library.add_linking_library(_library(name, text))
+        return cgutils.get_or_insert_function(builder.module, STAGE, symbol(name, stage))
+
+    return _dispatcher(stage, function)
+
+
+def calling(address: int, stage: str) -> Any:
+    """Return the dispatcher of a stage that is called at its address."""
+    return _dispatcher(stage, lambda target, builder: builder.bitcast(target.add_dynamic_addr(builder, address, stage), STAGE.as_pointer()))
+
+
+@global_compiler_lock
+def _dispatcher(stage: str, function: Callable[[Any, Any], Any]) -> Any:
+    """Return a dispatcher that is compiled for the one signature of stages; it calls what `function` emits."""
+    kinds = tuple(numba_type(kind) for kind in STAGE_TYPES)
 
     @intrinsic
     def call_unit(typing_context: Any, arguments: Any, workspace: Any, context: Any) -> Any:
         def generate(target: Any, builder: Any, signature: Any, values: Any) -> Any:
-            target.active_code_library.add_linking_library(_library(name, text))
-            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, [BYTES] * 3), exported)
-            return builder.call(function, [builder.bitcast(value, BYTES) for value in values])
+            return builder.call(function(target, builder), [builder.bitcast(value, BYTES) for value in values])
 
         return types.int64(*kinds), generate
 

@@ -19,6 +19,7 @@ from staticgrad.config import config
 from staticgrad.errors import StaticgradError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Bits, Constant
+from staticgrad.ops.foreign import foreign_names
 from staticgrad.runtime.cache import disk_cache
 from staticgrad.runtime.compile import link
 from staticgrad.runtime.executor import CallPlan
@@ -70,7 +71,7 @@ def graph_parts(graph: Graph, printer: str, fastmath: bool = False) -> dict[str,
 
 def fetch(title: str, parts: Mapping[str, str], graph: Graph | None = None) -> tuple[StoredUnit, list[int]] | None:
     """Return the unit of these components and the addresses of its symbols, None where it has to be compiled; `lookups` says why."""
-    entry, found = None, _passed_over()
+    entry, found = None, _passed_over(graph)
     folder = config().cache
     if not found and folder is not None:
         with phase("disk cache"):
@@ -95,9 +96,11 @@ def _unit_of(entry: Entry, graph: Graph | None) -> StoredUnit:
     return StoredUnit(facts["name"], entry.payload[:length], tuple(facts["symbols"]), plan, facts["functions"], facts["nests"])
 
 
-def _passed_over() -> str:
+def _passed_over(graph: Graph | None) -> str:
     """Return why the disk is not asked, empty where it is: who wants to see the passes at work is not shown a result."""
     settings = config()
+    if graph is not None and (names := foreign_names(graph)):
+        return f"not looked for: it calls {' and '.join(names)}, which this process alone has"
     if settings.cache is None:
         return "the cache is off"
     asked = [f"STATICGRAD_{name}" for name, value in (("VERIFY", settings.verify), ("DUMP", settings.dump)) if value]
@@ -106,9 +109,9 @@ def _passed_over() -> str:
 
 
 def store(title: str, parts: Mapping[str, str], unit: StoredUnit, graph: Graph | None = None) -> None:
-    """Put a unit on the disk, where there is a cache and machine code."""
+    """Put a unit on the disk, where there is a cache, and machine code that another process can use."""
     folder = config().cache
-    if folder is None or not unit.object_code:
+    if folder is None or not unit.object_code or (graph is not None and foreign_names(graph)):
         return
     with phase("disk cache"):
         plan, constants = (None, b"") if graph is None or unit.plan is None else plan_details(unit.plan, graph)

@@ -2,7 +2,7 @@
 
 from staticgrad.runtime.vocabulary.kernel import kernel
 from staticgrad.runtime.vocabulary.lanes import any_lane, convert, extract, load_lanes, splat, store_lanes
-from staticgrad.runtime.vocabulary.memory import argument, fail, local_array, offset, parallel, scratch
+from staticgrad.runtime.vocabulary.memory import argument, call_external, fail, local_array, offset, parallel, scratch
 from staticgrad.runtime.vocabulary.scalars import (
     bitcast,
     floor,
@@ -25,6 +25,7 @@ __all__ = [
     "any_lane",
     "argument",
     "bitcast",
+    "call_external",
     "convert",
     "extract",
     "fail",

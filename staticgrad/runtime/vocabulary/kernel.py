@@ -66,6 +66,7 @@ def kernel(signature: str, *, entry: bool = False, disjoint: bool = False) -> Ca
         from numba.core.compiler_lock import global_compiler_lock
 
         with global_compiler_lock:  # Numba's tables are not meant to grow while a thread compiles
+            import staticgrad.runtime.vocabulary.lowering_external
             import staticgrad.runtime.vocabulary.lowering_lanes
             import staticgrad.runtime.vocabulary.lowering_parallel  # noqa: F401
         from staticgrad.runtime.vocabulary.pipeline import DisjointKernelCompiler, KernelCompiler

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.ir.loops import EXTERNAL_FAILED
+
 CODE, NODE, INDEX = range(3)
 """Where the context holds the first failure: its code (0: none), the node, and the element."""
 
@@ -42,6 +44,16 @@ def fail(context: np.ndarray, code: int, node: int, index: int) -> None:
     """Note a failure, unless an earlier one is noted."""
     if context[CODE] == 0:
         context[CODE], context[NODE], context[INDEX] = code, node, index
+
+
+def call_external(context: np.ndarray, symbol: str, *operands: Any) -> None:
+    """Call a function outside of the unit with pointers, then numbers, unless a failure is noted; what it returns but 0 is one."""
+    if context[CODE] == 0:
+        from staticgrad.runtime.foreign import call_in_python
+
+        number = call_in_python(symbol, operands)
+        if number:
+            fail(context, EXTERNAL_FAILED, 0, number)
 
 
 def parallel(task: Callable[..., None], blocks: int, arguments: Any, workspace: np.ndarray, context: np.ndarray) -> None:

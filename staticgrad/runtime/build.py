@@ -93,7 +93,7 @@ def lower_graph(
     with phase("imports"):
         from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
-        from staticgrad.codegen.schedule import schedule
+        from staticgrad.codegen.scheduler import schedule
         from staticgrad.passes.pipeline import optimize
 
     if config().verify:

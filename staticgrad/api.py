@@ -78,7 +78,9 @@ def trace(
     Returns
     -------
     Traced
-        Call it like `fn`. `.lower(...)` shows the graph and the emitted source, `.cache_info()` what was compiled.
+        Call it like `fn`. A keyword `out`, where `fn` has no parameter of that name, holds arrays that receive the results: it has
+        the structure of the result, and is returned. `.lower(...)` shows the graph and the emitted source, `.cache_info()` what was
+        compiled.
 
     Raises
     ------
@@ -93,6 +95,9 @@ def trace(
     ...     return np.sum(x ** 2) / 2
     >>> energy(np.array([3.0, 4.0]))
     np.float64(12.5)
+    >>> value = np.empty(())
+    >>> energy(np.array([3.0, 4.0]), out=value) is value
+    True
     """
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
     options = Options(names, backend, printer, threads, fastmath)

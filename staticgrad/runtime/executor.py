@@ -13,6 +13,7 @@ import numpy as np
 from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.loops import EXTERNAL_FAILED, FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
+from staticgrad.ir.source import at_user_line
 from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
@@ -142,15 +143,15 @@ class Executable:
 
 
 def failure(context: Any) -> StaticgradError:
-    """Return the error that a context holds."""
+    """Return the error that a context holds; it names the user's line that made the call."""
     code, node, index = (int(word) for word in context[:3])
     message = FAILURES.get(code, f"failure {code}")
     if code == NEGATIVE_POWER:
-        return IntegerPowerError(f"{message}; make the base or the exponent a float")
+        return IntegerPowerError(at_user_line(f"{message}; make the base or the exponent a float"))
     if code == OUT_OF_BOUNDS:
-        return IndexingError(f"{message}: {index} for an axis with size {node}")
+        return IndexingError(at_user_line(f"{message}: {index} for an axis with size {node}"))
     if code == EXTERNAL_FAILED:
         from staticgrad.runtime.foreign import kept_failure
 
         return kept_failure(index)
-    return ExecutionError(message)
+    return ExecutionError(at_user_line(message))

@@ -6,7 +6,7 @@ rounds and ratios are printed. Packages that are not installed (`pip install -e 
     python benchmarks/latency.py [--rounds 7] [--only calls compile start elements]
 
 calls      value and gradient of the Rosenbrock function of 10 variables, float64, NumPy arrays in and out
-compile    from a new function to its first value and gradient, in a process that has compiled others before; no disk cache
+compile    from a new function to its first value and gradient, in a process that has compiled others before; no disk caches
 start      a new process: import and first gradient, staticgrad with a filled cache; against `import jax` alone
 elements   exp and tanh of 65536 float32 numbers on one core
 """
@@ -156,6 +156,7 @@ def with_pytensor(model: Callable[..., Any], start: tuple[np.ndarray, ...], scal
     import pytensor
     import pytensor.tensor as pt
 
+    pytensor.config.numba__cache = False  # a cache on disk would be another race
     inputs = [pt.tensor(f"x{k}", shape=x.shape, dtype=str(x.dtype)) for k, x in enumerate(start)]
     value = model(pt, scale)(*inputs)
     return pytensor.function(inputs, [value, *pytensor.grad(value, inputs)], mode="NUMBA", trust_input=True)
@@ -189,8 +190,10 @@ def with_torch(model: Callable[..., Any], start: tuple[np.ndarray, ...], scale: 
 
 def with_torch_compile(model: Callable[..., Any], start: tuple[np.ndarray, ...], scale: float = 1.0) -> Callable[..., Any]:
     import torch
+    import torch._inductor.config
 
     torch._dynamo.reset()
+    torch._inductor.config.force_disable_caches = True
     return with_torch(model, start, scale, compiled=True)
 
 

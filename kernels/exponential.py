@@ -72,7 +72,7 @@ def ln2_parts(f: Format) -> tuple[float, float]:
 
 
 def exp(b: Vocabulary, x: Value) -> Value:
-    """Return e**x for float32 (within 1.95 ULP) or float64 (0.9), subnormal results included."""
+    """Return e**x for float32 (within 1.91 ULP) or float64 (0.9), subnormal results included."""
     f = format_of(x)
     coefficients = SHORT_EXP if f is SINGLE else exp_coefficients(f)
     return _exp(b, at_most(b, at_least(b, x, _CONSTANTS[f].lowest), _CONSTANTS[f].highest), coefficients)

@@ -52,6 +52,10 @@ _CONSTANTS = {
 }  # fmt: skip
 
 
+# e**r, where the error counts in ULP: 1.07 of them; one term less than above makes exp a tenth faster, and leaves it within 2 ULP
+SHORT_EXP = (1.0, 0.999999463558197, 0.49999144673347473, 0.16668173670768738, 0.04189854860305786, 0.008262647315859795)
+
+
 def exp_coefficients(f: Format) -> tuple[float, ...]:
     """Return the polynomial of e**r for |r| <= ln2 / 2, constant term first."""
     return (1.0, 1.0, *_CONSTANTS[f].exp)
@@ -68,39 +72,43 @@ def ln2_parts(f: Format) -> tuple[float, float]:
 
 
 def exp(b: Vocabulary, x: Value) -> Value:
-    """Return e**x for float32 or float64 within 0.9 ULP, subnormal results included."""
-    limits = _CONSTANTS[format_of(x)]
-    return _exp(b, at_most(b, at_least(b, x, limits.lowest), limits.highest))
+    """Return e**x for float32 (within 1.91 ULP) or float64 (0.9), subnormal results included."""
+    f = format_of(x)
+    coefficients = SHORT_EXP if f is SINGLE else exp_coefficients(f)
+    return _exp(b, at_most(b, at_least(b, x, _CONSTANTS[f].lowest), _CONSTANTS[f].highest), coefficients)
 
 
 def exp_of_negative(b: Vocabulary, x: Value) -> Value:
-    """Return e**x for x <= 0 or NaN."""
-    return _exp(b, at_least(b, x, _CONSTANTS[format_of(x)].lowest))
+    """Return e**x for x <= 0 or NaN, within 0.9 ULP."""
+    f = format_of(x)
+    return _exp(b, at_least(b, x, _CONSTANTS[f].lowest), exp_coefficients(f))
 
 
 def exp_of_sum(b: Vocabulary, x: Value, low: Value) -> Value:
     """Return e**(x + low) for |low| much smaller than |x| or 1; `low` is finite, also where x is not."""
-    limits = _CONSTANTS[format_of(x)]
-    return _exp(b, at_most(b, at_least(b, x, limits.lowest), limits.highest), low)
-
-
-def _exp(b: Vocabulary, x: Value, x_low: Value | None = None) -> Value:
     f = format_of(x)
-    high, low = _CONSTANTS[f].ln2
-    # 2**n does not always exist: halve n. The low bits hold n + 2 bias, so both halves come out biased.
-    shifter = b.like(f.shifter + 2 * f.bias, x)
+    n, r, shifted = _reduced(b, at_most(b, at_least(b, x, _CONSTANTS[f].lowest), _CONSTANTS[f].highest))
+    low = b.fma(n, b.like(-_CONSTANTS[f].ln2[1], x), low)
+    rounded = b.add(r, low)
+    tail = b.fma(b.mul(rounded, rounded), horner(b, rounded, _CONSTANTS[f].exp), low)
+    head, lost = fast_two_sum(b, b.like(1, x), r)
+    return times_power_of_two(b, b.add(head, b.add(lost, tail)), shifted)
+
+
+def _exp(b: Vocabulary, x: Value, coefficients: tuple[float, ...]) -> Value:
+    """Return e**x for x between the bounds, by a polynomial of e**r."""
+    n, r, shifted = _reduced(b, x)
+    r = b.fma(n, b.like(-_CONSTANTS[format_of(x)].ln2[1], x), r)
+    return times_power_of_two(b, horner(b, r, coefficients), shifted)
+
+
+def _reduced(b: Vocabulary, x: Value) -> tuple[Value, Value, Value]:
+    """Return n, x - n ln2 without the low part of ln2, and a number whose low bits hold n + 2 bias."""
+    f = format_of(x)
+    shifter = b.like(f.shifter + 2 * f.bias, x)  # 2**n does not always exist: it will be halves of n, and both come out biased
     shifted = b.fma(x, b.like(LOG2_E, x), shifter)
     n = b.sub(shifted, shifter)
-    r = b.fma(n, b.like(-high, x), x)
-    if x_low is None:
-        y = horner(b, b.fma(n, b.like(-low, x), r), exp_coefficients(f))
-    else:
-        x_low = b.fma(n, b.like(-low, x), x_low)
-        rounded = b.add(r, x_low)
-        tail = b.fma(b.mul(rounded, rounded), horner(b, rounded, _CONSTANTS[f].exp), x_low)
-        head, lost = fast_two_sum(b, b.like(1, x), r)
-        y = b.add(head, b.add(lost, tail))
-    return times_power_of_two(b, y, shifted)
+    return n, b.fma(n, b.like(-_CONSTANTS[f].ln2[0], x), x), shifted
 
 
 def times_power_of_two(b: Vocabulary, y: Value, shifted: Value) -> Value:

@@ -8,36 +8,37 @@ from __future__ import annotations
 
 import math
 
-from staticgrad.kernels.exponential import LOG2_E, exp_coefficients, expm1_parts, ln2_parts
+from staticgrad.kernels.exponential import LOG2_E, expm1_parts, ln2_parts
 from staticgrad.kernels.floating import DOUBLE, SINGLE, Format, Value, Vocabulary, at_most, fast_two_sum, format_of, with_sign_of
 from staticgrad.kernels.polynomial import horner
 
-SMALL = 0.7
-# (tanh x - x) / x**3 in x**2 for |x| <= 0.7, relative error of tanh 2**-25.95; `tests/kernels/minimax.py` computes it
-SMALL_TAIL = (-0.3333319127559662, 0.1332913190126419, -0.053559962660074234, 0.020094336941838264, -0.00514046847820282)
+OFF_CENTRE = 0.0825
+# (r / tanh r - 1) / r**2 in r**2 for |r| <= ln2 / 4 + 0.0825, relative error of tanh 2**-25.4
+COTH_TAIL = (0.3333294689655304, -0.022030722349882126)
 
 
 def tanh(b: Vocabulary, x: Value) -> Value:
-    """Return the hyperbolic tangent for float32 (within 1.1 ULP) or float64 (1.05)."""
+    """Return the hyperbolic tangent for float32 (within 1.85 ULP) or float64 (1.05)."""
     magnitude = b.abs(x)
     y = _tanh_single(b, magnitude) if format_of(x) is SINGLE else _tanh_double(b, magnitude)
     return with_sign_of(b, y, x)
 
 
 def _tanh_single(b: Vocabulary, x: Value) -> Value:
-    """Return tanh x for x >= 0: an odd polynomial up to 0.7, from there 1 - 1 / (e**2x / 2 + 1 / 2)."""
-    square = b.mul(x, x)
-    small = b.fma(b.mul(square, x), horner(b, square, SMALL_TAIL), x)
-    inside = at_most(b, x, 10.0)
-    # exp at 2 x, the factors 2 moved into the constants; no result is subnormal, so 2**n / 2 is one number.
+    """Return tanh x for x >= 0: with x = n ln2 / 2 + r and a = r / tanh r it is t / (t + a - r), t = (2**n - 1) / 2 (a + r) + r.
+
+    The numerator's rounding is in the denominator too, where it matters most, next to 1. For n = 0 the numerator is x itself; n is
+    rounded off-centre, so that this holds up to tanh x = 1/4.
+    """
+    inside = at_most(b, x, 9.5)
     shifter = b.like(SINGLE.shifter + SINGLE.bias - 1, x)
-    shifted = b.fma(inside, b.like(2 * LOG2_E, x), shifter)
+    shifted = b.fma(b.sub(inside, b.like(OFF_CENTRE, x)), b.like(2 * LOG2_E, x), shifter)
     n = b.sub(shifted, shifter)
-    half_r = b.fma(n, b.like(-0.5 * math.log(2), x), inside)
+    r = b.fma(n, b.like(-0.5 * math.log(2), x), inside)
     half_power = b.bitcast(b.shl(b.bitcast(shifted, SINGLE.bits), SINGLE.fraction), SINGLE.dtype)
-    series = horner(b, half_r, tuple(c * 2.0**i for i, c in enumerate(exp_coefficients(SINGLE))))
-    large = b.sub(b.like(1, x), b.div(b.like(1, x), b.fma(half_power, series, b.like(0.5, x))))
-    return b.select(b.lt(x, b.like(SMALL, x)), small, large)
+    a = horner(b, b.mul(r, r), (1.0, *COTH_TAIL))
+    numerator = b.fma(b.sub(half_power, b.like(0.5, x)), b.add(a, r), r)
+    return b.div(numerator, b.add(numerator, b.sub(a, r)))
 
 
 def _tanh_double(b: Vocabulary, x: Value) -> Value:

@@ -16,6 +16,12 @@ SHORTEST = 4
 MOST_STRIDED = 16
 """The most lanes of a vector that is put together from elements here and there."""
 
+LONGEST_PAIRED = 40
+"""A body of more statements would need more registers for two vectors at a time than there are."""
+
+TRIPS_PAIRED = 16
+"""So many vectors make it worth while to compute two at a time."""
+
 
 @dataclass
 class Pattern:
@@ -70,6 +76,8 @@ def analysed(loop: Loop, disjoint: bool) -> Pattern | None:
     if pattern.trip >= SHORTEST:
         most = min(VECTOR_BYTES // analysis.widest, MOST_STRIDED) if strided else VECTOR_BYTES // analysis.widest
         pattern.width = min(most, 1 << (pattern.trip.bit_length() - 1))
+        if not strided and pattern.trip >= TRIPS_PAIRED * most and _is_pairable(pattern):
+            pattern.width = 2 * most
     return pattern
 
 
@@ -164,6 +172,12 @@ class _Analysis:
         self.stores.append(store)
         self.widest = max(self.widest, store.buffer.dtype.itemsize)
         self.strided += self.pattern.step(index) != 1
+
+
+def _is_pairable(pattern: Pattern) -> bool:
+    """Return whether vectors of twice the width pay off: two chains of instructions, each of which waits for itself, side by side."""
+    straight = all(isinstance(statement, Let | Load | Store | loops.Comment) for statement in pattern.loop.body.statements)
+    return straight and pattern.size <= LONGEST_PAIRED and not pattern.reads_back
 
 
 def _is_slow(let: Let) -> bool:

@@ -105,6 +105,35 @@ def test_a_long_body_is_not_repeated():
         run_text(chain(n, back), [np.arange(n, dtype="f4"), np.zeros(n, "f4")])
 
 
+def test_long_loops_of_short_bodies_take_two_vectors_at_a_time():
+    def chain(n, adds, *, back=False, branches=False, step=1):
+        x, y = parameter("x", FLOAT32, n * step), parameter("y", FLOAT32, n)
+
+        def make(b):
+            with b.loop(n) as i:
+                v = b.load(x, i * step)
+                for _ in range(adds):
+                    v = b.add(v, b.like(1, v))
+                if branches:
+                    cell = b.variable(v)
+                    with b.if_(b.lt(b.like(3, v), v)):
+                        b.set(cell, b.like(3, v))
+                    v = b.get(cell)
+                b.store(x if back else y, i * step if back else i, v)
+
+        return unit_with(make, x, y)
+
+    kinds = {"short": {}, "back": {"back": True}, "branches": {"branches": True}, "strided": {"step": 2}}
+    assert lanes_of(chain(255, 8)) == [16]
+    assert {kind: max(lanes_of(chain(300, 8, **options))) for kind, options in kinds.items() if kind != "strided"} == {
+        "short": 32, "back": 16, "branches": 16,
+    }  # fmt: skip
+    assert lanes_of(chain(300, 50)) == [16]
+    assert "f32x32" not in str(text_of(chain(300, 8, step=2)))
+    for n, options in itertools.product((256, 271, 288, 300), kinds.values()):
+        run_text(chain(n, 8, **options), [np.arange(n * options.get("step", 1), dtype="f4"), np.zeros(n, "f4")])
+
+
 # ---- every element keeps its bits
 
 

@@ -134,7 +134,7 @@ CASES = {
     case.name: case
     for case in (
         Case(
-            kernels.exp, mp.exp, np.exp, (0.9, 0.9), (23, 28), ((-1, 1), (-20, 20), (-745, 710), (-105, 89)), **_finite_exp,
+            kernels.exp, mp.exp, np.exp, (1.91, 0.9), (22, 28), ((-1, 1), (-20, 20), (-745, 710), (-105, 89)), **_finite_exp,
             hard=_between_multiples_of_ln2,
         ),
         Case(
@@ -150,8 +150,8 @@ CASES = {
             keep=lambda x: x > -1, hard=lambda dtype: [-1.0, 1 / 3, -1 / 3, 2**0.5 - 1, np.finfo(dtype).max, 2.0**27, 2.0**56],
         ),
         Case(
-            kernels.tanh, mp.tanh, np.tanh, (1.1, 1.05), (32, 45), ((-1, 1), (-22, 22), (0.68, 0.72), (-4, 4)), (-1080, 6),
-            hard=lambda dtype: [0.7, 10.0, 20.0],
+            kernels.tanh, mp.tanh, np.tanh, (1.85, 1.05), (25, 45), ((-1, 1), (-22, 22), (0.2, 0.3), (-4, 4)), (-1080, 6),
+            hard=lambda dtype: [0.2558, 0.6024, 9.5, 20.0],
         ),
         Case(
             kernels.sigmoid, lambda x: 1 / (1 + mp.exp(-x)), _sigmoid, (1.5, 1.5), (34, 39),

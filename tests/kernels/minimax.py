@@ -103,11 +103,13 @@ def two_atanh(s: mp.mpf) -> mp.mpf:
 
 mp.mp.prec, _before = PRECISION, mp.mp.prec
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.0005")
+OFF_CENTRE_QUARTER_LN2 = (mp.log(2) / 4 + mp.mpf("0.0825")) * mp.mpf("1.0005")
 THIRD = mp.mpf(1) / 3
 SQRT2_SQUARE = (3 - 2 * mp.sqrt(2)) ** 2 * mp.mpf("1.0001")
 QUARTER_PI_SQUARE = (mp.pi / 4) ** 2 * mp.mpf("1.001")
 
 _exp_tail = from_series(lambda r: (mp.expm1(r) - r) / r**2, mp.mpf(1) / 2)
+_exp_slope = from_series(lambda r: mp.expm1(r) / r, mp.mpf(1))
 _log_tail = from_series(lambda f: (mp.log1p(f) - f) / f**2, -mp.mpf(1) / 2)
 _log_weight = from_series(lambda f: f**2 / abs(mp.log1p(f)), mp.mpf(0))
 _atanh_tail = of_root(lambda s: (two_atanh(s) - 2 * s) / s**3, mp.mpf(2) / 3)
@@ -125,6 +127,7 @@ FITS = {
     fit.name: fit
     for fit in (
         Fit("exp32", _exp_tail, lambda r: r**2 / mp.exp(r), 5, (-HALF_LN2, HALF_LN2), np.float32),
+        Fit("exp32_short", _exp_slope, lambda r: abs(r) / (1 if r >= 0 else HALF), 5, (-HALF_LN2, HALF_LN2), np.float32),
         Fit("exp64", _exp_tail, lambda r: r**2 / mp.exp(r), 10, (-HALF_LN2, HALF_LN2), np.float64),
         Fit("expm1_32", _exp_tail, lambda r: r**2 / abs(mp.expm1(r)) if r else r, 5, (-HALF_LN2, HALF_LN2), np.float32),
         Fit("expm1_64", _exp_tail, lambda r: r**2 / abs(mp.expm1(r)) if r else r, 11, (-HALF_LN2, HALF_LN2), np.float64),
@@ -133,8 +136,8 @@ FITS = {
         Fit("softplus32", _log_tail, _log_weight, 9, (mp.mpf(-1) / 4, mp.mpf(1) / 2), np.float32),
         Fit("softplus64", _atanh_tail, _atanh_weight, 8, (mp.mpf(0), mp.mpf(1) / 25), np.float64),
         Fit(
-            "tanh32", of_root(lambda x: (mp.tanh(x) - x) / x**3, -THIRD), of_root(lambda x: x**3 / mp.tanh(x), mp.mpf(0)),
-            5, (mp.mpf(0), mp.mpf("0.49")), np.float32,
+            "tanh32", of_root(lambda r: (r / mp.tanh(r) - 1) / r**2, THIRD), of_root(lambda r: r * mp.tanh(r), mp.mpf(0)),
+            2, (mp.mpf(0), OFF_CENTRE_QUARTER_LN2**2), np.float32,
         ),
         Fit(
             "sin32", of_root(lambda y: mp.sin(mp.pi / 2 * y) / y, mp.pi / 2), of_root(lambda y: y / mp.sin(mp.pi / 2 * y), 2 / mp.pi),

@@ -26,6 +26,11 @@ def test_odd(kernel, dtype: type) -> None:
     np.testing.assert_array_equal(kernel(B, -x), -kernel(B, x))
 
 
+def test_tanh_stays_within_one(dtype: type) -> None:
+    y = kernels.tanh(B, np.concatenate([sample(dtype, -25, 25), sample(dtype, 7, 10), np.array([np.inf, -np.inf], dtype)]))
+    assert np.abs(y).max() == 1
+
+
 def test_even(dtype: type) -> None:
     x = sample(dtype, -1e6, 1e6)
     np.testing.assert_array_equal(kernels.cos(B, -x), kernels.cos(B, x))
@@ -39,7 +44,7 @@ def test_even(dtype: type) -> None:
         (kernels.expm1, (0.34657359, -0.34657359, 1.0397208, 0.0)),
         (kernels.log, (0.66666667, 1.3333333, 0.70710678, 1.41421356, 1.0)),
         (kernels.log1p, (0.33333333, -0.33333333, 0.41421356, 0.0, 1.0)),
-        (kernels.tanh, (0.7, 9.0, 10.0, 19.06, 0.17328680)),
+        (kernels.tanh, (0.2557868, 0.6023604, 9.0, 9.5, 19.06, 0.17328680)),
         (kernels.sigmoid, (0.0, 0.34657359, -87.3, -4.85)),
         (kernels.softplus, (0.0, -0.6931472, 0.6931472)),
         (kernels.sin, (0.78539816, -0.78539816, 0.0)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ Rate = float | Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ABC):
     """An update rule with its hyperparameters. It holds no parameters: what it has to remember is a state that users pass along.
 
     Examples
@@ -36,6 +37,7 @@ class Optimizer:
     {'w': array([0.9, 2.1])}
     """
 
+    @abstractmethod
     def init(self, params: Any) -> Any:
         """Return the state before the first update.
 
@@ -49,8 +51,8 @@ class Optimizer:
         DTypeError
             If a leaf does not hold floats.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, params: Any, gradients: Any, state: Any) -> tuple[Any, Any]:
         """Return the parameters and the state after one step.
 
@@ -68,7 +70,6 @@ class Optimizer:
         ArgumentError, ShapeError, DTypeError
             If the gradients or the state do not fit the parameters.
         """
-        raise NotImplementedError
 
     @property
     def schedule(self) -> Callable[[Any], Any] | None:

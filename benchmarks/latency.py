@@ -70,6 +70,21 @@ def a_call(function: Callable[..., Any], *args: Any, seconds: float = 0.05) -> f
 # ---- models, written once for every NumPy-like module
 
 
+class Torch:
+    """What the models use of NumPy, under NumPy's names, for PyTorch."""
+
+    def __init__(self) -> None:
+        import torch
+
+        self.sum, self.mean, self.tanh, self.exp, self.log = torch.sum, torch.mean, torch.tanh, torch.exp, torch.log
+        self.dot, self.max, self.from_numpy = torch.matmul, torch.amax, torch.from_numpy
+
+
+def constant(xp: Any, array: np.ndarray) -> Any:
+    """Return an array as the module `xp` wants its constants."""
+    return xp.from_numpy(array) if isinstance(xp, Torch) else array
+
+
 def rosenbrock(xp: Any, scale: float = 1.0) -> Callable[..., Any]:
     """Return the Rosenbrock function (H. H. Rosenbrock, The Computer Journal 3, 1960)."""
 
@@ -82,13 +97,13 @@ def rosenbrock(xp: Any, scale: float = 1.0) -> Callable[..., Any]:
 def network(xp: Any, scale: float = 1.0) -> Callable[..., Any]:
     """Return the loss of the network 64-128-10 on a batch of 32."""
     rng = np.random.default_rng(0)
-    x = rng.uniform(0, 1, (32, 64)).astype(np.float32)
-    y = np.eye(10, dtype=np.float32)[rng.integers(0, 10, 32)]
+    x = constant(xp, rng.uniform(0, 1, (32, 64)).astype(np.float32))
+    y = constant(xp, np.eye(10, dtype=np.float32)[rng.integers(0, 10, 32)])
 
     def loss(w1: Any, b1: Any, w2: Any, b2: Any) -> Any:
         scores = xp.dot(xp.tanh(xp.dot(x, w1) + b1), w2) + b2
         shifted = scores - xp.max(scores, axis=1, keepdims=True)
-        return -xp.mean(xp.sum(y * (shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))), axis=1)) * np.float32(scale)
+        return -xp.mean(xp.sum(y * (shifted - xp.log(xp.sum(xp.exp(shifted), axis=1, keepdims=True))), axis=1)) * scale
 
     return loss
 
@@ -103,8 +118,8 @@ def network_start() -> tuple[np.ndarray, ...]:
 def hierarchy(xp: Any, scale: float = 1.0) -> Callable[..., Any]:
     """Return the log-density of a hierarchical linear model: 12 groups with intercepts and slopes of their own, 200 observations."""
     rng = np.random.default_rng(2)
-    groups = np.eye(12)[rng.integers(0, 12, 200)]
-    x, y = rng.normal(size=200), rng.normal(size=200)
+    groups = constant(xp, np.eye(12)[rng.integers(0, 12, 200)])
+    x, y = constant(xp, rng.normal(size=200)), constant(xp, rng.normal(size=200))
 
     def log_density(a: Any, b: Any, hyper: Any) -> Any:
         mu_a, mu_b, log_sd_a, log_sd_b, log_sd_y = hyper[0], hyper[1], hyper[2], hyper[3], hyper[4]
@@ -173,17 +188,14 @@ def with_torch(model: Callable[..., Any], start: tuple[np.ndarray, ...], scale: 
     import torch
 
     torch.set_num_threads(1)
-
-    def value(x: Any) -> Any:
-        return torch.sum(100.0 * scale * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2)
-
+    value = model(Torch(), scale)
     function = torch.compile(value) if compiled else value
 
-    def call(x: np.ndarray) -> Any:
-        leaf = torch.from_numpy(x).requires_grad_()
-        result = function(leaf)
+    def call(*args: np.ndarray) -> Any:
+        leaves = [torch.from_numpy(x).requires_grad_() for x in args]
+        result = function(*leaves)
         result.backward()
-        return result.item(), leaf.grad.numpy()
+        return result.item(), [leaf.grad.numpy() for leaf in leaves]
 
     return call
 
@@ -276,7 +288,7 @@ def compile_times(rounds: int) -> None:
         for title, (model, start) in MODELS.items():
             args = start()
             contenders = dict(there)
-            if title == "rosenbrock" and has_torch:
+            if has_torch:
                 contenders["torch.compile"] = with_torch_compile
             measured: Measured = {}
             for round_number in range(rounds + 1):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
-from staticgrad.config import config
 from staticgrad.errors import ArgumentError, DTypeError, ShapeError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import inline
@@ -218,22 +217,23 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     values = [lift(leaf) for leaf in leaves] if inside else []
     avals = tuple(v.aval for v in values) if inside else tuple(leaf_aval(leaf) for leaf in leaves)
     signature = Signature(tree, avals)
-    backend, printer = options.backend or config().backend, options.printer or config().printer
-    fastmath = bool(options.fastmath)
-    program = record.program(signature) if inside or backend != "cpu" else record.entry(signature, backend, printer, fastmath).program
+    place = options.place(signature)
+    backend = place[0]
+    entry = None if inside else record.entry(place)
+    program = record.program(signature) if entry is None else entry.program
     count, total = len(leaves), program.results
     printed = program.printed
     shape = unflatten(program.out_tree, list(range(total)))
     head_leaves, head_tree = flatten(shape[0] if has_aux else shape)
     _, args_tree = flatten(primals)
     seed_avals = [v.aval for v in program.graph.inputs[count : count + len(head_leaves)]]
-    if inside:
+    if entry is None:
         primal = program.graph.with_outputs(program.graph.primals)
         found = inline(primal, (*values, *_zeros(seed_avals), *program.captures))
         print_later(program, found[total:])
         outputs: list[Any] = [tracer_of(v) for v in found[:total]]
     elif backend == "cpu":
-        executable = record.entry(signature, backend, printer, fastmath).built.executable
+        executable = entry.built.executable
         assert executable is not None
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
         state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)], options.threads)
@@ -241,7 +241,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         outputs = [state.outputs[order[k]].copy()[()] for k in range(total + printed)]
         show(program.prints, outputs[total:])
     else:
-        built = record.entry(signature, backend, printer, fastmath).built
+        built = entry.built
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
         outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[: total + printed]]
         show(program.prints, outputs[total:])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from staticgrad.config import BACKENDS, PRINTERS
+from staticgrad.config import BACKENDS, PRINTERS, config
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.source import at_user_line
 from staticgrad.runtime.build import Built, build, compile_lock
@@ -54,8 +54,12 @@ class Options:
         if self.fastmath not in (None, False, True):
             raise InvalidValueError(at_user_line(f"fastmath={self.fastmath!r}: expected True or False"))
 
+    def place(self, signature: Signature) -> Place:
+        """Return where a signature compiled with these options is found; what they leave open is the configuration's."""
+        return self.backend or config().backend, self.printer or config().printer, bool(self.fastmath), signature
 
-Place = tuple[str, str | None, bool, Signature]
+
+Place = tuple[str, str, bool, Signature]
 """Where a compiled signature is found: under the backend, the printer, whether exactness was given up, and the signature."""
 
 
@@ -111,10 +115,10 @@ class Record:
                 self.programs[signature] = made
             return made
 
-    def entry(self, signature: Signature, backend: str, printer: str | None = None, fastmath: bool = False) -> Entry:
-        """Return the compiled entry for a signature, compiling it if need be."""
+    def entry(self, place: Place) -> Entry:
+        """Return the compiled entry at a place, compiling it if need be."""
+        backend, printer, fastmath, signature = place
         with compile_lock:
-            place = (backend, printer, fastmath, signature)
             found = self.entries.get(place)
             if found is not None:
                 reason = found.program.guards.changed() if found.program.guards is not None else None

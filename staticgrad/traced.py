@@ -10,7 +10,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from staticgrad.config import config
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
@@ -68,10 +67,10 @@ class Traced(FastCallable):  # type: ignore[misc]
             leaves, tree = flatten(result)
             return write_traced_results(kwargs["out"], leaves, tree, self._record.name)
         leaves, signature = self._signature(args, given)
-        place = self._place(signature)
+        place = self._options.place(signature)
         entry = self._record.entries.get(place)
         if entry is None or (entry.program.guards is not None and entry.program.guards.changed() is not None):
-            entry = self._record.entry(signature, *place[:-1])
+            entry = self._record.entry(place)
         arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, signature.avals, strict=True)]
         results = [r if r.ndim else r[()] for r in entry.built.run(arrays, self._options.threads)]
         entry.calls += 1
@@ -94,10 +93,6 @@ class Traced(FastCallable):  # type: ignore[misc]
             return False
         return "out" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
-    def _place(self, signature: Signature) -> Place:
-        backend, printer = self._options.backend or config().backend, self._options.printer or config().printer
-        return backend, printer, bool(self._options.fastmath), signature
-
     def _enter(
         self, place: Place, kinds: tuple[type, ...], args: tuple[Any, ...], kwargs: dict[str, Any], entry: Entry, has_out: bool
     ) -> None:
@@ -113,7 +108,7 @@ class Traced(FastCallable):  # type: ignore[misc]
             return
         form = form_of(self._function, args, kwargs, place[-1], program, probes, executable, has_out, self._options.threads)
         with forms_lock:
-            if self._place(place[-1]) == place and self._record.entries.get(place) is entry:  # else another thread cleared it
+            if self._options.place(place[-1]) == place and self._record.entries.get(place) is entry:  # else another thread cleared it
                 forms.put(key, probes, form)
 
     def _warm_up(self, forms: Forms) -> None:
@@ -218,8 +213,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)
         program = self._record.program(signature)
-        named = options.backend or config().backend, options.printer or config().printer
-        return LoweredFunction(program.graph, *named, bool(options.fastmath))
+        return LoweredFunction(program.graph, *options.place(signature)[:-1])
 
     def program(self, /, *args: Any, **kwargs: Any) -> Program:
         """Return the recorded program for these arguments."""

@@ -26,7 +26,7 @@ from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_text import can_fail
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, walk
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, symbol, walk
 
 FAIL = """\
 ; note a failure, unless an earlier one is noted
@@ -82,11 +82,6 @@ PLAIN_LOOPS = """\
 ; some loops are left to LLVM's loop vectoriser
 !staticgrad.plain_loops = !{!0}
 !0 = !{}"""
-
-
-def symbol(name: str, stage: str) -> str:
-    """Return the exported symbol of a stage: sg_1a2b3c_forward."""
-    return f"{name if name.startswith('sg_') else f'sg_{name}'}_{stage}"
 
 
 def print_llvm(unit: Unit, name: str) -> str:

@@ -324,6 +324,11 @@ def with_functions(unit: Unit, made: dict[Function, Function]) -> Unit:
     return replace(unit, forward=stage(unit.forward), backward=backward, functions=tuple(made.values()))
 
 
+def symbol(name: str, stage: str) -> str:
+    """Return the exported symbol of a stage: sg_1a2b3c_forward."""
+    return f"{name if name.startswith('sg_') else f'sg_{name}'}_{stage}"
+
+
 def walk(block: Block) -> Iterator[Statement]:
     """Yield every statement of `block` and of the blocks inside it."""
     for statement in block.statements:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.errors import StaticgradError
+from staticgrad.ir.loops import symbol
 from staticgrad.runtime.report import phase
 
 STAGES = ("forward", "backward")
@@ -210,11 +211,6 @@ def _engine() -> Any:
     import llvmlite.binding as llvm
 
     return llvm.create_lljit_compiler(target_machine())
-
-
-def symbol(name: str, stage: str) -> str:
-    """Return the exported symbol of a stage: sg_1a2b3c_forward."""
-    return f"{name if name.startswith('sg_') else f'sg_{name}'}_{stage}"
 
 
 def load_object(name: str, object_code: bytes, has_backward: bool, externals: Sequence[str] = ()) -> tuple[int, int | None]:

@@ -59,7 +59,6 @@ class Workspace:
 class ForwardState:
     """All that the backward stage needs of a forward call: the arguments, the outputs and the saved values."""
 
-    pointers: Any
     workspace: Workspace
     outputs: list[np.ndarray]
     keep: tuple[Any, ...]
@@ -109,9 +108,8 @@ class Executable:
         kept = tuple(np.array(array, order="C") for array in arrays)
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
         workspace = Workspace(self.plan.workspace)
-        pointers = self._table(kept, outputs)
-        self._run(self._forward, pointers, workspace, threads)
-        return ForwardState(pointers, workspace, outputs, kept, threads)
+        self._run(self._forward, self._table(kept, outputs), workspace, threads)
+        return ForwardState(workspace, outputs, kept, threads)
 
     def finish(self, state: ForwardState, late: dict[int, np.ndarray]) -> list[np.ndarray]:
         """Run the backward stage for a forward state, with the inputs of `late` (by position) filled in.

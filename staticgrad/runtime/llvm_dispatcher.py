@@ -17,7 +17,7 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 
-from staticgrad.runtime.compile import symbol
+from staticgrad.ir.loops import symbol
 from staticgrad.runtime.llvm_compile import optimised
 from staticgrad.runtime.vocabulary.kernel import numba_type
 from staticgrad.runtime.vocabulary.lowering import types

@@ -27,6 +27,8 @@ class Interpreter:
                 if not node.is_fixed:
                     continue
                 results = _results(node, [self._fixed[place[v] - self._arguments] for v in node.inputs])
+                for result in results:
+                    result.setflags(write=False)
                 place.update((value, self._arguments + len(self._fixed) + k) for k, value in enumerate(node.outputs))
                 self._fixed += results
         self._steps: list[tuple[Node, list[int], list[int]]] = []

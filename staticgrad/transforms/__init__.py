@@ -3,6 +3,6 @@
 from staticgrad.transforms.base import Source, Transform
 from staticgrad.transforms.gradient import Grad
 from staticgrad.transforms.mapping import Vmap
-from staticgrad.transforms.products import Jvp, Vjp
+from staticgrad.transforms.products import Jvp, Linearize, Vjp
 
-__all__ = ["Grad", "Jvp", "Source", "Transform", "Vjp", "Vmap"]
+__all__ = ["Grad", "Jvp", "Linearize", "Source", "Transform", "Vjp", "Vmap"]

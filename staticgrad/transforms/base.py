@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from staticgrad.errors import ArgumentError, InvalidValueError
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError
+from staticgrad.ir.aval import is_float
+from staticgrad.ir.graph import Graph
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
 from staticgrad.tracing.record import Program
@@ -14,7 +17,9 @@ from staticgrad.tracing.record import Program
 class Source(Protocol):
     """What a transform is applied to: something that has a program for every signature."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
 
     def program(self, signature: Signature) -> Program:
         """Return the program for a signature."""
@@ -25,6 +30,23 @@ class Transform(Hashable, Protocol):
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         """Return the transformed program."""
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A transformed function that another transform is applied to, under the name of the function itself."""
+
+    base: Source
+    transform: Transform
+
+    @property
+    def name(self) -> str:
+        """The name of the function."""
+        return self.base.name
+
+    def program(self, signature: Signature) -> Program:
+        """Return the transformed program."""
+        return self.transform(self.base, signature)
 
 
 def split_aux(result: Any, has_aux: bool, name: str, word: str) -> tuple[Any, Any]:
@@ -52,6 +74,20 @@ def selected(signature: Signature, argnums: int | tuple[int, ...], name: str, wo
 
     chosen = pick(argnums) if isinstance(argnums, int) else tuple(pick(k) for k in argnums)
     return flatten(chosen)
+
+
+def check_floats(graph: Graph, places: Iterable[int], name: str, word: str) -> None:
+    """Raise `DTypeError` where one of the inputs at `places` has no derivative."""
+    for k in places:
+        dtype = graph.inputs[k].dtype
+        if not is_float(dtype):
+            label = graph.labels[k] or f"argument {k}"
+            way_out = "close over it instead" if word == "hvp" else "choose other arguments with argnums"
+            raise DTypeError(
+                at_user_line(
+                    f"{word} of {name}: {label} has dtype {dtype}, which has no derivative; pass floats (x.astype(float)), or {way_out}"
+                )
+            )
 
 
 def renumber(tree: Any, start: int) -> Any:

@@ -15,7 +15,7 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import inline_calls
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
-from staticgrad.transforms.base import Source, renumber, selected, split_aux
+from staticgrad.transforms.base import Source, check_floats, renumber, selected, split_aux
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,8 @@ class Grad:
     argnums: int | tuple[int, ...]
     has_aux: bool
     with_value: bool
-
-    @property
-    def word(self) -> str:
-        """The name users know it by."""
-        return "value_and_grad" if self.with_value else "grad"
+    word: str
+    """The name users know it by."""
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         program = base.program(signature)
@@ -39,15 +36,7 @@ class Grad:
         value = _scalar_output(head, graph.outputs, base.name, self.word)
         places, tree = selected(signature, self.argnums, base.name, self.word)
         inputs = [graph.inputs[k] for k in places]
-        for k, v in zip(places, inputs, strict=True):
-            if not is_float(v.dtype):
-                label = graph.labels[k] or f"argument {k}"
-                raise DTypeError(
-                    at_user_line(
-                        f"{self.word} of {base.name}: {label} has dtype {v.dtype}, which has no derivative; "
-                        "pass floats (x.astype(float)), or choose other arguments with argnums"
-                    )
-                )
+        check_floats(graph, places, base.name, self.word)
         seeds = [full((), 1, value.dtype)]
         found = pull_back([value], inputs, seeds)
         grads = [zeros_like(v) if g is None else g for g, v in zip(found, inputs, strict=True)]

@@ -11,13 +11,12 @@ import numpy as np
 from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.nodes import RecipeNode
 from staticgrad.eager.recipes import Computed, Path, Recipe, Viewed, kept, reading, recorded
-from staticgrad.eager.tensor import Tensor
+from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.aval import FLOAT64, INT64, Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import unflatten
 from staticgrad.tracing.tracer import Tracer
-
 
 Name = str | Callable[..., str]
 
@@ -163,7 +162,7 @@ def run_recipe(recipe: Recipe, operands: Sequence[Tensor]) -> list[Tensor]:
     """Return the outputs of a recipe's graph, recorded if anything requires gradients."""
     arrays = [x._array for x in operands]
     found = [Tensor._of(_own(array, arrays)) for array in recipe.run(arrays)]
-    if modes.records and found and any([x.requires_grad for x in operands]):
+    if modes.records and found and True in [x.requires_grad for x in operands]:
         differentiable = [k for k, x in enumerate(found) if is_float(x._array.dtype)]
         if differentiable:
             node = RecipeNode(recipe, operands, found, frozenset(recipe.writes))
@@ -174,12 +173,11 @@ def run_recipe(recipe: Recipe, operands: Sequence[Tensor]) -> list[Tensor]:
 
 def _own(array: np.ndarray, operands: Sequence[np.ndarray]) -> np.ndarray:
     """Return a result in memory of its own: the interpreter may give parts of operands, or one element repeated."""
-    if not array.flags.owndata or any([array is x for x in operands]):
-        repeated = not array.flags.writeable or 0 in array.strides
-        if repeated or any([np.may_share_memory(array, x) for x in operands]):
-            return array.copy()
-    elif not array.flags.writeable:
+    if not array.flags.writeable:
         return array.copy()
+    for x in operands:
+        if array is x or (not array.flags.owndata and np.may_share_memory(array, x)):
+            return array.copy()
     return array
 
 

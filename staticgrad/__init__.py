@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
     from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
     "EarlyStopping",
+    "ExpressionGraph",
     "Loop",
     "StaticgradError",
     "StaticgradWarning",
@@ -64,6 +66,7 @@ _MODULES = frozenset({"debug", "nn", "numpy", "optim", "random", "special", "tra
 
 _HOMES = {
     "EarlyStopping": "train",
+    "ExpressionGraph": "primer",
     "Loop": "train",
     "Trainer": "train",
     "check_grads": "gradient_check",

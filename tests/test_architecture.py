@@ -27,7 +27,10 @@ API = {
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
 
-SMALL_PARTS = {"eager": {"ops", "ir", "tracing", "config", "errors", "kernels", "api"}}
+SMALL_PARTS = {
+    "eager": {"ops", "ir", "tracing", "config", "errors", "kernels", "api"},
+    "primer": {"ir", "errors", "api", "train"},
+}
 """Parts with arrows of their own."""
 
 JIT = {"numba", "llvmlite"}

@@ -102,6 +102,7 @@ class ExpressionGraph:
             raise InvalidValueError(at_user_line("grad_delta=0: expected a distance greater than 0"))
         self.seed = whole("seed", seed, 0)
         self._network: Network | None = None
+        self._function: Traced | None = None
         self._data: ExpressionData | None = None
         self._training: ExpressionTraining | None = None
 
@@ -116,7 +117,9 @@ class ExpressionGraph:
             For an expression that is malformed, a vertex with two expressions, a cycle, an output that does not exist; the message
             shows the expression with a caret below the place. It is a `SyntaxError` and a `ValueError`.
         """
-        self._network, self._data, self._training = network_of(self.expressions, self._asked_outputs), None, None
+        self._network = network_of(self.expressions, self._asked_outputs)
+        self._function = trace(sweep.forward_function(self._network))
+        self._data = self._training = None
 
     @property
     def variables(self) -> list[str]:
@@ -162,7 +165,9 @@ class ExpressionGraph:
         >>> sg.grad(lambda k: graph.function({"xa": 2.0}, {"k": k})["xy"])(3.0)
         np.float64(4.0)
         """
-        return trace(sweep.forward_function(self._parsed))
+        if self._function is None:
+            raise self._not_read()
+        return self._function
 
     # ---- data and training
 
@@ -235,6 +240,8 @@ class ExpressionGraph:
             "rate": self.learning_rate, "delta": self.grad_delta,
         }  # fmt: skip
         end, history = Loop(sweep.training_step(network, partials == BY_MEASURE)).run(carry, epochs=self.dataset_size)
+        if history.interrupted:
+            raise KeyboardInterrupt
         self._training = training = ExpressionTraining(
             np.array(history["squared error"]),
             {name: float(value) for name, value in end["constants"].items()},
@@ -300,8 +307,11 @@ class ExpressionGraph:
     @property
     def _parsed(self) -> Network:
         if self._network is None:
-            raise StepOrderError(at_user_line("the expressions have not been read yet: call parse_expressions() first"))
+            raise self._not_read()
         return self._network
+
+    def _not_read(self) -> StepOrderError:
+        return StepOrderError(at_user_line("the expressions have not been read yet: call parse_expressions() first"))
 
     def __repr__(self) -> str:
         return f"<expression graph: {'; '.join(text.strip() for text in self.expressions)}>"

@@ -252,7 +252,7 @@ class _Reader:
                 return self.error(f"{before} is not a function ({known} are); for a product write {before.text}*(...)", before)
             product = f"; for a product write {before.text}*{token.text}"
             return self.error(f"expected an operator between {before} and {token}{product}")
-        return self.error(f"{token} is not an operator; these are + - * / ^")
+        return self.error(f"{token} has no meaning here; operators are + - * / ^, names consist of letters from a to z, digits and _")
 
     def sum(self) -> Tree:
         left = self.product()

@@ -54,10 +54,10 @@ class Picture:
 
 
 class _Scene:
-    """Boxes, each after those that it reads, and edges."""
+    """Boxes, each after those that it reads, and edges; these end in the order of operands where it is one."""
 
-    def __init__(self, title: str) -> None:
-        self.title = title
+    def __init__(self, title: str, is_ordered: bool) -> None:
+        self.title, self.is_ordered = title, is_ordered
         self.boxes: list[Box] = []
         self.edges: list[Edge] = []
         self.labels: list[str] = []
@@ -76,22 +76,27 @@ class _Scene:
         tops, bottoms = layout.bands()
         middles = [-(top + bottom) / 2 for top, bottom in zip(tops, bottoms)]
         centres = [(layout.x[number], middles[layout.level[number]]) for number in range(len(self.boxes))]
-        arrows = []
-        for edge, label in zip(self.edges, self.labels):
-            source, target = self.boxes[edge.source], self.boxes[edge.target]
+        begun: list[list[Point]] = []
+        for edge in self.edges:
             passed = layout.chains.get((edge.source, edge.port, edge.colour), {})
             between = range(layout.level[edge.source] + 1, layout.level[edge.target])
-            (x0, y0), (x1, y1) = centres[edge.source], centres[edge.target]
-            points = [(x0, y0 - source.height / 2)]
-            points += [(layout.x[passed[level]], middles[level]) for level in between if level in passed]
-            points += [(x1 + target.entry(edge.slot), y1 + target.height / 2)]
-            arrows.append(Arrow(edge.source, edge.target, label, tuple(points)))
+            x, y = centres[edge.source]
+            points = [(x, y - self.boxes[edge.source].height / 2)]
+            begun.append(points + [(layout.x[passed[level]], middles[level]) for level in between if level in passed])
+        arrows = []
+        for edge, label, points in zip(self.edges, self.labels, begun):
+            slot, target, (x, y) = edge.slot, self.boxes[edge.target], centres[edge.target]
+            if not self.is_ordered:  # from left to right, so that no two of them cross
+                arriving = [other for other, each in enumerate(self.edges) if each.target == edge.target]
+                slot = sum(begun[other][-1][0] < points[-1][0] for other in arriving)
+            end = (x + target.entry(slot), y + target.height / 2)
+            arrows.append(Arrow(edge.source, edge.target, label, (*points, end)))
         return Picture(self.title, tuple(self.boxes), tuple(centres), tuple(arrows))
 
 
 def network_picture(network: Network) -> Picture:
     """Return the view in which vertices are the nodes; an edge is labelled with the constants beside its source."""
-    scene, place, depends_on = _Scene("vertices"), dict[str, int](), network.depends_on
+    scene, place, depends_on = _Scene("vertices", is_ordered=False), dict[str, int](), network.depends_on
     for name in (*network.inputs, *network.definitions):
         sources = depends_on.get(name, [])
         labels = [" ".join(network.constants_beside((source, name))) for source in sources]
@@ -101,7 +106,7 @@ def network_picture(network: Network) -> Picture:
 
 def operator_picture(network: Network) -> Picture:
     """Return the view in which operators are the nodes; the one that computes a vertex bears its name."""
-    scene, place = _Scene("operators"), dict[str, int]()
+    scene, place = _Scene("operators", is_ordered=True), dict[str, int]()
     for name in network.inputs:
         place[name] = scene.add("input", name, [])
 
@@ -149,7 +154,15 @@ def draw(picture: Picture, figure: Figure) -> None:
     axes.set_axis_off()
     for arrow in picture.arrows:
         colour = COLOURS[picture.boxes[arrow.source].kind][2]
-        line = {"arrowstyle": "-|>", "mutation_scale": 10, "color": colour, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0, "zorder": 1}
+        line: dict[str, Any] = {
+            "arrowstyle": "-|>",
+            "mutation_scale": 10,
+            "color": colour,
+            "linewidth": 1.3,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "zorder": 1,
+        }
         axes.add_patch(FancyArrowPatch(path=Line(arrow.points), gid=f"{arrow.source} -> {arrow.target}", **line))
         if arrow.label:
             (x0, y0), (x1, y1) = arrow.points[-2:]

@@ -1,7 +1,7 @@
 """One sample through a network: values forward with the slope of every edge, gradients backward, and the update of the constants.
 
-    inputs, constants  --sweep-->  values, partials of every edge: exact and measured
-    values, partials   --backward-->  the gradient of the loss at every vertex and constant
+inputs, constants  --sweep-->  values, partials of every edge: exact and measured
+errors, partials   --backward-->  the gradient of the loss at every vertex and constant
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def backward(network: Network, errors: Values, partials: Partials) -> Values:
         The partial derivative of every edge.
     """
     gradients: Values = {name: 2 * error for name, error in errors.items()}
-    for target in reversed(network.definitions):
+    for target in reversed(list(network.definitions)):
         arriving = gradients.setdefault(target, 0.0)
         for source in network.operands(target):
             passed = arriving * partials[source, target]

@@ -150,10 +150,9 @@ def jacobian(constants: dict[str, float]) -> np.ndarray:
 
 
 _, sizes, directions = np.linalg.svd(jacobian(TRUTH), full_matrices=False)
-unseen = dict(zip(graph.learnable_params, directions[-1] / directions[-1][0]))
-print(
-    f"\nsingular values {', '.join(f'{size:.3g}' for size in sizes)}; unseen direction { ({name: round(float(value), 6) for name, value in unseen.items()}) }"
-)
+unseen = dict(zip(graph.learnable_params, (directions[-1] / directions[-1][0]).tolist()))
+print(f"\nsingular values {', '.join(f'{size:.3g}' for size in sizes)}")
+print("unseen direction: " + ", ".join(f"{name} {share + 0.0:.6f}" for name, share in unseen.items()))
 assert sizes[3] < 1e-10 * sizes[0] < sizes[2]
 np.testing.assert_allclose([unseen[name] for name in ("ab", "bc", "ac", "cd")], [1.0, -1.0, 0.0, 0.0], atol=1e-6)
 
@@ -181,7 +180,7 @@ for number in range(5):
     constants = {name: value + change for (name, value), change in zip(constants.items(), step)}
     print(f"Gauss-Newton {number + 1}: mean loss {np.mean(residuals**2):.3g}")
 recovered = {"ab + bc": constants["ab"] + constants["bc"], "ac": constants["ac"], "cd": constants["cd"]}
-print(f"recovered { ({name: round(float(value), 6) for name, value in recovered.items()}) }, ab alone {constants['ab']:.4f}")
+print("recovered: " + ", ".join(f"{name} {value:.6f}" for name, value in recovered.items()) + f"; ab alone {constants['ab']:.4f}")
 np.testing.assert_allclose(list(recovered.values()), [3.0, 4.0, 3.0], rtol=1e-6)
 
 print(f"\npictures: {', '.join(map(str, pictures))}")

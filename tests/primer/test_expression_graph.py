@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import staticgrad as sg
 from staticgrad.errors import ArgumentError, ExpressionError, InvalidValueError, StaticgradError, StepOrderError
@@ -150,6 +152,41 @@ def test_gradients_are_those_of_the_composed_function(case, partials):
         np.testing.assert_allclose(path[1:], path[:-1] - rate * training.constant_gradients[name], rtol=1e-13)
 
 
+@st.composite
+def networks(draw):
+    """Expressions over some inputs, constants and earlier vertices, in any order; values stay moderate."""
+    names, expressions = ["xa", "xb", "k", "m", "2"], []
+    for number in range(draw(st.integers(1, 5))):
+        name = st.sampled_from(names)
+        text = "xa" if number == 0 else draw(name)
+        for form in draw(
+            st.lists(st.sampled_from(["sin({0})", "-({0})", "tanh({0})^2", "({0})*{1}", "{0} - {1}", "{0} + {1}/2"]), max_size=4)
+        ):
+            text = form.format(text, draw(name))
+        expressions.append(f"x{number} = {text} + xa*0.1")
+        names.append(f"x{number}")
+    return draw(st.permutations(expressions)), sorted({name for name in "km" if any(name in text for text in expressions)})
+
+
+@settings(max_examples=15)
+@given(networks())
+def test_random_networks(case):
+    """At unchanged constants, exact and measured gradients are those of the composed function."""
+    expressions, constants = case
+    graph = graph_of(expressions, dict.fromkeys(constants, 1.5), learning_rate=0.0, dataset_size=4)
+    training = graph.train_on_all_data("exact")
+    in_order = sorted(expressions)
+    arguments = ({name: np.zeros(4) for name in graph.variables}, dict(training.trajectory), graph.dataset.inputs, graph.dataset.outputs)
+    losses, (vertices, slopes) = sg.vmap(sg.value_and_grad(composed(in_order), argnums=(0, 1)))(*arguments)
+    np.testing.assert_allclose(training.losses, losses, rtol=1e-7, atol=1e-12)
+    for name, gradient in vertices.items():
+        np.testing.assert_allclose(training.vertex_gradients[name], gradient, rtol=1e-7, atol=1e-10)
+    for name, gradient in slopes.items():
+        np.testing.assert_allclose(training.constant_gradients[name], gradient, rtol=1e-7, atol=1e-10)
+    for edge, exact in training.exact_partials.items():
+        np.testing.assert_allclose(training.measured_partials[edge], exact, rtol=1e-3, atol=1e-6)
+
+
 def test_the_function_is_traced_and_composes():
     graph = graph_of(TWO_OUTPUTS)
     inputs = {"xa": np.linspace(0.1, 1.0, 5), "xb": np.linspace(-1.0, 1.0, 5)}
@@ -282,7 +319,7 @@ def ready():
     return graph_of(LESSON, TRUTH)
 
 
-def given(values):
+def with_values(values):
     return lambda: parsed().gen_gt_dataset(values)
 
 
@@ -311,18 +348,22 @@ MISTAKES = {
     "training before its picture": (lambda: ready().plot_loss(), StepOrderError, "call train_on_all_data() first"),
     "partials": (lambda: ready().train_on_all_data("central"), InvalidValueError, "'finite differences', 'exact'"),
     "partials of another type": (lambda: ready().train_on_all_data(["exact"]), InvalidValueError, "partials=['exact']"),
-    "missing constants": (given({"ab": 1.0, "cd": 2.0}), InvalidValueError, "no value for ac, bc"),
-    "unknown constant": (given({**TRUTH, "cdd": 1.0}), InvalidValueError, "'cdd' is not a constant (ab, ac, bc, cd); did you mean 'cd'?"),
-    "a vertex": (given({**TRUTH, "xx": 1.0}), InvalidValueError, "'xx' is not a constant"),
+    "missing constants": (with_values({"ab": 1.0, "cd": 2.0}), InvalidValueError, "no value for ac, bc"),
+    "unknown constant": (
+        with_values({**TRUTH, "cdd": 1.0}),
+        InvalidValueError,
+        "'cdd' is not a constant (ab, ac, bc, cd); did you mean 'cd'?",
+    ),
+    "a vertex": (with_values({**TRUTH, "xx": 1.0}), InvalidValueError, "'xx' is not a constant"),
     "no constants to give": (
         lambda: graph_of(["xb=xa"]).gen_gt_dataset({"k": 1.0}),
         InvalidValueError,
         "'k' is not a constant (there are none)",
     ),
-    "no dict": (given([1.0, 2.0]), ArgumentError, "expected a dict of numbers by name, not a list"),
-    "no number": (given({**TRUTH, "ab": "1"}), ArgumentError, "ab is a str, not a number"),
-    "a flag": (given({**TRUTH, "ab": True}), ArgumentError, "ab is a bool, not a number"),
-    "not finite": (given({**TRUTH, "ab": np.nan}), InvalidValueError, "ab is nan"),
+    "no dict": (with_values([1.0, 2.0]), ArgumentError, "expected a dict of numbers by name, not a list"),
+    "no number": (with_values({**TRUTH, "ab": "1"}), ArgumentError, "ab is a str, not a number"),
+    "a flag": (with_values({**TRUTH, "ab": True}), ArgumentError, "ab is a bool, not a number"),
+    "not finite": (with_values({**TRUTH, "ab": np.nan}), InvalidValueError, "ab is nan"),
     "truth that is not finite": (
         lambda: graph_of(["xb = log(xa - k)"], {"k": 0.5}),
         InvalidValueError,

@@ -51,7 +51,10 @@ class ExpressionTraining:
 
     @property
     def disagreement(self) -> dict[Edge, float]:
-        """The largest relative difference of the two partial derivatives of every edge, over the samples where both are finite."""
+        """The largest relative difference of the two partial derivatives of every edge, over the samples where both are finite.
+
+        It is large where a slope nearly vanishes beside its target, and where values are so large that `grad_delta` is lost in them.
+        """
         return {edge: _largest_difference(exact, self.measured_partials[edge]) for edge, exact in self.exact_partials.items()}
 
     def mean_losses(self, count: int) -> np.ndarray:

@@ -25,6 +25,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
     from staticgrad.foreign import njit_op
+    from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
@@ -41,7 +42,9 @@ __all__ = [
     "check_grads",
     "compile_report",
     "debug",
+    "derivative_formula",
     "explain_cache",
+    "formula",
     "grad",
     "jvp",
     "njit_op",
@@ -68,7 +71,9 @@ _HOMES = {
     "Trainer": "train",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "derivative_formula": "formulas",
     "explain_cache": "runtime.cache_explanation",
+    "formula": "formulas",
     "njit_op": "foreign",
     "numeric_grad": "gradient_check",
 }

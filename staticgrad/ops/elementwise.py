@@ -93,6 +93,7 @@ def elementwise(
     result: np.dtype | None = None,
     cost: int = 1,
     linear: bool = False,
+    notation: str | None = None,
 ) -> Callable[..., Value]:
     """Define an elementwise op and return the function that applies it."""
 
@@ -104,7 +105,7 @@ def elementwise(
 
     members: dict[str, Any] = {
         "__doc__": f"Elementwise {name}.", "__module__": __name__, "name": name, "numpy": numpy, "scalar": scalar, "kinds": kinds,
-        "arity": arity, "cost": cost, "linear": linear, "derivatives": derivatives or None,
+        "arity": arity, "cost": cost, "linear": linear, "derivatives": derivatives or None, "notation": notation,
     }  # fmt: skip
     if result is not None:
         members["result"] = lambda self, dtype: result

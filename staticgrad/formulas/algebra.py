@@ -7,6 +7,7 @@ expression is defined; nothing is expanded, so an expression never grows.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import threading
 import weakref
@@ -57,7 +58,7 @@ class Expression:
         return multiply(self, other if isinstance(other, Expression) else number(other))
 
     def __neg__(self) -> Expression:
-        return multiply(number(-1), self)
+        return _times(Fraction(-1), self)
 
     def __repr__(self) -> str:
         from staticgrad.formulas.text import written
@@ -171,6 +172,27 @@ def _split(x: Expression) -> tuple[Number, Expression]:
     return Fraction(1), x
 
 
+def _scaled(coefficient: Number, rest: Expression) -> Expression:
+    """Return a coefficient times an expression that has none, without putting its parts in order again."""
+    if rest is ONE or coefficient == 0:
+        return number(coefficient)
+    if coefficient == 1:
+        return rest
+    if rest.kind == "product":
+        return make("product", number(coefficient).head, *rest.parts)
+    if rest.kind == "sum" and coefficient == -1:
+        return make("sum", "", *sorted((_scaled(-c, r) for c, r in map(_split, rest.parts)), key=_term_order))
+    if _is_choice(rest):
+        pairs = [(_times(coefficient, pair.parts[0]), pair.parts[1]) for pair in rest.parts]
+        return make("call", "Piecewise", *(make("tuple", "", *pair) for pair in pairs))
+    return make("product", number(coefficient).head, rest)
+
+
+def _times(factor: Number, x: Expression) -> Expression:
+    coefficient, rest = _split(x)
+    return _scaled(factor * coefficient, rest)
+
+
 def add(*terms: Expression) -> Expression:
     """Return the sum: x + 1 + x -> 2*x + 1."""
     found: dict[Expression, Number] = {}
@@ -187,7 +209,7 @@ def add(*terms: Expression) -> Expression:
         whole = alike[0] if len(alike) == 1 else piecewise([(add(*row), c) for row, c in zip(rows, conditions)])
         coefficient, rest = _split(whole)
         found[rest] = found.get(rest, Fraction(0)) + coefficient
-    made = [multiply(number(coefficient), rest) for rest, coefficient in found.items() if coefficient != 0]
+    made = [_scaled(coefficient, rest) for rest, coefficient in found.items() if coefficient != 0]
     if len(made) < 2:
         return made[0] if made else ZERO
     return make("sum", "", *sorted(made, key=_term_order))
@@ -203,6 +225,8 @@ def _term_order(term: Expression) -> tuple[object, ...]:
 
 def multiply(*factors: Expression) -> Expression:
     """Return the product: 2*x*3*x -> 6*x**2."""
+    if len(factors) == 2 and factors[0].kind == "number":
+        return _times(factors[0].head, factors[1])  # type: ignore[arg-type]
     coefficient: Number = Fraction(1)
     exponents: dict[Expression, Expression] = {}
     stack = list(reversed(factors))
@@ -223,15 +247,12 @@ def multiply(*factors: Expression) -> Expression:
         return multiply(number(coefficient), *powers)
     if not powers:
         return number(coefficient)
-    for each in powers:
-        if _is_choice(each) and (len(powers) == 1 or sum(pair.parts[0] is not ZERO for pair in each.parts) == 1):
+    if len(powers) == 1:
+        return _scaled(coefficient, powers[0])
+    for each in powers:  # a factor goes to the one value that is not 0
+        if _is_choice(each) and sum(pair.parts[0] is not ZERO for pair in each.parts) == 1:
             others = [number(coefficient), *(other for other in powers if other is not each)]
-            if len(powers) > 1 or coefficient != 1:
-                return piecewise([(multiply(pair.parts[0], *others), pair.parts[1]) for pair in each.parts])
-    if len(powers) == 1 and coefficient == 1:
-        return powers[0]
-    if len(powers) == 1 and coefficient == -1 and powers[0].kind == "sum":
-        return add(*(multiply(number(-1), term) for term in powers[0].parts))
+            return piecewise([(multiply(pair.parts[0], *others), pair.parts[1]) for pair in each.parts])
     return make("product", number(coefficient).head, *sorted(powers, key=_factor_order))
 
 
@@ -243,19 +264,18 @@ def _factor_order(factor: Expression) -> tuple[object, ...]:
 
 def _difference_of_squares(exponents: dict[Expression, Expression]) -> dict[Expression, Expression]:
     """Return the factors with (a - b)*(a + b) as a**2 - b**2."""
+    pairs = {base: dict(_split(term)[::-1] for term in base.parts) for base in exponents if base.kind == "sum" and len(base.parts) == 2}
     found = dict(exponents)
-    for base in exponents:
-        if base not in found or base.kind != "sum" or len(base.parts) != 2:
+    for base, other in itertools.combinations(pairs, 2):
+        if base not in found or other not in found or found[base] is not found[other] or pairs[base].keys() != pairs[other].keys():
             continue
-        first, second = base.parts
-        for kept, turned in ((first, second), (second, first)):
-            other = add(kept, -turned)
-            if other is not base and found.get(other) is found[base]:
-                exponent = found.pop(base)
-                found.pop(other)
-                squares = add(power(kept, number(2)), -power(turned, number(2)))
-                found[squares] = add(found.get(squares, ZERO), exponent)
-                break
+        ratios = [pairs[other][rest] / pairs[base][rest] for rest in pairs[base]]
+        if sorted(ratios) == [-1, 1]:
+            exponent = found.pop(base)
+            del found[other]
+            kept, turned = sorted(base.parts, key=lambda term: ratios[base.parts.index(term)], reverse=True)
+            squares = add(power(kept, number(2)), -power(turned, number(2)))
+            found[squares] = add(found.get(squares, ZERO), exponent)
     return found
 
 

@@ -16,7 +16,6 @@ from staticgrad.ir.aval import BOOL
 from staticgrad.ir.loops import Index
 from staticgrad.ir.node import Constant, Input, Node, Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops.casts import Cast
 from staticgrad.ops.contract import Contract
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.ops.movement import Reshape, View, only_unit_axes_differ, unit_axes_source
@@ -83,8 +82,7 @@ class Elements:
         if isinstance(op, Elementwise):
             avals = [v.aval for v in node.inputs]
             notation = op.formula(*avals)
-            counted = op.operand_avals(avals)[0].dtype
-            if notation is None or (counted == BOOL and "f" in op.kinds and not isinstance(op, Cast)):  # the notation is one of numbers
+            if notation is None:
                 raise self._refused(node)
             return [(v, place) for v in node.inputs], lambda x: expression_of(notation, dict(zip(OPERANDS, x, strict=False)))
         if isinstance(op, Reshape):

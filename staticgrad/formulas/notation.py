@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 from staticgrad.errors import VerificationError
 from staticgrad.formulas.algebra import CONSTANTS, Expression, add, call, logic, make, multiply, number, power
@@ -17,7 +17,7 @@ _CONSTANTS = {str(each.head): each for each in CONSTANTS}
 OPERANDS = ("x", "y", "z")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parsed(notation: str) -> ast.expr:
     return ast.parse(notation, mode="eval").body
 

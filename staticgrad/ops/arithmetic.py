@@ -20,14 +20,21 @@ def _logical(opcode: str, otherwise: str) -> Callable[..., Scalar]:
 
 
 add: Apply = elementwise(
-    "add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True, notation="x + y"
+    "add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True, notation="x + y", logic="x | y"
 )
 subtract: Apply = elementwise(
     "subtract", np.subtract, lambda b, x, y: b.sub(x, y), lambda g, y, a, b: g, lambda g, y, a, b: -g,
     arity=2, kinds=NUMBER, linear=True, notation="x - y",
 )  # fmt: skip
 multiply: Apply = elementwise(
-    "multiply", np.multiply, _logical("and_", "mul"), lambda g, y, a, b: g * b, lambda g, y, a, b: a * g, arity=2, notation="x*y"
+    "multiply",
+    np.multiply,
+    _logical("and_", "mul"),
+    lambda g, y, a, b: g * b,
+    lambda g, y, a, b: a * g,
+    arity=2,
+    notation="x*y",
+    logic="x & y",
 )
 divide: Apply = elementwise(
     "divide", np.divide, lambda b, x, y: b.div(x, y), lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b,
@@ -35,7 +42,7 @@ divide: Apply = elementwise(
 )  # fmt: skip
 negative: Apply = elementwise("negative", np.negative, lambda b, x: b.neg(x), lambda g, y, x: -g, kinds=NUMBER, linear=True, notation="-x")
 absolute: Apply = elementwise(
-    "absolute", np.absolute, lambda b, x: x if x.dtype.kind in "bu" else b.abs(x), lambda g, y, x: g * sign(x), notation="Abs(x)"
+    "absolute", np.absolute, lambda b, x: x if x.dtype.kind in "bu" else b.abs(x), lambda g, y, x: g * sign(x), notation="Abs(x)", logic="x"
 )
 
 

@@ -26,8 +26,12 @@ def _winner(better: Callable[..., Value]) -> tuple[Derivative, Derivative]:
     return (lambda g, y, a, b: share(g, a, b)), (lambda g, y, a, b: share(g, b, a))
 
 
-maximum: Apply = elementwise("maximum", np.maximum, _emit_extremum("max", "or_"), *_winner(greater), arity=2, cost=2, notation="Max(x, y)")
-minimum: Apply = elementwise("minimum", np.minimum, _emit_extremum("min", "and_"), *_winner(less), arity=2, cost=2, notation="Min(x, y)")
+maximum: Apply = elementwise(
+    "maximum", np.maximum, _emit_extremum("max", "or_"), *_winner(greater), arity=2, cost=2, notation="Max(x, y)", logic="x | y"
+)
+minimum: Apply = elementwise(
+    "minimum", np.minimum, _emit_extremum("min", "and_"), *_winner(less), arity=2, cost=2, notation="Min(x, y)", logic="x & y"
+)
 
 
 def _emit_ignoring_nan(opcode: str, for_bool: str) -> Callable[..., Scalar]:
@@ -47,10 +51,10 @@ def _winner_ignoring_nan(better: Callable[..., Value]) -> tuple[Derivative, Deri
 
 
 fmax: Apply = elementwise(
-    "fmax", np.fmax, _emit_ignoring_nan("max", "or_"), *_winner_ignoring_nan(greater), arity=2, cost=4, notation="Max(x, y)"
+    "fmax", np.fmax, _emit_ignoring_nan("max", "or_"), *_winner_ignoring_nan(greater), arity=2, cost=4, notation="Max(x, y)", logic="x | y"
 )
 fmin: Apply = elementwise(
-    "fmin", np.fmin, _emit_ignoring_nan("min", "and_"), *_winner_ignoring_nan(less), arity=2, cost=4, notation="Min(x, y)"
+    "fmin", np.fmin, _emit_ignoring_nan("min", "and_"), *_winner_ignoring_nan(less), arity=2, cost=4, notation="Min(x, y)", logic="x & y"
 )
 clip: Apply = elementwise(
     "clip",

@@ -155,7 +155,8 @@ ndtr: Apply = elementwise(
 )
 log_ndtr: Apply = elementwise(
     "log_ndtr", scipy_function("log_ndtr"), kernels.log_ndtr,
-    lambda g, y, x: g * (math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))), kinds=FLOAT, cost=120, notation="log((1 + erf(x/sqrt(2)))/2)",
+    lambda g, y, x: g * (math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))), kinds=FLOAT, cost=120,
+    notation="log((1 + erf(x/sqrt(2)))/2)",
 )  # fmt: skip
 
 # ---- the gamma function ----------------------------------------------------------------------------------------------------------

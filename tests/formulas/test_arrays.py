@@ -1,0 +1,117 @@
+"""Formulas of functions of arrays: element by element where that says it all, with indices and sums elsewhere."""
+
+import numpy as np
+import pytest
+import sympy
+
+import staticgrad as sg
+
+X, V, W = np.arange(12.0).reshape(4, 3) / 7, np.array([0.3, -1.2, 0.7]), np.array([1.0, 0.2, -0.4, 2.0])
+
+
+def evaluated(formula, shape, **arrays):
+    """Return the array that a formula describes, for the arrays it is of."""
+    whole = formula.to_sympy().doit()
+    result = np.zeros(shape)
+    for place in np.ndindex(*shape):
+        expression = whole.subs({sympy.Symbol(letter): k for letter, k in zip(formula.indices, place, strict=False)})
+        values = {
+            indexed: float(arrays[str(indexed.base)][tuple(int(k) for k in indexed.indices)]) for indexed in expression.atoms(sympy.Indexed)
+        }
+        for variable in expression.free_symbols - {each.base for each in values}:
+            if str(variable) in arrays:  # an array that is read at the place of the result, or a number
+                array = np.asarray(arrays[str(variable)])
+                if array.shape in ((), shape):
+                    values[variable] = float(array[place] if array.shape else array)
+        result[place] = float(expression.subs(values))
+    return result
+
+
+CASES = {
+    "sum of squares": (lambda x: np.sum(x**2), (V,), "2*x"),
+    "mean of squares": (lambda x: np.mean(x**2), (V,), "2*x/3"),
+    "dot with itself": (lambda x: x @ x, (V,), "2*x"),
+    "dot of two": (lambda x, y: np.dot(x, np.sin(y)), (V, V + 1), "sin(y)"),
+    "sum of sines": (lambda x, y: np.sum(np.sin(x) * y), (V, V + 1), "y*cos(x)"),
+    "squared norm of a product": (lambda x, y: np.sum((y @ x) ** 2), (V, X), "2*Sum(y[j, i]*Sum(x[k]*y[j, k], (k, 0, 2)), (j, 0, 3))"),
+    "least squares": (
+        lambda x, y, z: np.mean((y @ x - z) ** 2), (V, X, W),
+        "Sum(y[j, i]*(Sum(x[k]*y[j, k], (k, 0, 2)) - z[j]), (j, 0, 3))/2",
+    ),
+    "one matrix": (lambda x, y: np.sum(np.tanh(x @ y)), (X, V), "y[j]*(1 - tanh(Sum(x[i, k]*y[k], (k, 0, 2)))**2)"),
+    "weights by rows": (lambda x, y: np.sum(np.mean(x, axis=0) * y), (X, V), "y[j]/4"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_of_scalar_functions(name):
+    function, arguments, text = CASES[name]
+    found = sg.derivative_formula(function, *arguments)
+    assert str(found) == text
+    expected = sg.grad(function)(*arguments)
+    np.testing.assert_allclose(evaluated(found, expected.shape, **dict(zip("xyz", arguments))), expected, rtol=1e-12)
+
+
+FUNCTIONS = {
+    "matrix times vector": (lambda x, y: x @ y, (X, V), "Sum(x[i, j]*y[j], (j, 0, 2))"),
+    "elementwise": (lambda x, y: np.exp(x) * y, (V, V), "y*exp(x)"),
+    "rows": (lambda x, y: x * y, (X, V), "x[i, j]*y[j]"),
+    "columns": (lambda x, y: x * y[:, None], (X, W), "x[i, j]*y[i]"),
+    "transposed and cut": (lambda x: x.T[1:], (X,), "x[j, i + 1]"),
+    "backwards": (lambda x: x[::-1], (V,), "x[2 - i]"),
+    "every other": (lambda x: x[::2], (W,), "x[2*i]"),
+    "product over an axis": (lambda x: np.prod(x, axis=1), (X,), "Product(x[i, j], (j, 0, 2))"),
+    "variance": (lambda x: np.var(x), (V,), "Sum((x[i] - Sum(x[j], (j, 0, 2))/3)**2, (i, 0, 2))/3"),
+    "outer product": (lambda x, y: np.outer(x, y), (V, W), "x[i]*y[j]"),
+    "a number and an array": (lambda x, y: x * np.sin(y), (2.0, V), "x*sin(y)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_of_arrays(name):
+    function, arguments, text = FUNCTIONS[name]
+    found = sg.formula(function, *arguments)
+    assert str(found) == text
+    expected = np.asarray(function(*arguments))
+    np.testing.assert_allclose(evaluated(found, expected.shape, **dict(zip("xyz", arguments))), expected, rtol=1e-12)
+
+
+def test_derivatives_of_elementwise_arrays():
+    assert str(sg.derivative_formula(lambda x: np.sin(x) * x, V)) == "x*cos(x) + sin(x)"
+    assert str(sg.derivative_formula(lambda s, x: np.sin(x) * s**2, 1.0, V)) == "2*s*sin(x)"
+    assert str(sg.derivative_formula(lambda x, y: x * 2, V, V, argnums=1)) == "0"
+
+
+def test_indices_are_no_arguments():
+    assert str(sg.formula(lambda i, j: i @ j, X, V)) == "Sum(i[k, l]*j[l], (l, 0, 2))"
+
+
+def test_results_in_containers():
+    found = sg.formula(lambda x: {"double": 2 * x, "square": (x**2, x)}, V)
+    assert (str(found["double"]), str(found["square"][0]), str(found["square"][1])) == ("2*x", "x**2", "x")
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "error", "message"),
+    [
+        (lambda x: np.cumsum(x), (V,), ValueError, "through cumulative_sum: its derivative is a Jacobian"),
+        (lambda x: X @ x, (V,), ValueError, "through contract: its derivative is a Jacobian; sum the result"),
+        (lambda x: np.sum(np.sort(x)), (V,), TypeError, "has no notation; formulas hold elementwise functions"),
+        (lambda x: np.sum(x * np.arange(3.0)), (V,), TypeError, r"a constant array of shape \(3,\) has no name in a formula; make it"),
+        (lambda x: (x, x), (V,), TypeError, "returns 2 arrays, not one"),
+        (lambda x: x > 0, (V,), TypeError, "bool, which has no derivative"),
+        (lambda x: x * 2, (np.arange(3),), TypeError, "int64, which has no derivative"),
+        (lambda x: np.sum(x * 2), (np.arange(3),), TypeError, "int64, which has no derivative|returned int64"),
+        (lambda x: x, (V, V), TypeError, "too many positional arguments"),
+    ],
+)  # fmt: skip
+def test_what_has_no_formula_is_refused(function, arguments, error, message):
+    with pytest.raises(error, match=message) as caught:
+        sg.derivative_formula(function, *arguments)
+    assert isinstance(caught.value, sg.StaticgradError)
+    assert "test_arrays.py" in str(caught.value)
+
+
+def test_reductions_without_notation_are_refused():
+    with pytest.raises(sg.StaticgradError, match=r"max\(f64\[3\]\) has no notation"):
+        sg.formula(np.max, V)

@@ -21,7 +21,7 @@ from staticgrad.ops.control import inline_calls
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.passes.pipeline import simplify
 from staticgrad.traced import Traced, traced
-from staticgrad.tracing.pytree import flatten, unflatten
+from staticgrad.tracing.pytree import unflatten
 from staticgrad.transforms import Grad, selected
 
 __all__ = ["Formula", "derivative_formula", "formula"]
@@ -166,7 +166,7 @@ def derivative_formula(f: Callable[..., Any], *args: Any, argnums: int | tuple[i
     2*x*y
     >>> line = lambda w, x, y: np.mean((w * x - y) ** 2)
     >>> print(sg.derivative_formula(line, 1.0, np.ones(5), np.ones(5)))
-    2*Sum((w*x[i] - y[i])*x[i], (i, 0, 4))/5
+    2*Sum(x[i]*(w*x[i] - y[i]), (i, 0, 4))/5
     """
     function = traced(f)
     arguments = args or _numbers(function)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.optim.fitting import least_squares
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
     from staticgrad.train import EarlyStopping, Loop, Trainer
@@ -44,6 +45,7 @@ __all__ = [
     "explain_cache",
     "grad",
     "jvp",
+    "least_squares",
     "njit_op",
     "nn",
     "numeric_grad",
@@ -69,6 +71,7 @@ _HOMES = {
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
     "explain_cache": "runtime.cache_explanation",
+    "least_squares": "optim.fitting",
     "njit_op": "foreign",
     "numeric_grad": "gradient_check",
 }

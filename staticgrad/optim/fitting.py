@@ -14,9 +14,8 @@ from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
-from staticgrad.optim.normal_equations import Layout, inverse_gram
+from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
 from staticgrad.optim.residual_optimizer import ResidualOptimizer, ResidualState, Trial
-from staticgrad.traced import traced
 from staticgrad.tracing.pytree import tree_map
 
 MESSAGES = {
@@ -178,7 +177,7 @@ def least_squares(
     """
     _refuse(others)
     optimizer = _optimizer(method)
-    function, params = traced(residuals), _parameters(x0)
+    function, params = Residuals(residuals), _parameters(x0)
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     named = dict(kwargs or {})

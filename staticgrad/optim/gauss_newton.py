@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from staticgrad.optim.normal_equations import Linearization, solve_damped
-from staticgrad.optim.residual_optimizer import Curvature, Proposal, ResidualOptimizer, ResidualState, Trial, predicted_fall
+from staticgrad.optim.normal_equations import Linearization, damped_inverse
+from staticgrad.optim.residual_optimizer import Proposal, ResidualOptimizer, ResidualState, SecondDerivative, Trial, predicted_fall
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class GaussNewton(ResidualOptimizer):
     word = "gauss_newton"
     start = (1.0, 1.0)
 
-    def propose(self, linear: Linearization, state: ResidualState, second: Curvature) -> Proposal:
-        move = -state.control * solve_damped(linear.gram, np.zeros(len(linear.gram)), linear.gradient)
+    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
+        move = -state.control * damped_inverse(linear.gram, np.zeros(len(linear.gram)))(linear.gradient)
         return Proposal(move, predicted_fall(linear, move))
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:

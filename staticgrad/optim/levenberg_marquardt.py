@@ -9,8 +9,8 @@ import numpy as np
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Linearization, solve_damped
-from staticgrad.optim.residual_optimizer import Curvature, Proposal, ResidualOptimizer, ResidualState, Trial, predicted_fall
+from staticgrad.optim.normal_equations import Linearization, damped_inverse
+from staticgrad.optim.residual_optimizer import Proposal, ResidualOptimizer, ResidualState, SecondDerivative, Trial, predicted_fall
 
 MOST_ACCELERATION = 0.75
 """How long the second-order part of a step may be, as a part of half of its first-order one."""
@@ -29,23 +29,24 @@ class LevenbergMarquardt(ResidualOptimizer):
     def start(self) -> tuple[float, float]:  # type: ignore[override]
         return self.damping, 2.0
 
-    def propose(self, linear: Linearization, state: ResidualState, second: Curvature) -> Proposal:
-        damping = state.control * state.scale**2
-        velocity = -solve_damped(linear.gram, damping, linear.gradient)
+    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
+        inverse = damped_inverse(linear.gram, state.control * state.scale**2)
+        velocity = -inverse(linear.gradient)
         predicted = predicted_fall(linear, velocity)
         if not self.acceleration or not np.all(np.isfinite(velocity)):
             return Proposal(velocity, predicted)
         bend = linear.transposed @ second(velocity)
         if not np.all(np.isfinite(bend)):
             return Proposal(velocity, predicted, sound=False)
-        half = -solve_damped(linear.gram, damping, bend) / 2
+        half = -inverse(bend) / 2
         sound = 2 * np.linalg.norm(state.scale * half) <= MOST_ACCELERATION * np.linalg.norm(state.scale * velocity)
         return Proposal(velocity + half, predicted, bool(sound))
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
         if not trial.accepted:
             return state.control * state.growth, 2 * state.growth
-        return state.control * max(1 / 3, 1 - (2 * min(trial.fall / trial.predicted, 1) - 1) ** 3), 2.0
+        ratio = trial.fall / trial.predicted if trial.fall < trial.predicted else 1.0
+        return state.control * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
 
     def rescaled(self, scale: np.ndarray | None, linear: Linearization) -> np.ndarray:
         if scale is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from staticgrad.ops.contract import contract
 from staticgrad.ops.control import inline_calls
 from staticgrad.ops.movement import broadcast, concatenate, reshape
 from staticgrad.optim.optimizer import label
-from staticgrad.traced import Traced
+from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, unflatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms import Source
@@ -113,7 +114,7 @@ class NormalEquations:
 
 
 @dataclass(frozen=True)
-class Curvature:
+class SecondDerivative:
     """A function of residuals as the program of their second derivative along a direction.
 
     It is called with (params, direction, args, kwargs).
@@ -134,7 +135,7 @@ class Curvature:
         )
         place = dict(zip(flatten(direction)[0], seeds, strict=True)) | dict(zip(leaves, graph.inputs, strict=False))
         arguments = (*(place[k] for k in range(len(signature.avals))), *program.captures)
-        return _derived(program, graph, arguments, (flat,), flatten(0)[1], f"curvature({base.name})")
+        return _derived(program, graph, arguments, (flat,), flatten(0)[1], f"second_derivative({base.name})")
 
 
 def _residuals(base: Source, signature: Signature) -> tuple[Program, Graph, list[Value], list[Value]]:
@@ -191,26 +192,44 @@ def _derived(program: Program, graph: Graph, inputs: Sequence[Value], outputs: S
     return Program(derived, program.signature, out_tree, program.guards, program.captures, program.prints)
 
 
-# ---- evaluating them
+class Residuals:
+    """A function of residuals with its programs, so that each call of them goes straight to machine code."""
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._traced = traced(function)
+        self._linear = self._traced.derive(NormalEquations(), "least_squares")
 
-def linearize(residuals: Traced, params: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Linearization:
-    """Return residuals, Jacobian, J^T J, J^T r and cost at `params`."""
-    found: Linearization = residuals.derive(NormalEquations(), "least_squares")(params, *args, **kwargs)
-    return found
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> Residuals:
+        """Return a function as residuals; itself if it is such."""
+        return function if isinstance(function, Residuals) else cls(function)
 
+    def __call__(self, params: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the residuals at `params`, as the function does."""
+        return self._traced(params, *args, **kwargs)
 
-def curvature(residuals: Traced, params: Any, direction: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> np.ndarray:
-    """Return the second derivative of the residuals along `direction`, (m,)."""
-    found: np.ndarray = residuals.derive(Curvature(), "curvature")(params, direction, tuple(args), kwargs)
-    return found
+    def linearize(self, params: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Linearization:
+        """Return residuals, Jacobian, J^T J, J^T r and cost at `params`."""
+        found: Linearization = self._linear(params, *args, **kwargs)
+        return found
+
+    def second_derivative(self, params: Any, direction: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> np.ndarray:
+        """Return the second derivative of the residuals along `direction`, (m,)."""
+        found: np.ndarray = self._second(params, direction, tuple(args), dict(kwargs))
+        return found
+
+    @cached_property
+    def _second(self) -> Traced:
+        return self._traced.derive(SecondDerivative(), "second_derivative")
 
 
 # ---- small linear algebra
 
 
-def solve_damped(gram: np.ndarray, damping: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the x of (J^T J + diag(damping)) x = right; where that is singular, the shortest x that comes closest.
+def damped_inverse(gram: np.ndarray, damping: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return the function of b that gives the x of (J^T J + diag(damping)) x = b.
+
+    Where the matrix is singular, x is the shortest of those that come closest.
 
     The unknowns are first scaled so that the matrix has a diagonal of ones, so the units of the parameters do not matter.
 
@@ -220,33 +239,32 @@ def solve_damped(gram: np.ndarray, damping: np.ndarray, right: np.ndarray) -> np
         J^T J, (n, n).
     damping
         What is added to its diagonal, (n,), at least 0.
-    right
-        The right-hand side, (n,).
 
     Examples
     --------
     >>> import numpy as np
-    >>> solve_damped(np.array([[1.0, 1e9], [1e9, 4e18]]), np.zeros(2), np.array([1.0, 4e9]))
-    array([0.e+00, 1.e-09])
-    >>> solve_damped(np.ones((2, 2)), np.zeros(2), np.array([2.0, 2.0]))
+    >>> damped_inverse(np.diag([4.0, 1e18]), np.array([4.0, 0.0]))(np.array([8.0, 1e9]))
+    array([1.e+00, 1.e-09])
+    >>> damped_inverse(np.ones((2, 2)), np.zeros(2))(np.array([2.0, 2.0]))
     array([1., 1.])
     """
-    scale = np.sqrt(np.diag(gram) + damping)
+    diagonal = np.diag(gram) + damping
+    scale = np.sqrt(diagonal)
     scale[scale == 0] = 1  # a parameter without any influence
     matrix = gram / scale / scale[:, None]
-    np.fill_diagonal(matrix, (np.diag(gram) + damping) / scale / scale)
+    np.fill_diagonal(matrix, diagonal / scale / scale)
     least = 4 * len(matrix) * EPSILON
     try:
-        regular = np.min(np.diag(np.linalg.cholesky(matrix))) ** 2 > least
+        lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
-        regular = False
-    if regular:
-        solved: np.ndarray = np.linalg.solve(matrix, right / scale) / scale
-        return solved
+        lower = np.zeros((1, 1))
+    if np.min(np.diag(lower)) ** 2 > least:
+        inverse = np.linalg.inv(lower) / scale
+        return lambda right: inverse.T @ (inverse @ right)
     values, vectors = np.linalg.eigh(matrix)
     seen = values > least * values[-1]
-    shortest: np.ndarray = vectors[:, seen] @ ((vectors[:, seen].T @ (right / scale)) / values[seen]) / scale
-    return shortest
+    shortest = vectors[:, seen].T / scale
+    return lambda right: shortest.T @ ((shortest @ right) / values[seen])
 
 
 def inverse_gram(transposed: np.ndarray) -> np.ndarray | None:

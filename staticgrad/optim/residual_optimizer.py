@@ -10,11 +10,10 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Layout, Linearization, curvature, linearize
-from staticgrad.traced import traced
+from staticgrad.optim.normal_equations import Layout, Linearization, Residuals
 from staticgrad.tracing.context import tracing
 
-Curvature = Callable[[np.ndarray], np.ndarray]
+SecondDerivative = Callable[[np.ndarray], np.ndarray]
 """The second derivative of the residuals along a direction, (n,) -> (m,)."""
 
 
@@ -96,7 +95,7 @@ class ResidualOptimizer(ABC):
             If there are no residuals or no parameters, or if they are not floats.
         """
         layout = self._layout(params)
-        linear = linearize(traced(residuals), layout.tree(layout.vector), args, kwargs)
+        linear = Residuals.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
         if not linear.finite:
             raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(linear)} at the first parameters; start elsewhere"))
         return ResidualState(linear, self.rescaled(None, linear), *self.start, 1, None)
@@ -115,17 +114,19 @@ class ResidualOptimizer(ABC):
         state
             What `init` or the previous `update` returned.
         """
-        layout, function = self._layout(params), traced(residuals)
+        layout, function = self._layout(params), Residuals.of(residuals)
         if not isinstance(state, ResidualState) or len(state.scale) != layout.size:
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
         linear, here = state.linear, layout.vector
         epsilon = max(layout.epsilon, float(np.finfo(linear.residuals.dtype).eps))
         terms = float(np.linalg.norm(linear.residuals) + np.linalg.norm(linear.columns * here))  # what the residuals are sums of
         with np.errstate(all="ignore"):  # a step that overflows does not stay
-            proposal = self.propose(linear, state, lambda direction: curvature(function, params, layout.tree(direction), args, kwargs))
+            proposal = self.propose(
+                linear, state, lambda direction: function.second_derivative(params, layout.tree(direction), args, kwargs)
+            )
             tried = layout.tree(here + proposal.move)
             move = Layout(tried, self.word).vector - here  # as the dtypes of the parameters round it
-            there = linearize(function, tried, args, kwargs) if proposal.sound and np.all(np.isfinite(move)) else None
+            there = function.linearize(tried, args, kwargs) if proposal.sound and np.all(np.isfinite(move)) else None
             noise = 8 * epsilon * terms * float(np.linalg.norm(linear.residuals))
             fall = np.nan if there is None or not there.finite else fall_of_cost(linear, there, move, noise)
             length = float(np.linalg.norm(state.scale * move) / (np.linalg.norm(state.scale * here) + TINY))
@@ -145,7 +146,7 @@ class ResidualOptimizer(ABC):
         return tried, ResidualState(there, self.rescaled(state.scale, there), control, growth, evaluations, trial)
 
     @abstractmethod
-    def propose(self, linear: Linearization, state: ResidualState, second: Curvature) -> Proposal:
+    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
         """Return the step to try."""
 
     @abstractmethod

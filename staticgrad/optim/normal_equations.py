@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import optree
 
-from staticgrad.ad.batch import batched
 from staticgrad.ad.forward import tangents
+from staticgrad.ad.jacobian import of_unit_vectors
 from staticgrad.errors import DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import FLOAT64, Aval, is_float
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, constant, full, new_input
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.casts import cast
-from staticgrad.ops.comparison import equal
 from staticgrad.ops.contract import contract
 from staticgrad.ops.control import inline_calls
-from staticgrad.ops.movement import broadcast, concatenate, reshape
+from staticgrad.ops.movement import concatenate, reshape
 from staticgrad.optim.optimizer import label
 from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, unflatten
@@ -167,15 +166,8 @@ MOST_PARAMETERS = 20_000
 
 def _pushed(residuals: Value, x: Value) -> Value:
     """Return the derivatives by each element of x as rows: (size of x, number of residuals)."""
-    size, count = x.aval.size, residuals.aval.size
-    seed = new_input(Aval(x.shape, x.dtype), "direction")
-    moved = tangents([residuals], [x], [seed])[0] if size else None
-    if moved is None:
-        return full((size, count), 0, residuals.dtype)
-    number = constant(np.arange(size))
-    own = broadcast(reshape(number, x.shape), (size, *x.shape), (0,))
-    units = cast(equal(own, broadcast(number, (size, *x.shape), tuple(range(1, 1 + len(x.shape))))), x.dtype)
-    return batched([moved], [seed], [units], [True], size)[0]
+    rows = of_unit_vectors(lambda direction: tangents([residuals], [x], [direction]), x.aval)[0]
+    return full((x.aval.size, residuals.aval.size), 0, residuals.dtype) if rows is None else rows
 
 
 def _joined(values: Sequence[Value], axis: int) -> Value:

@@ -18,7 +18,7 @@ if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyp
     globals()["kernels"] = _module
 
 # The kernels must be in place before anything else of the package is imported.
-from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
+from staticgrad.api import grad, jvp, linearize, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import MissingAttributeError as _MissingAttributeError  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.jacobians import hessian, hvp, jacobian
+    from staticgrad.optim.fitting import least_squares
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
     from staticgrad.train import EarlyStopping, Loop, Trainer
@@ -46,7 +48,12 @@ __all__ = [
     "explain_cache",
     "formula",
     "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
     "jvp",
+    "least_squares",
+    "linearize",
     "njit_op",
     "nn",
     "numeric_grad",
@@ -74,6 +81,10 @@ _HOMES = {
     "derivative_formula": "formulas",
     "explain_cache": "runtime.cache_explanation",
     "formula": "formulas",
+    "hessian": "jacobians",
+    "hvp": "jacobians",
+    "jacobian": "jacobians",
+    "least_squares": "optim.fitting",
     "njit_op": "foreign",
     "numeric_grad": "gradient_check",
 }

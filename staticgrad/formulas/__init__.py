@@ -22,7 +22,8 @@ from staticgrad.ops.elementwise import Elementwise
 from staticgrad.passes.pipeline import simplify
 from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import unflatten
-from staticgrad.transforms import Grad, selected
+from staticgrad.transforms import Grad
+from staticgrad.transforms.base import selected
 
 __all__ = ["Formula", "derivative_formula", "formula"]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from staticgrad.ad.forward import tangents as push_forward
+from staticgrad.api import grad
 from staticgrad.errors import ArgumentError, DependencyError, DTypeError, ShapeError
 from staticgrad.formulas.algebra import CONSTANTS, Expression, walk
 from staticgrad.formulas.elements import Elements
@@ -22,7 +23,6 @@ from staticgrad.ops.elementwise import Elementwise
 from staticgrad.passes.pipeline import simplify
 from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import unflatten
-from staticgrad.transforms import Grad
 from staticgrad.transforms.base import selected
 
 __all__ = ["Formula", "derivative_formula", "formula"]
@@ -179,7 +179,7 @@ def derivative_formula(f: Callable[..., Any], *args: Any, argnums: int | tuple[i
         )
     value = program.graph.outputs[0]
     if not value.shape:
-        derived = function.derive(Grad(argnums, False, False), "grad").program(*arguments)
+        derived = grad(function, argnums).program(*arguments)
         found = _formulas(derived.graph, derived.graph.outputs[: derived.results], what)
         return unflatten(derived.out_tree, found)
     if not is_float(value.dtype):

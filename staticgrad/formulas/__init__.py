@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from staticgrad.ad.forward import tangents as push_forward
-from staticgrad.api import grad
+from staticgrad.api import checked_argnums, grad
 from staticgrad.errors import ArgumentError, DependencyError, DTypeError, ShapeError
 from staticgrad.formulas.algebra import CONSTANTS, Expression, walk
 from staticgrad.formulas.elements import Elements
@@ -184,7 +184,7 @@ def derivative_formula(f: Callable[..., Any], *args: Any, argnums: int | tuple[i
         return unflatten(derived.out_tree, found)
     if not is_float(value.dtype):
         raise DTypeError(at_user_line(f"{what}: the function returned {value.dtype}, which has no derivative; return floats"))
-    places, tree = selected(program.signature, argnums, program.graph.name, "derivative_formula")
+    places, tree = selected(program.signature, checked_argnums(argnums), program.graph.name, "derivative_formula")
     graph = inline_calls(program.graph)
     slopes = [_elementwise_slope(graph, graph.outputs[0], graph.inputs[k], what) for k in places]
     return unflatten(tree, _formulas(graph, slopes, what))

@@ -16,8 +16,8 @@ from fractions import Fraction
 
 Number = Fraction | float
 
-SHORT_FRACTION = 12
-"""Numbers are written as fractions up to this denominator, and as decimals beyond."""
+SHORT_FRACTION, LONG_FRACTION = 12, 10_000
+"""Numbers are written as fractions up to the first denominator, and up to the second where the decimal would be longer."""
 
 LABEL = 40
 LARGEST_POWER = 64
@@ -112,10 +112,15 @@ def walk(roots: Iterable[Expression]) -> Iterator[Expression]:
 
 
 def number(value: Number | int) -> Expression:
-    """Return a number: a fraction where that is exactly meant and short, otherwise a decimal."""
+    """Return a number: as a fraction where that is exactly meant and short, otherwise as a decimal."""
     if isinstance(value, float) and math.isfinite(value):
-        simple = Fraction(value).limit_denominator(SHORT_FRACTION)
-        value = simple if float(simple) == value else Fraction(int(value)) if value == int(value) and abs(value) < 1e15 else value
+        for longest in (SHORT_FRACTION, LONG_FRACTION):
+            simple = Fraction(value).limit_denominator(longest)
+            if float(simple) == value and (longest == SHORT_FRACTION or len(str(simple)) < len(repr(value))):
+                value = simple
+                break
+        else:
+            value = Fraction(int(value)) if value == int(value) and abs(value) < 1e15 else value
     return make("number", Fraction(value) if isinstance(value, int) else value)
 
 

@@ -100,8 +100,8 @@ slope_at_the_fit = value_and_grad(fit, x, y)[1]
 print(f"\nafter {STEPS} steps w {fit['w']:.6f}, b {fit['b']:.6f}; least squares in closed form w {best['w']:.6f}, b {best['b']:.6f}")
 print(f"the gradient at the start {value_and_grad(start, x, y)[1]}")
 print(f"the gradient at the fit   {slope_at_the_fit}: (nearly) zero")
-for name in best:
-    np.testing.assert_allclose(fit[name], best[name], rtol=1e-9)
+for name, wanted_value in best.items():
+    np.testing.assert_allclose(fit[name], wanted_value, rtol=1e-9)
     assert abs(slope_at_the_fit[name]) < 1e-9
 assert (np.diff(losses) <= 1e-15).all(), "with this rate each step helps"
 
@@ -157,8 +157,6 @@ for title, run in runs.items():
 axes[1].set(title="Mean squared error over the steps", xlabel="step", ylabel="mean squared error", ylim=(lowest / 2, 1e3))
 axes[1].legend(title="learning rate")
 figure.savefig(output / "l1_gradient_descent.png", dpi=100)
-drawn_lines = [line.get_xydata() for line in axes[0].get_lines()]
-drawn_losses = [line.get_ydata() for line in axes[1].get_lines()]
 plt.close(figure)
 
 # %% [markdown]

@@ -212,8 +212,9 @@ def add(*terms: Expression) -> Expression:
     for conditions, alike in choices.items():
         rows = zip(*([pair.parts[0] for pair in each.parts] for each in alike))
         whole = alike[0] if len(alike) == 1 else piecewise([(add(*row), c) for row, c in zip(rows, conditions)])
-        coefficient, rest = _split(whole)
-        found[rest] = found.get(rest, Fraction(0)) + coefficient
+        for each in whole.parts if whole.kind == "sum" else (whole,):
+            coefficient, rest = _split(each)
+            found[rest] = found.get(rest, Fraction(0)) + coefficient
     made = [_scaled(coefficient, rest) for rest, coefficient in found.items() if coefficient != 0]
     if len(made) < 2:
         return made[0] if made else ZERO

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +12,7 @@ from staticgrad.api import checked_argnums, grad
 from staticgrad.errors import ArgumentError, DependencyError, DTypeError, ShapeError
 from staticgrad.formulas.algebra import CONSTANTS, Expression, walk
 from staticgrad.formulas.elements import Elements
-from staticgrad.formulas.text import shared_parts, texts
+from staticgrad.formulas.text import names_of, shared_parts, texts
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Value, full
@@ -45,9 +44,11 @@ class Formula:
     text
         The formula.
     bindings
-        Names that stand in the text for parts that occur several times, and their texts, each using earlier ones.
+        Names that stand in the text for parts that occur several times, and their texts, each using earlier ones. A name with indices
+        stands for a part that depends on those of the sums around it.
     indices
-        The letters that stand for the place of the element, one an axis of the result; empty where no array is indexed.
+        The letters that stand for the place of the element, one an axis of the result (0 for one of length 1); empty where no array is
+        indexed.
     """
 
     text: str
@@ -234,8 +235,7 @@ def _formula(value: Value, names: dict[Value, str], what: str) -> Formula:
     functions = {str(node.head) for node in walk([found]) if node.kind == "call"}
     if functions & set(names.values()):
         found, indices = _expression(value, _apart(names, functions | {str(each.head) for each in CONSTANTS}), what)
-    free = (name for k in itertools.count(1) if (name := f"t{k}") not in used)
-    bound = {part: next(free) for part in shared_parts(found, SMALLEST, LONGEST)}
+    bound = names_of(shared_parts(found, SMALLEST, LONGEST), found, used)
     made = texts([found], bound)
     return Formula(made[found][0], {name: made[part][0] for part, name in bound.items()}, indices, found)
 

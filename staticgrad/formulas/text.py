@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -35,7 +36,29 @@ def shared_parts(x: Expression, least: int, longest: int) -> list[Expression]:
     if x.size <= longest:
         return []
     uses = Counter(part for node in walk([x]) for part in node.parts)
-    return [node for node in walk([x]) if uses[node] > 1 and node.size >= least and node.kind not in ("tuple", "operator")]
+    return [node for node in walk([x]) if uses[node] > 1 and node.size >= least and _may_have_a_name(node)]
+
+
+def _may_have_a_name(x: Expression) -> bool:
+    """Return whether x is a value, and not just the inverse of one."""
+    return x.kind not in ("tuple", "operator") and not (x.kind == "power" and x.parts[1].head == -1)
+
+
+def names_of(parts: Sequence[Expression], x: Expression, taken: set[str]) -> dict[Expression, str]:
+    """Return names for parts of x: t1, t2 ...; one that depends on indices of sums around it has them: t3[i]."""
+    bound = {node.parts[0] for node in walk([x]) if _is_range(node)}
+    free: dict[Expression, frozenset[Expression]] = {}
+    for node in walk([x]):
+        inside = frozenset[Expression]().union(*(free[part] for part in node.parts), {node} & bound)
+        free[node] = inside - {part.parts[0] for part in node.parts if _is_range(part)}
+    fresh = (name for k in itertools.count(1) if (name := f"t{k}") not in taken)
+    letters = {part: sorted(str(letter.head) for letter in free[part]) for part in parts}
+    return {part: next(fresh) + (f"[{', '.join(letters[part])}]" if letters[part] else "") for part in parts}
+
+
+def _is_range(x: Expression) -> bool:
+    """Return whether x is the range of an index: (i, 0, 2)."""
+    return x.kind == "tuple" and len(x.parts) == 3
 
 
 def _in(text: tuple[str, int], level: int) -> str:

@@ -82,6 +82,35 @@ def test_derivatives_of_elementwise_arrays():
     assert str(sg.derivative_formula(lambda x, y: x * 2, V, V, argnums=1)) == "0"
 
 
+def test_names_of_parts_that_depend_on_an_index():
+    def wavy(x, y):
+        waves = np.sin(y @ x)
+        return np.sum(np.exp(waves) * waves**3 / (1 + waves**2))
+
+    found = sg.derivative_formula(wavy, V, X)
+    assert str(found) == (
+        "Sum(y[j, i]*cos(t1[j])*(3*t3[j]*t4[j]/t5[j] - 2*t3[j]*t2[j]**4/t5[j]**2 + t3[j]*t2[j]**3/t5[j]), (j, 0, 3)) "
+        "where t1[j] = Sum(x[k]*y[j, k], (k, 0, 2)), t2[j] = sin(t1[j]), t3[j] = exp(t2[j]), t4[j] = t2[j]**2, t5[j] = t4[j] + 1"
+    )
+    np.testing.assert_allclose(evaluated(found, (3,), x=V, y=X), sg.grad(wavy)(V, X), rtol=1e-12)
+
+
+def test_a_network():
+    def loss(params, x, y):
+        hidden = np.tanh(x @ params["w"] + params["b"])
+        return np.mean((hidden @ params["v"] - y) ** 2)
+
+    arrays = {"w": X.T, "b": W, "v": W[::-1].copy()}
+    found = sg.derivative_formula(loss, arrays, X, W)
+    assert str(found["v"]) == (
+        "Sum(tanh(b[i] + Sum(w[m, i]*x[j, m], (m, 0, 2)))"
+        "*(Sum(v[k]*tanh(b[k] + Sum(w[l, k]*x[j, l], (l, 0, 2))), (k, 0, 3)) - y[j]), (j, 0, 3))/2"
+    )
+    gradients = sg.grad(loss)(arrays, X, W)
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(evaluated(found[name], gradient.shape, x=X, y=W, **arrays), gradient, rtol=1e-10)
+
+
 def test_indices_are_no_arguments():
     assert str(sg.formula(lambda i, j: i @ j, X, V)) == "Sum(i[k, l]*j[l], (l, 0, 2))"
 

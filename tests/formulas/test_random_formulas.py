@@ -1,10 +1,11 @@
-"""Random functions: the formula of the derivative, evaluated by SymPy with many digits, is what `sg.grad` computes."""
+"""Random functions: the formula of the derivative, evaluated by SymPy with many digits, is what `sg.grad` computes, and so is its text."""
 
 import mpmath
 import numpy as np
 import sympy
 from hypothesis import given
 from hypothesis import strategies as st
+from sympy.parsing.sympy_parser import parse_expr
 
 import staticgrad as sg
 
@@ -60,3 +61,9 @@ def test_random_derivatives(steps, a, b):
         with mpmath.workdps(40):
             value = sympy.lambdify(symbols, found.to_sympy(), "mpmath")(mpmath.mpf(a), mpmath.mpf(b))
         np.testing.assert_allclose(float(value), expected, rtol=1e-9, atol=1e-9)
+        named = {}
+        for name, text in [*found.bindings.items(), ("whole", found.text)]:
+            named[name] = parse_expr(text).subs(named)
+        with mpmath.workdps(40):
+            read = sympy.lambdify(symbols, named["whole"], "mpmath")(mpmath.mpf(a), mpmath.mpf(b))
+        np.testing.assert_allclose(float(read), float(value), rtol=1e-12, atol=1e-12)

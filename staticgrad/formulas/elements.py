@@ -27,6 +27,8 @@ Plan = tuple[list[Request], Callable[[list[Expression]], Expression]]
 
 SUPPORTED = "formulas hold elementwise functions of numbers and arrays, sums, products, matrix products, slices and transpositions"
 LETTERS = "ijklmnpqr"
+MOST = 5000
+"""A formula of more elements is refused: every matrix product in a row multiplies what has to be written down."""
 
 
 class Elements:
@@ -63,6 +65,14 @@ class Elements:
                 stack.pop()
                 continue
             if request not in self._plans:
+                if len(self._plans) == MOST:
+                    raise UnsupportedError(
+                        at_user_line(
+                            f"{self._what} would hold more than {MOST} elements of arrays; its graph is shorter: print "
+                            "fn.lower(...).optimized",
+                            request[0].node.line,
+                        )
+                    )
                 self._plans[request] = self._plan(*request)
             needs, build = self._plans[request]
             missing = [each for each in needs if each not in self._made]

@@ -10,20 +10,17 @@ X, V, W = np.arange(12.0).reshape(4, 3) / 7, np.array([0.3, -1.2, 0.7]), np.arra
 
 
 def evaluated(formula, shape, **arrays):
-    """Return the array that a formula describes, for the arrays it is of."""
-    whole = formula.to_sympy().doit()
+    """Return the array that a formula describes, for the arrays it is of; arrays without indices are read at the place of the result."""
+    whole = formula.to_sympy().replace(sympy.Product, lambda *parts: sympy.Product(*parts).doit())
+    indexed = {str(each.base) for each in whole.atoms(sympy.Indexed)}
+    variables = [sympy.IndexedBase(name) if name in indexed else sympy.Symbol(name) for name in arrays]
+    letters = [letter for letter in formula.indices if letter != "0"]
+    function = sympy.lambdify([*variables, *map(sympy.Symbol, letters)], whole, "numpy")
     result = np.zeros(shape)
     for place in np.ndindex(*shape):
-        expression = whole.subs({sympy.Symbol(letter): k for letter, k in zip(formula.indices, place, strict=False)})
-        values = {
-            indexed: float(arrays[str(indexed.base)][tuple(int(k) for k in indexed.indices)]) for indexed in expression.atoms(sympy.Indexed)
-        }
-        for variable in expression.free_symbols - {each.base for each in values}:
-            if str(variable) in arrays:  # an array that is read at the place of the result, or a number
-                array = np.asarray(arrays[str(variable)])
-                if array.shape in ((), shape):
-                    values[variable] = float(array[place] if array.shape else array)
-        result[place] = float(expression.subs(values))
+        values = [x if name in indexed or np.shape(x) != shape else x[place] for name, x in arrays.items()]
+        index = [k for k, letter in zip(place, formula.indices, strict=False) if letter != "0"]
+        result[place] = function(*values, *index)
     return result
 
 
@@ -139,6 +136,16 @@ def test_what_has_no_formula_is_refused(function, arguments, error, message):
         sg.derivative_formula(function, *arguments)
     assert isinstance(caught.value, sg.StaticgradError)
     assert "test_arrays.py" in str(caught.value)
+
+
+def test_a_formula_that_would_never_end_is_refused():
+    def function(x, y):
+        for _ in range(40):
+            x = np.tanh(y @ x) * (y.T @ x)
+        return np.sum(x)
+
+    with pytest.raises(sg.StaticgradError, match=r"more than 5000 elements of arrays; its graph is shorter: print fn\.lower"):
+        sg.formula(function, V, np.ones((3, 3)))
 
 
 def test_reductions_without_notation_are_refused():

@@ -55,7 +55,9 @@ def test_the_notation_says_what_the_op_computes(name):
     for op in instances(name):
         arrays = operands_of(op, name)
         avals = [Aval(x.shape, x.dtype) for x in arrays]
-        expression = to_sympy(expression_of(op.formula(*avals), {name: symbol(name) for name in OPERANDS}))
+        notation = op.formula(*avals)
+        assert notation is not None, f"give {name} a notation, or list it in NOT_WRITTEN"
+        expression = to_sympy(expression_of(notation, {name: symbol(name) for name in OPERANDS}))
         expected = op.numpy(*arrays)
         for k, wanted in enumerate(expected):
             at = {sympy.Symbol(letter): _exact(x[k]) for letter, x in zip(OPERANDS, arrays, strict=False)}

@@ -24,6 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
+    from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.jacobians import hessian, hvp, jacobian
@@ -41,6 +42,8 @@ __all__ = [
     "__version__",
     "check_grads",
     "compile_report",
+    "custom_jvp",
+    "custom_vjp",
     "debug",
     "explain_cache",
     "grad",
@@ -73,6 +76,8 @@ _HOMES = {
     "Trainer": "train",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "custom_jvp": "custom_derivatives",
+    "custom_vjp": "custom_derivatives",
     "explain_cache": "runtime.cache_explanation",
     "hessian": "jacobians",
     "hvp": "jacobians",

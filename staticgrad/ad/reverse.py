@@ -56,7 +56,7 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
 
 
 def tangents_by_pullback(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
-    """Return the tangent of each output for the tangents `seeds` of the inputs, by reverse mode: a pullback is linear, so it has one, too."""
+    """Return the tangent of each output for the tangents `seeds` of the inputs by reverse mode: the pullback of the pullback."""
     gs = [new_input(Aval(y.shape, y.dtype), "cotangent") if is_float(y.dtype) else None for y in outputs]
     pulled = cotangents(outputs, inputs, gs)
     there = [(v, t) for v, t in zip(pulled, seeds, strict=True) if v is not None and t is not None]

@@ -24,6 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
@@ -52,6 +53,8 @@ __all__ = [
     "autograd_grad",
     "check_grads",
     "compile_report",
+    "custom_jvp",
+    "custom_vjp",
     "debug",
     "derivative_formula",
     "eager",
@@ -98,6 +101,8 @@ _HOMES = {
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "custom_jvp": "custom_derivatives",
+    "custom_vjp": "custom_derivatives",
     "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",

@@ -1,0 +1,1 @@
+"""Tensors with a tape: PyTorch's semantics on the package's own ops."""

@@ -18,7 +18,7 @@ if not (_Path(__file__).parent / "kernels").is_dir() and (_kernels.parent / "pyp
     globals()["kernels"] = _module
 
 # The kernels must be in place before anything else of the package is imported.
-from staticgrad.api import grad, jvp, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
+from staticgrad.api import grad, jvp, linearize, stop_gradient, trace, value_and_grad, vjp, vmap  # noqa: E402
 from staticgrad.errors import MissingAttributeError as _MissingAttributeError  # noqa: E402
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
     from staticgrad.train import EarlyStopping, Loop, Trainer
@@ -43,7 +44,11 @@ __all__ = [
     "debug",
     "explain_cache",
     "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
     "jvp",
+    "linearize",
     "njit_op",
     "nn",
     "numeric_grad",
@@ -69,6 +74,9 @@ _HOMES = {
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
     "explain_cache": "runtime.cache_explanation",
+    "hessian": "jacobians",
+    "hvp": "jacobians",
+    "jacobian": "jacobians",
     "njit_op": "foreign",
     "numeric_grad": "gradient_check",
 }

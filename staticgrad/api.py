@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
-from staticgrad.errors import ArgumentError, DTypeError, ShapeError
-from staticgrad.ir.aval import is_float
-from staticgrad.ir.graph import inline
+from staticgrad.errors import ArgumentError
 from staticgrad.ir.source import at_user_line
+from staticgrad.linear_part import LinearPart
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
 from staticgrad.records import Options
-from staticgrad.traced import Traced, print_later, traced
-from staticgrad.tracing.context import tracing
-from staticgrad.tracing.lift import lift
-from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, prepared, tree_map, unflatten
-from staticgrad.tracing.record import show
+from staticgrad.traced import Traced, traced
+from staticgrad.tracing.pytree import flatten, tree_map, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
-from staticgrad.transforms import Grad, Jvp, Vjp, Vmap
+from staticgrad.transforms import Grad, Jvp, Linearize, Vjp, Vmap
 
 
 @overload
@@ -133,7 +129,7 @@ def grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: boo
     >>> sg.grad(lambda x: np.sum(np.sin(x)))(np.zeros(3))
     array([1., 1., 1.])
     """
-    return traced(f).derive(Grad(_argnums(argnums), has_aux, False), "grad")
+    return traced(f).derive(Grad(checked_argnums(argnums), has_aux, False, "grad"), "grad")
 
 
 def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Traced:
@@ -147,14 +143,21 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
     >>> sg.value_and_grad(lambda x: np.sum(x * x))(np.array([1.0, 2.0]))
     (np.float64(5.0), array([2., 4.]))
     """
-    return traced(f).derive(Grad(_argnums(argnums), has_aux, True), "value_and_grad")
+    return traced(f).derive(Grad(checked_argnums(argnums), has_aux, True, "value_and_grad"), "value_and_grad")
 
 
-def _argnums(argnums: Any) -> int | tuple[int, ...]:
+def checked_argnums(argnums: Any) -> int | tuple[int, ...]:
+    """Return `argnums` as a whole number or a tuple of them, or raise `ArgumentError`."""
     numbers = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
     if not numbers or any(isinstance(k, bool) or not isinstance(k, int) for k in numbers):
         raise ArgumentError(at_user_line(f"argnums={argnums!r}: expected a whole number or a tuple of them"))
     return tuple(argnums) if isinstance(argnums, (tuple, list)) else argnums
+
+
+def check_tuple(word: str, name: str, given: Any) -> None:
+    """Raise `ArgumentError` unless arguments or directions are given as a tuple (or a list)."""
+    if not isinstance(given, (tuple, list)):
+        raise ArgumentError(at_user_line(f"{word}: {name} must be a tuple with one entry an argument, not {type(given).__name__}"))
 
 
 def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) -> tuple[Any, Any]:
@@ -179,8 +182,7 @@ def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) 
     (np.float64(9.0), np.float64(6.0))
     """
     for name, given in (("primals", primals), ("tangents", tangents)):
-        if not isinstance(given, (tuple, list)):
-            raise ArgumentError(at_user_line(f"jvp: {name} must be a tuple with one entry an argument, not {type(given).__name__}"))
+        check_tuple("jvp", name, given)
     result: tuple[Any, Any] = traced(f).derive(Jvp(), "jvp")(tuple(primals), tuple(tangents))
     return result
 
@@ -210,85 +212,67 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    function = traced(f).derive(Vjp(has_aux), "vjp")
-    record, options = function._record, function._options
-    leaves, tree = flatten((primals, {}))
-    inside = tracing()
-    values = [lift(leaf) for leaf in leaves] if inside else []
-    avals = tuple(v.aval for v in values) if inside else tuple(leaf_aval(leaf) for leaf in leaves)
-    signature = Signature(tree, avals)
-    place = options.place(signature)
-    backend = place[0]
-    entry = None if inside else record.entry(place)
-    program = record.program(signature) if entry is None else entry.program
-    count, total = len(leaves), program.results
-    printed = program.printed
-    shape = unflatten(program.out_tree, list(range(total)))
-    head_leaves, head_tree = flatten(shape[0] if has_aux else shape)
-    _, args_tree = flatten(primals)
-    seed_avals = [v.aval for v in program.graph.inputs[count : count + len(head_leaves)]]
-    if entry is None:
-        primal = program.graph.with_outputs(program.graph.primals)
-        found = inline(primal, (*values, *_zeros(seed_avals), *program.captures))
-        print_later(program, found[total:])
-        outputs: list[Any] = [tracer_of(v) for v in found[:total]]
-    elif backend == "cpu":
-        executable = entry.built.executable
-        assert executable is not None
-        arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-        state = executable.begin([*arrays, *(prepared(_zero_array(a), a) for a in seed_avals)], options.threads)
-        order = executable.plan.order
-        outputs = [state.outputs[order[k]].copy()[()] for k in range(total + printed)]
-        show(program.prints, outputs[total:])
-    else:
-        built = entry.built
-        arrays = [prepared(leaf, aval) for leaf, aval in zip(leaves, avals, strict=True)]
-        outputs = [r[()] for r in built.run([*arrays, *(_zero_array(a) for a in seed_avals)])[: total + printed]]
-        show(program.prints, outputs[total:])
+    function = traced(f)
+    name = function._record.name
+    linear = LinearPart(function.derive(Vjp(has_aux), "vjp"), primals)
+    result = linear.result
+    head_tree = flatten(result[0] if has_aux else result)[1]
+    args_tree = flatten(primals)[1]
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         """Return the cotangents of the arguments for a cotangent of the value."""
         seeds, seeds_tree = flatten(cotangent)
         if seeds_tree != head_tree:
+            raise ArgumentError(at_user_line(f"the pullback of {name}: the value has structure {head_tree}, the cotangent {seeds_tree}"))
+        found: tuple[Any, ...] = unflatten(args_tree, linear(seeds, f"the pullback of {name}: a value is {{}}, its cotangent {{}}"))
+        return found
+
+    return (result[0], pullback, result[1]) if has_aux else (result, pullback)
+
+
+def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Return the value of `f` at `primals` and its linear approximation there, the pushforward.
+
+    Parameters
+    ----------
+    f
+        A function of arrays.
+    *primals
+        Its arguments.
+    has_aux
+        Whether `f` returns `(value, aux)`; then `(value, pushforward, aux)` is returned.
+
+    Returns
+    -------
+    tuple
+        `(value, pushforward)`. The pushforward takes one tangent for each argument, with the structure of the argument, and returns
+        the tangent of the value. What does not depend on the tangents was computed once; every call computes the rest alone.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> value, pushforward = sg.linearize(lambda x: x * x, np.array([1.0, 2.0]))
+    >>> pushforward(np.array([1.0, 10.0]))
+    array([ 2., 40.])
+    """
+    function = traced(f)
+    name = function._record.name
+    linear = LinearPart(function.derive(Linearize(has_aux), "linearize"), primals)
+    result = linear.result
+    head_tree = flatten(result[0] if has_aux else result)[1]
+    args_tree = flatten(primals)[1]
+
+    def pushforward(*tangents: Any) -> Any:
+        """Return the tangent of the value for tangents of the arguments."""
+        seeds, seeds_tree = flatten(tangents)
+        if seeds_tree != args_tree:
             raise ArgumentError(
-                at_user_line(f"the pullback of {record.name}: the value has structure {head_tree}, the cotangent {seeds_tree}")
+                at_user_line(f"the pushforward of {name}: the arguments have structure {args_tree}, the tangents {seeds_tree}")
             )
-        for seed, aval in zip(seeds, seed_avals, strict=True):
-            found = leaf_aval(seed)
-            if found.shape != aval.shape:
-                raise ShapeError(at_user_line(f"the pullback of {record.name}: a value is {aval}, its cotangent {found}"))
-            if is_float(aval.dtype) and not is_float(found.dtype) and not found.weak:
-                raise DTypeError(at_user_line(f"the pullback of {record.name}: a value is {aval}, its cotangent {found}"))
-        if inside:
-            from staticgrad.tracing.lift import convert
+        found = linear(seeds, f"the pushforward of {name}: an argument is {{}}, its tangent {{}}")
+        return unflatten(head_tree, found)
 
-            cast = [convert(lift(seed), aval.dtype) for seed, aval in zip(seeds, seed_avals, strict=True)]
-            found_grads: list[Any] = [tracer_of(v) for v in inline(program.graph, (*values, *cast, *program.captures))[total + printed :]]
-        else:
-            ready = [prepared(seed, aval) for seed, aval in zip(seeds, seed_avals, strict=True)]
-            if backend == "cpu":
-                assert executable is not None
-                results = executable.finish(state, {count + k: array for k, array in enumerate(ready)})
-            else:
-                results = built.run([*arrays, *ready])
-            found_grads = [r[()] for r in results[total + printed :]]
-        result: tuple[Any, ...] = unflatten(args_tree, found_grads)
-        return result
-
-    value = unflatten(program.out_tree, outputs[:total])
-    return (value[0], pullback, value[1]) if has_aux else (value, pullback)
-
-
-def _zeros(avals: list[Any]) -> list[Any]:
-    from staticgrad.ir.node import full
-
-    return [full(a.shape, 0, a.dtype) for a in avals]
-
-
-def _zero_array(aval: Any) -> Any:
-    import numpy as np
-
-    return np.zeros(aval.shape, aval.dtype)
+    return (result[0], pushforward, result[1]) if has_aux else (result, pushforward)
 
 
 def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Traced:

@@ -1,0 +1,59 @@
+"""Jacobians: the pullback or the pushforward of all unit vectors at once, as one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from staticgrad.ad.batch import batched
+from staticgrad.ad.forward import tangents
+from staticgrad.ad.reverse import cotangents
+from staticgrad.ir.aval import Aval
+from staticgrad.ir.node import Value, constant, full, new_input
+from staticgrad.ops.casts import cast
+from staticgrad.ops.comparison import equal
+from staticgrad.ops.movement import broadcast, reshape, transpose
+
+LinearMap = Callable[[Value], Sequence[Value | None]]
+
+
+def blocks_by_pullback(y: Value, inputs: Sequence[Value]) -> list[Value]:
+    """Return dy/dx for each input, of shape y.shape + x.shape and the input's dtype: one pullback for each element of y."""
+    rows = _of_unit_vectors(lambda g: cotangents([y], inputs, [g]), y.aval)
+    return [_zeros(y, x) if row is None else reshape(row, (*y.shape, *x.shape)) for row, x in zip(rows, inputs, strict=True)]
+
+
+def blocks_by_pushforward(outputs: Sequence[Value], x: Value) -> list[Value]:
+    """Return dy/dx for each output, of shape y.shape + x.shape and the input's dtype: one pushforward for each element of x."""
+    blocks = []
+    for column, y in zip(_of_unit_vectors(lambda t: tangents(outputs, [x], [t]), x.aval), outputs, strict=True):
+        if column is None:
+            blocks.append(_zeros(y, x))
+        else:
+            row = transpose(column, (*range(1, len(column.shape)), 0))
+            blocks.append(cast(reshape(row, (*y.shape, *x.shape)), x.dtype))
+    return blocks
+
+
+def _of_unit_vectors(linear: LinearMap, aval: Aval) -> list[Value | None]:
+    """Return what a linear map makes of each unit vector, one after the other along a new first axis; None stands for zero."""
+    if aval.size == 1:
+        return [None if r is None else reshape(r, (1, *r.shape)) for r in linear(full(aval.shape, 1, aval.dtype))]
+    vector = new_input(Aval(aval.shape, aval.dtype), "vector")
+    results = linear(vector)
+    reached = [r for r in results if r is not None] if aval.size else []
+    images = dict(zip(reached, batched(reached, [vector], [_unit_vectors(aval)], [True], aval.size), strict=True))
+    return [None if r is None else images.get(r) for r in results]
+
+
+def _unit_vectors(aval: Aval) -> Value:
+    """Return every array of a shape that is 1 at one element and 0 elsewhere: f64[2,3] -> f64[6,2,3]; fused into what reads it."""
+    count, shape = aval.size, (aval.size, *aval.shape)
+    element = broadcast(constant(np.arange(count).reshape(aval.shape)), shape, (0,))
+    chosen = broadcast(constant(np.arange(count)), shape, tuple(range(1, len(shape))))
+    return cast(equal(element, chosen), aval.dtype)
+
+
+def _zeros(y: Value, x: Value) -> Value:
+    return full((*y.shape, *x.shape), 0, x.dtype)

@@ -1,0 +1,8 @@
+"""Transforms of recorded functions: program in, program out."""
+
+from staticgrad.transforms.base import Source, Transform
+from staticgrad.transforms.gradient import Grad
+from staticgrad.transforms.mapping import Vmap
+from staticgrad.transforms.products import Jvp, Linearize, Vjp
+
+__all__ = ["Grad", "Jvp", "Linearize", "Source", "Transform", "Vjp", "Vmap"]

@@ -121,7 +121,8 @@ def _scaled(ufunc: np.ufunc) -> Callable[..., Any]:
     """Return torch.add or torch.sub, whose second operand may have a factor."""
 
     def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-        return _elementwise(ufunc, input, other if alpha == 1 else _elementwise(np.multiply, other, alpha))
+        is_one = not isinstance(alpha, Tracer) and alpha == 1
+        return _elementwise(ufunc, input, other if is_one else _elementwise(np.multiply, other, alpha))
 
     return add
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.nodes import RecipeNode
 from staticgrad.eager.recipes import Computed, Path, Recipe, Viewed, kept, reading, recorded
 from staticgrad.eager.tensor import Tensor
-from staticgrad.errors import ArgumentError
+from staticgrad.errors import ArgumentError, StaticgradError
 from staticgrad.ir.aval import FLOAT64, INT64, Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import unflatten
@@ -76,9 +77,20 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
             supply = iter(tracers)
             return operation.name if isinstance(operation.name, str) else operation.name(*_thawed(form[0], supply))
 
-        return recorded(on_tracers, avals, name)
+        try:
+            return recorded(on_tracers, avals, name)
+        except StaticgradError as error:
+            if isinstance(error, RuntimeError):
+                raise
+            raise _also_runtime_error(type(error))(*error.args) from error.__cause__
 
     return run(kept(key, make), operands)
+
+
+@functools.cache
+def _also_runtime_error(kind: type[StaticgradError]) -> type[StaticgradError]:
+    """Return the kind of error that is also what PyTorch raises where NumPy raises ValueError or TypeError."""
+    return type(kind.__name__, (kind, RuntimeError), {"__doc__": kind.__doc__, "__module__": kind.__module__})
 
 
 def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:

@@ -240,7 +240,7 @@ class _Pass:
 
 def _checked_answer(answer: Any, grad: Tensor) -> Tensor:
     if not isinstance(answer, Tensor):
-        raise BackwardError(at_user_line(f"a hook returned {type(answer).__name__}: expected a tensor, or None to keep the gradient"))
+        raise ArgumentError(at_user_line(f"a hook returned {type(answer).__name__}: expected a tensor, or None to keep the gradient"))
     if answer.shape != grad.shape:
         raise BackwardError(at_user_line(f"a hook replaced a gradient of shape {grad.shape} by one of shape {answer.shape}"))
     return answer

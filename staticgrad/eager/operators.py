@@ -15,7 +15,7 @@ from staticgrad.eager.apply import Operation, apply, view_of
 from staticgrad.eager.indexing import basic_view, ready_index
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
 from staticgrad.eager.tensor import Tensor
-from staticgrad.errors import MissingAttributeError, TensorError
+from staticgrad.errors import ArgumentError, MissingAttributeError
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.functions.table import closest
 from staticgrad.tracing.tracer import Tracer
@@ -51,7 +51,7 @@ def _set_item(self: Tensor, index: Any, new: Any) -> None:
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:
     if not self._array.ndim:
-        raise TensorError(at_user_line("a tensor without axes cannot be iterated over"))
+        raise ArgumentError(at_user_line("a tensor without axes cannot be iterated over"))
     return (self[k] for k in range(len(self._array)))
 
 

@@ -186,12 +186,11 @@ def run_recipe(recipe: Recipe, operands: Sequence[Tensor]) -> list[Tensor]:
 
 def _own(array: np.ndarray, operands: Sequence[np.ndarray]) -> np.ndarray:
     """Return a result in memory of its own: the interpreter may give parts of operands, or one element repeated."""
-    if not array.flags.owndata or any([array is x for x in operands]):
-        repeated = not array.flags.writeable or 0 in array.strides
-        if repeated or any([np.may_share_memory(array, x) for x in operands]):
-            return array.copy()
-    elif not array.flags.writeable:
+    if not array.flags.writeable or not array.flags.c_contiguous:  # a result can be viewed in any shape
         return array.copy()
+    for x in operands:
+        if array is x or (not array.flags.owndata and np.may_share_memory(array, x)):
+            return array.copy()
     return array
 
 

@@ -15,7 +15,7 @@ from staticgrad.eager.apply import Operation, apply, view_of
 from staticgrad.eager.indexing import basic_view, ready_index
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
 from staticgrad.eager.tensor import Tensor
-from staticgrad.errors import ArgumentError, MissingAttributeError
+from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.functions.table import closest
 from staticgrad.tracing.tracer import Tracer
@@ -72,6 +72,24 @@ def _call_method(operation: Operation, self: Tensor, *args: Any, **kwargs: Any) 
     return apply(operation, (self, *args), kwargs)
 
 
+def _sharing(name: str) -> Callable[..., Tensor]:
+    """Return the method that gives the same memory in another shape, and refuses where only a copy could have that shape."""
+
+    def view(self: Tensor, *shape: Any) -> Tensor:
+        result: Tensor = apply(METHODS[name], (self, *shape))
+        if isinstance(self._array, np.ndarray) and result._array.size and not np.may_share_memory(result._array, self._array):
+            raise TensorError(
+                at_user_line(
+                    f"{name}: the elements of this tensor of shape {self.shape} do not stand in memory in an order that gives shape "
+                    f"{result.shape}; use .reshape(), which copies them where it must"
+                )
+            )
+        return result
+
+    view.__name__, view.__doc__ = name, "Return the same memory in another shape."
+    return view
+
+
 def _names(self: Tensor) -> list[str]:
     return sorted({*object.__dir__(self), *METHODS, *PROPERTIES, *ARRAY_OPERATIONS})
 
@@ -126,8 +144,9 @@ def _install() -> None:
         members[f"i{name}"] = _binary(f"i{name}", elementwise(ufunc, in_place=True))
     members |= {name: _binary(name, elementwise(ufunc)) for name, ufunc in COMPARISONS.items()}
     members |= {name: _unary(elementwise(ufunc)) for name, ufunc in UNARY.items()}
-    for name, member in members.items():
-        setattr(Tensor, f"__{name}__", member)
+    methods = {f"__{name}__": member for name, member in members.items()} | {name: _sharing(name) for name in ("view", "view_as")}
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
 
 
 _install()

@@ -245,7 +245,7 @@ class Tensor:
     def _accumulate(self, grad: Tensor, recording: bool) -> None:
         """Add a gradient that has arrived at this leaf."""
         if self._grad is None:
-            self._grad = grad if recording else Tensor._of(np.array(grad._array))
+            self._grad = grad if recording else Tensor._of(np.array(grad._array, order="C"))
         elif recording:
             self._grad = self._grad + grad
         else:

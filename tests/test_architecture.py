@@ -28,7 +28,7 @@ API = {
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
 
-SMALL_PARTS = {"eager": {"ops", "ir", "tracing", "config", "errors", "kernels", "api"}}
+SMALL_PARTS = {"eager": {"ops", "ir", "tracing", "ad", "config", "errors", "kernels", "api", "nn"}}
 """Parts with arrows of their own."""
 
 JIT = {"numba", "llvmlite"}

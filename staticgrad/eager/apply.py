@@ -12,13 +12,12 @@ import numpy as np
 from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.nodes import RecipeNode
 from staticgrad.eager.recipes import Computed, Path, Recipe, Viewed, kept, reading, recorded
-from staticgrad.eager.tensor import Tensor
+from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import ArgumentError, StaticgradError
 from staticgrad.ir.aval import FLOAT64, INT64, Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import unflatten
 from staticgrad.tracing.tracer import Tracer
-
 
 Name = str | Callable[..., str]
 
@@ -175,7 +174,7 @@ def run_recipe(recipe: Recipe, operands: Sequence[Tensor]) -> list[Tensor]:
     """Return the outputs of a recipe's graph, recorded if anything requires gradients."""
     arrays = [x._array for x in operands]
     found = [Tensor._of(_own(array, arrays)) for array in recipe.run(arrays)]
-    if modes.records and found and any([x.requires_grad for x in operands]):
+    if modes.records and found and True in [x.requires_grad for x in operands]:
         differentiable = [k for k, x in enumerate(found) if is_float(x._array.dtype)]
         if differentiable:
             node = RecipeNode(recipe, operands, found, frozenset(recipe.writes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from staticgrad.eager.apply import apply
 from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.operations import FUNCTIONS
-from staticgrad.eager.tensor import Tensor, check_differentiable
+from staticgrad.eager.tensors import Tensor, check_differentiable
 from staticgrad.errors import ArgumentError, InvalidValueError, TensorError
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_stack_level
 from staticgrad.tracing.lift import as_array, check_dtype_here
 from staticgrad.tracing.tracer import Tracer
 
@@ -76,6 +77,26 @@ def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Any:
     if isinstance(data, np.ndarray) and (dtype is None or data.dtype == np.dtype(dtype)):
         return _made(data, False, "as_tensor")
     return tensor(data, dtype=dtype)
+
+
+def Variable(data: Any, requires_grad: bool = False) -> Tensor:  # noqa: N802  (PyTorch's name)
+    """Return a tensor: the wrapper of old, which tensors made needless. Warns that it is deprecated.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DeprecationWarning)
+    ...     Variable([1.0, 2.0], requires_grad=True)
+    tensor([1., 2.], requires_grad=True)
+    """
+    warnings.warn(
+        "Variable is deprecated: tensors carry their gradients themselves; write sg.tensor(data, requires_grad=True)",
+        DeprecationWarning,
+        stacklevel=user_stack_level(),
+    )
+    found: Tensor = as_tensor(data)
+    return found.detach().requires_grad_(requires_grad)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:

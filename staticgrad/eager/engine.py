@@ -10,15 +10,13 @@ import numpy as np
 
 from staticgrad.eager.modes import modes
 from staticgrad.eager.tape import AccumulateGrad, Edge, Node
-from staticgrad.eager.tensor import Tensor, aval_of, check_differentiable
+from staticgrad.eager.tensors import Tensor, aval_of, check_differentiable
 from staticgrad.errors import ArgumentError, BackwardError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line
 
 
-def backward(
-    tensors: Any, gradients: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
-) -> None:
+def backward(tensors: Any, gradients: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
     """Add the gradients of `tensors`, weighted by `gradients`, to the `.grad` of the leaves (or of `inputs`)."""
     roots = _tensors(tensors, "backward: the tensors")
     seeds = _seeds(roots, gradients, "backward", "gradient")
@@ -129,7 +127,9 @@ def _many(
         )
         for k in range(rows)
     ]  # fmt: skip
-    return tuple(None if any(g is None for g in column) else apply(FUNCTIONS["stack"], (list(column),)) for column in zip(*found, strict=True))
+    return tuple(
+        None if any(g is None for g in column) else apply(FUNCTIONS["stack"], (list(column),)) for column in zip(*found, strict=True)
+    )
 
 
 class _Pass:
@@ -195,7 +195,7 @@ class _Pass:
         return needed
 
     def _give(self, node: Node, result: int, grad: Tensor) -> None:
-        shape, dtype = node.results[result]
+        dtype = node.results[result][1]
         if grad._array.dtype != dtype:
             grad = grad.to(dtype)
         held = self._grads.setdefault(node, [None] * len(node.results))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.eager.tensor import Tensor
+from staticgrad.eager.tensors import Tensor
 from staticgrad.tracing.views import IndexView, parse_index
 
 

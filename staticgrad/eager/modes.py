@@ -62,7 +62,7 @@ class set_grad_enabled:
     def __exit__(self, *_: object) -> None:
         modes.records = self._before[-1]
 
-    def __call__(self, function: Function) -> Function:
+    def __call__(self, function: Function) -> Any:
         modes.records = self._before[-1]  # a decorator sets nothing where it stands
         return _decorated(function, self._mode)
 
@@ -90,7 +90,7 @@ class _Mode:
     def __exit__(self, *_: object) -> None:
         modes.records = self._before.pop()
 
-    def __call__(self, function: Function) -> Function:
+    def __call__(self, function: Function) -> Any:
         return _decorated(function, self.mode)
 
 

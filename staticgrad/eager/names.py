@@ -19,5 +19,5 @@ def node_name(name: str) -> str:
 
 def contraction_name(*operands: Any) -> str:
     """Return the name of a matrix product, which goes by the operands' ranks."""
-    ranks = tuple(len(x.shape) for x in operands[:2])
-    return {(2, 2): "Mm", (2, 1): "Mv", (1, 1): "Dot"}.get(ranks, "Bmm")
+    first, second = (len(x.shape) for x in operands[:2])
+    return {(2, 2): "Mm", (2, 1): "Mv", (1, 1): "Dot"}.get((first, second), "Bmm")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from staticgrad.eager.recipes import Recipe
+from staticgrad.eager.recipes import WRITTEN, Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
-from staticgrad.eager.tensor import Tensor
+from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line
@@ -62,7 +62,7 @@ class RecipeNode(Node):
         self, recipe: Recipe, operands: Sequence[Tensor], results: Sequence[Tensor], overwritten: frozenset[int] = frozenset()
     ) -> None:
         super().__init__(
-            f"{recipe.name}Backward0" if not recipe.name.endswith("0") else recipe.name,
+            recipe.name if recipe.name == WRITTEN else f"{recipe.name}Backward0",
             tuple(x._gradient_edge() for x in operands),
             [(r._array.shape, r._array.dtype) for r in results],
         )
@@ -81,7 +81,7 @@ class RecipeNode(Node):
         if self._freed:
             raise BackwardError(at_user_line(FREED.format(self._name)))
         backward = self._recipe.backward(self._wanted)
-        seeds = [_or_zeros(grads[k], *self.results[k]) for k in backward.seeds]
+        seeds = [or_zeros(grads[k], *self.results[k]) for k in backward.seeds]
         names = [*(f"operand {k}" for k in backward.operands), *("its result" for _ in backward.results)]
         if recording:
             saved = [each.tensor(self, name) for each, name in zip(self._saved, names, strict=True)]
@@ -99,5 +99,6 @@ class RecipeNode(Node):
             self._saved, self._freed = (), True
 
 
-def _or_zeros(grad: Tensor | None, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+def or_zeros(grad: Tensor | None, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+    """Return a gradient, zeros where there is none."""
     return Tensor._of(np.zeros(shape, dtype)) if grad is None else grad

@@ -16,7 +16,7 @@ from staticgrad.eager.names import contraction_name, node_name
 from staticgrad.eager.promotion import needs_floats, result_type
 from staticgrad.eager.shaping import SHAPING, SHAPING_IN_PLACE, SHAPING_PROPERTIES
 from staticgrad.eager.summing import SUMMING
-from staticgrad.eager.tensor import Tensor
+from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import DTypeError, InvalidValueError, UnsupportedError
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
@@ -121,8 +121,8 @@ def _scaled(ufunc: np.ufunc) -> Callable[..., Any]:
     """Return torch.add or torch.sub, whose second operand may have a factor."""
 
     def add(input: Any, other: Any, *, alpha: Any = 1) -> Any:
-        is_one = not isinstance(alpha, Tracer) and alpha == 1
-        return _elementwise(ufunc, input, other if is_one else _elementwise(np.multiply, other, alpha))
+        scaled = other if isinstance(alpha, int) and alpha == 1 else _elementwise(np.multiply, other, alpha)
+        return _elementwise(ufunc, input, scaled)
 
     return add
 

@@ -13,10 +13,13 @@ import numpy as np
 
 from staticgrad.eager.apply import Operation, apply, view_of
 from staticgrad.eager.indexing import basic_view, ready_index
+from staticgrad.eager.names import node_name
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
-from staticgrad.eager.tensor import Tensor
+from staticgrad.eager.tensors import Tensor
+from staticgrad.eager.traced import call_traced
 from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
 from staticgrad.ir.source import at_user_line
+from staticgrad.traced import Traced
 from staticgrad.tracing.functions.table import closest
 from staticgrad.tracing.tracer import Tracer
 
@@ -39,7 +42,7 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
     if view is None:
         return apply(_PICKED, (self, index))  # type: ignore[no-any-return]
     chosen = index if isinstance(index, tuple) else (index,)
-    name = "Select" if any([isinstance(item, int) for item in chosen]) else "Slice"
+    name = "Select" if any(isinstance(item, int) for item in chosen) else "Slice"
     part = self._array[chosen if Ellipsis in chosen else (*chosen, ...)]  # the ellipsis: an array, also of a single element
     return view_of(self, (view,), name, part)
 
@@ -102,6 +105,13 @@ def _array_function(self: Tensor, function: Callable[..., Any], types: Any, args
     return numpy_function(function, args, kwargs)
 
 
+def _take_over(cls: type[Tensor], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what a function of staticgrad's gives on tensors."""
+    if isinstance(function, Traced):
+        return call_traced(function, args, kwargs)
+    return apply(Operation(function, node_name(getattr(function, "__name__", "call").removeprefix("np_"))), args, kwargs)
+
+
 def _copy(self: Tensor) -> Tensor:
     return apply(METHODS["clone"], (self,))  # type: ignore[no-any-return]
 
@@ -136,7 +146,7 @@ UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": n
 def _install() -> None:
     members: dict[str, Any] = {
         "getitem": _get_item, "setitem": _set_item, "iter": _iterate, "getattr": _attribute, "dir": _names, "copy": _copy,
-        "array_ufunc": _array_ufunc, "array_function": _array_function,
+        "array_ufunc": _array_ufunc, "array_function": _array_function, "staticgrad_function": classmethod(_take_over),
     }  # fmt: skip
     for name, ufunc in ARITHMETIC.items():
         members[name] = _binary(name, elementwise(ufunc))

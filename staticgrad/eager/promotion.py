@@ -15,6 +15,7 @@ from staticgrad.eager.modes import get_default_dtype
 from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.node import Value
 
+
 def _level(dtype: np.dtype) -> int:
     return {"b": 0, "i": 1, "u": 1, "f": 2}[dtype.kind]
 

@@ -29,6 +29,9 @@ from staticgrad.tracing.views import View
 
 Path = tuple[View, ...]
 
+WRITTEN = "CopySlices"
+"""What the tape calls the writing of a part (as PyTorch does, without more)."""
+
 CAPACITY = 4096
 """So many recipes are kept, those used last; a program that indexes with ever new numbers must not grow."""
 
@@ -141,7 +144,9 @@ def recorded(function: Callable[..., Any], avals: Sequence[Aval], name: Any) -> 
         title = name if isinstance(name, str) else name(*operands)
     graph = inline_calls(Graph(inputs, tuple(values), (), title))
     if graph.free:
-        raise UnsupportedError(at_user_line(f"{title}: a traced array was used in an operation on tensors; trace the whole function instead"))
+        raise UnsupportedError(
+            at_user_line(f"{title}: a traced array was used in an operation on tensors; trace the whole function instead")
+        )
     return Recipe(title, graph, tuple(results), tree, writes)
 
 
@@ -169,7 +174,7 @@ def writing(aval: Aval, path: Path, part: Aval) -> Recipe:
         written = new
         for base, view in zip(reversed(bases), reversed(path), strict=True):
             written = view.write(base, written)
-        return Recipe("CopySlices", Graph((source, new), (written,), (), "CopySlices"), (Computed(0),))
+        return Recipe(WRITTEN, Graph((source, new), (written,), (), WRITTEN), (Computed(0),))
 
     return kept(("write", aval, path, part), make)
 

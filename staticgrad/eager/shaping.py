@@ -122,7 +122,9 @@ def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
         bounds = list(range(split_size_or_sections, length, split_size_or_sections))
     else:
         if sum(split_size_or_sections) != length:
-            raise InvalidValueError(at_user_line(f"split: the parts {list(split_size_or_sections)} do not add up to the {length} there are"))
+            raise InvalidValueError(
+                at_user_line(f"split: the parts {list(split_size_or_sections)} do not add up to the {length} there are")
+            )
         bounds = [int(b) for b in np.cumsum(split_size_or_sections)[:-1]]
     return tuple(np.split(tensor, bounds, axis=dim))
 

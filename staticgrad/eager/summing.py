@@ -57,9 +57,17 @@ def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
     return reduce
 
 
+def _pair(name: str) -> Any:
+    """Return PyTorch's structure of values and their places, named like the function."""
+    return namedtuple(name, ["values", "indices"])  # type: ignore[misc]  # the name is known only here
+
+
+_SORTED = _pair("sort")
+
+
 def _extremum(name: str, value_of: Callable[..., Any], place_of: Callable[..., Any], pairwise: np.ufunc) -> Callable[..., Any]:
     """Return torch.max or torch.min: of all elements, along one axis with the places, or of two tensors element by element."""
-    pair = namedtuple(name, ["values", "indices"])  # type: ignore[misc]  # noqa: PYI024  (PyTorch's structure)
+    pair = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
 
     def extremum(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Any:
         if dim is not None and not isinstance(dim, int):
@@ -128,7 +136,7 @@ def _count_nonzero(input: Any, dim: Any = None) -> Any:
 
 def _sort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     order = _argsort(input, dim, descending)
-    return _Sorted(_computed(np.take_along_axis(input, order, axis=dim)), order)
+    return _SORTED(_computed(np.take_along_axis(input, order, axis=dim)), order)
 
 
 def _argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
@@ -142,9 +150,6 @@ def lift_length(x: Any, axis: int) -> int:
     """Return the length of an axis."""
     shape = lift(x).shape
     return shape[axis] if shape else 1
-
-
-_Sorted = namedtuple("sort", ["values", "indices"])  # noqa: PYI024  (PyTorch's structure)
 
 
 def _named(name: str, function: Callable[..., Any], title: str | None = None) -> Operation:

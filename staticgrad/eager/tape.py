@@ -17,7 +17,7 @@ import numpy as np
 from staticgrad.ir.source import SourceLine, user_line
 
 if TYPE_CHECKING:
-    from staticgrad.eager.tensor import Tensor
+    from staticgrad.eager.tensors import Tensor
 
 Edge = tuple["Node | None", int]
 """Where a gradient goes: a node and the number of one of its results. No node: nowhere."""

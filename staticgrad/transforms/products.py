@@ -93,6 +93,8 @@ class Vjp:
     """A function together with its pullback: the graph takes the cotangents of all outputs as further inputs."""
 
     has_aux: bool = False
+    wanted: tuple[int, ...] | None = None
+    """The leaves of the arguments whose cotangents the pullback gives; None for all."""
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         program = base.program(signature)
@@ -102,7 +104,7 @@ class Vjp:
         heads = flatten(head)[0]
         count = len(signature.avals)
         seeds = [new_input(Aval(graph.outputs[k].shape, graph.outputs[k].dtype), "cotangent") for k in heads]
-        wanted = [graph.inputs[k] for k in range(count)]
+        wanted = [graph.inputs[k] for k in (range(count) if self.wanted is None else self.wanted)]
         usable = [s if is_float(s.dtype) else None for s in seeds]
         found = pull_back([graph.outputs[k] for k in heads], wanted, usable)
         grads = [zeros_like(v) if g is None else g for g, v in zip(found, wanted, strict=True)]
@@ -110,3 +112,22 @@ class Vjp:
         labels = (*graph.labels[:count], *("" for _ in seeds), *("" for _ in program.captures))
         derived = Graph(inputs, (*graph.outputs, *grads), tuple(graph.outputs), f"vjp({base.name})", labels)
         return Program(derived, signature, program.out_tree, program.guards, program.captures, program.prints)
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """The pullback alone: called with the arguments and a list of the outputs' cotangents, it gives a list of the arguments'."""
+
+    wanted: tuple[int, ...]
+    """The leaves of the arguments whose cotangents are given."""
+
+    def __call__(self, base: Source, signature: Signature) -> Program:
+        args, kwargs = unflatten(signature.tree, list(range(len(signature.avals))))
+        places, tree = flatten((args[:-1], kwargs))
+        inner = Signature(tree, tuple(signature.avals[k] for k in places), signature.static)
+        program = Vjp(wanted=self.wanted)(base, inner)
+        graph, outputs = program.graph, program.graph.outputs[program.results + program.printed :]
+        order = dict(zip((*places, *args[-1]), graph.inputs, strict=False))
+        inputs = (*(order[k] for k in range(len(signature.avals))), *program.captures)
+        derived = Graph(inputs, outputs, (), f"pullback({base.name})")
+        return Program(derived, signature, flatten(list(range(len(outputs))))[1], program.guards, program.captures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -16,6 +16,13 @@ from staticgrad.eager.text import tensor_text
 from staticgrad.errors import ArgumentError, InvalidValueError, StaticgradWarning, TensorError
 from staticgrad.ir.aval import Aval, check_dtype, is_float
 from staticgrad.ir.source import at_user_line, user_stack_level
+
+if TYPE_CHECKING:
+
+    class _Operator:
+        """The type of an operator of two operands."""
+
+        def __get__(self, instance: object, owner: object) -> Callable[[Any], Tensor]: ...
 
 
 class Tensor:
@@ -78,6 +85,24 @@ class Tensor:
         self._hooks = None
         self._retains = False
         return self
+
+    if TYPE_CHECKING:  # what `operators.py` puts on the class
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _Operator()
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _Operator()
+        __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = __ipow__ = __imatmul__ = _Operator()
+        __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __lshift__ = __rshift__ = _Operator()
+        __lt__ = __le__ = __gt__ = __ge__ = _Operator()
+
+        def __eq__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __ne__(self, other: object) -> Tensor: ...  # type: ignore[override]
+        def __neg__(self) -> Tensor: ...
+        def __pos__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, new: Any) -> None: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+        def __getattr__(self, name: str) -> Any: ...
 
     # ---- the five fields of a node of the graph
 
@@ -256,9 +281,7 @@ class Tensor:
                 np.add(held._array, grad._array, out=held._array)
                 held._version.number += 1
 
-    def backward(
-        self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
-    ) -> None:
+    def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Add the gradients of this tensor to the `.grad` of the leaves it was computed from.
 
         Parameters

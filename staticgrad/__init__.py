@@ -24,19 +24,20 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
-    from staticgrad.eager import Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
+    from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
-    from staticgrad.eager.function import Function
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.jacobians import hessian, hvp, jacobian
+    from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
     from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
     "EarlyStopping",
+    "ExpressionGraph",
     "Function",
     "Loop",
     "StaticgradError",
@@ -83,6 +84,7 @@ _MODULES = frozenset({"debug", "eager", "nn", "numpy", "optim", "random", "speci
 
 _HOMES = {
     "EarlyStopping": "train",
+    "ExpressionGraph": "primer",
     "Function": "eager",
     "Loop": "train",
     "Tensor": "eager",

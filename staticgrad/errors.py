@@ -128,5 +128,13 @@ class GradientCheckError(StaticgradError, AssertionError):
     """`check_grads` found a derivative that differs from its numerical estimate."""
 
 
+class ExpressionError(StaticgradError, SyntaxError, ValueError):
+    """An expression of an `ExpressionGraph` that cannot be read or makes no sense; the message shows it with a caret."""
+
+
+class StepOrderError(StaticgradError, RuntimeError):
+    """A step that needs the result of another one, which has not been taken yet."""
+
+
 class StaticgradWarning(UserWarning):
     """Something that works, but probably not as meant."""

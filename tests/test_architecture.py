@@ -28,7 +28,10 @@ API = {
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
 
-SMALL_PARTS = {"eager": {"ops", "ir", "tracing", "ad", "config", "errors", "kernels", "api", "nn"}}
+SMALL_PARTS = {
+    "eager": {"ops", "ir", "tracing", "ad", "config", "errors", "kernels", "api", "nn"},
+    "primer": {"ir", "errors", "api", "train"},
+}
 """Parts with arrows of their own."""
 
 JIT = {"numba", "llvmlite"}

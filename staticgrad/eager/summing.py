@@ -59,7 +59,7 @@ def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _pair(name: str) -> Any:
     """Return PyTorch's structure of values and their places, named like the function."""
-    return namedtuple(name, ["values", "indices"])  # type: ignore[misc]  # the name is known only here
+    return namedtuple(name, ["values", "indices"])
 
 
 _SORTED = _pair("sort")
@@ -67,7 +67,7 @@ _SORTED = _pair("sort")
 
 def _extremum(name: str, value_of: Callable[..., Any], place_of: Callable[..., Any], pairwise: np.ufunc) -> Callable[..., Any]:
     """Return torch.max or torch.min: of all elements, along one axis with the places, or of two tensors element by element."""
-    pair = namedtuple(name, ["values", "indices"])  # type: ignore[misc]
+    pair = _pair(name)
 
     def extremum(input: Any, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Any:
         if dim is not None and not isinstance(dim, int):

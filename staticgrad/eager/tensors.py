@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
@@ -269,13 +270,13 @@ class Tensor:
 
     def _accumulate(self, grad: Tensor, recording: bool) -> None:
         """Add a gradient that has arrived at this leaf."""
-        if self._grad is None:
-            self._grad = grad if recording else Tensor._of(np.array(grad._array, order="C"))
-        elif recording:
-            self._grad = self._grad + grad
-        else:
+        with _accumulating:
             held = self._grad
-            if held.requires_grad or not held._array.flags.writeable:
+            if held is None:
+                self._grad = grad if recording else Tensor._of(np.array(grad._array, order="C"))
+            elif recording:
+                self._grad = held + grad
+            elif held.requires_grad or not held._array.flags.writeable:
                 self._grad = Tensor._of(held._array + grad._array)
             else:
                 np.add(held._array, grad._array, out=held._array)
@@ -511,6 +512,10 @@ class Tensor:
         if not self.is_leaf:
             raise TensorError(at_user_line("only leaves can be pickled; use x.detach()"))
         return _remade, (np.array(self._array), self._requires)
+
+
+_accumulating = threading.RLock()
+"""Held while a gradient is added, as several backward passes may arrive at one leaf."""
 
 
 def check_differentiable(dtype: np.dtype) -> None:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from staticgrad.eager.apply import Operation, apply, view_of
+from staticgrad.eager.comparing import allclose, equal
 from staticgrad.eager.indexing import basic_view, ready_index
 from staticgrad.eager.names import node_name
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
+from staticgrad.eager.recipes import WRITTEN
 from staticgrad.eager.tensors import Tensor
 from staticgrad.eager.traced import call_traced
 from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
@@ -32,12 +34,18 @@ def _written(x: Tracer, index: Any, new: Any) -> None:
     x[index] = new
 
 
-_PICKED, _WRITTEN = Operation(_picked, "Index"), Operation(_written, "IndexPut")
+def _writing_name(x: Tracer, index: Any, new: Any) -> str:
+    """Return what the tape calls a write: of a part of the memory, or of elements here and there."""
+    items = index if isinstance(index, tuple) else (index,)
+    return WRITTEN if all(item is None or item is Ellipsis or isinstance(item, (int, slice)) for item in items) else "IndexPut"
+
+
+_PICKED, _WRITTEN = Operation(_picked, "Index"), Operation(_written, _writing_name)
 
 
 def _get_item(self: Tensor, index: Any) -> Tensor:
     """Return a part: of a basic index a view, of arrays and masks a copy."""
-    index = ready_index(index)
+    index = ready_index(index, self._array.shape)
     view = basic_view(index, self._array.shape)
     if view is None:
         return apply(_PICKED, (self, index))  # type: ignore[no-any-return]
@@ -49,7 +57,7 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
 
 def _set_item(self: Tensor, index: Any, new: Any) -> None:
     """Write a part in place."""
-    apply(_WRITTEN, (self, ready_index(index), new))
+    apply(_WRITTEN, (self, ready_index(index, self._array.shape), new))
 
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:
@@ -155,6 +163,7 @@ def _install() -> None:
     members |= {name: _binary(name, elementwise(ufunc)) for name, ufunc in COMPARISONS.items()}
     members |= {name: _unary(elementwise(ufunc)) for name, ufunc in UNARY.items()}
     methods = {f"__{name}__": member for name, member in members.items()} | {name: _sharing(name) for name in ("view", "view_as")}
+    methods |= {"allclose": allclose, "equal": equal}
     for name, method in methods.items():
         setattr(Tensor, name, method)
 

@@ -94,6 +94,8 @@ def _also_runtime_error(kind: type[StaticgradError]) -> type[StaticgradError]:
 
 def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
     """Return arguments as a key: operands are taken out and leave their shapes and dtypes."""
+    if numbers and isinstance(obj, np.generic):  # a number like Python's: it does not decide the dtype
+        obj = obj.item()
     kind = type(obj)
     if kind is Tensor:
         operands.append(obj)

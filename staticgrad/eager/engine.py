@@ -289,7 +289,5 @@ def _seeds(roots: Sequence[Tensor], gradients: Any, name: str, argument: str) ->
             raise BackwardError(
                 at_user_line(f"{name}: {argument} has shape {seed.shape}, the tensor it belongs to {root.shape}; they must be equal")
             )
-        if not is_float(seed.dtype):
-            raise BackwardError(at_user_line(f"{name}: {argument} is of {seed.dtype}; gradients are floats"))
-        seeds.append(seed)
+        seeds.append(seed if is_float(seed.dtype) else seed.to(root.dtype))
     return seeds

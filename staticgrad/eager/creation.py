@@ -13,7 +13,7 @@ from staticgrad.eager.apply import apply
 from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.operations import FUNCTIONS
 from staticgrad.eager.tensors import Tensor, check_differentiable
-from staticgrad.errors import ArgumentError, InvalidValueError, TensorError
+from staticgrad.errors import ArgumentError, TensorError
 from staticgrad.ir.source import at_user_line, user_stack_level
 from staticgrad.tracing.lift import as_array, check_dtype_here
 from staticgrad.tracing.tracer import Tracer

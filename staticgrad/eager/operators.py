@@ -101,6 +101,11 @@ def _sharing(name: str) -> Callable[..., Tensor]:
     return view
 
 
+def _contiguous(self: Tensor) -> Tensor:
+    """Return the tensor itself if its elements stand in memory one after the other, and a copy of which that holds if not."""
+    return self if isinstance(self._array, np.ndarray) and self.is_contiguous() else apply(METHODS["contiguous"], (self,))  # type: ignore[no-any-return]
+
+
 def _names(self: Tensor) -> list[str]:
     return sorted({*object.__dir__(self), *METHODS, *PROPERTIES, *ARRAY_OPERATIONS})
 
@@ -163,7 +168,7 @@ def _install() -> None:
     members |= {name: _binary(name, elementwise(ufunc)) for name, ufunc in COMPARISONS.items()}
     members |= {name: _unary(elementwise(ufunc)) for name, ufunc in UNARY.items()}
     methods = {f"__{name}__": member for name, member in members.items()} | {name: _sharing(name) for name in ("view", "view_as")}
-    methods |= {"allclose": allclose, "equal": equal}
+    methods |= {"allclose": allclose, "equal": equal, "contiguous": _contiguous}
     for name, method in methods.items():
         setattr(Tensor, name, method)
 

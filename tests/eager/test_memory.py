@@ -33,6 +33,15 @@ def test_reshape_copies_where_it_must():
     assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_contiguous_copies_where_it_must():
+    x = arange(6).view(2, 3)
+    assert x.contiguous() is x
+    copied = x.T.contiguous()
+    assert copied.is_contiguous() and copied.tolist() == [[0, 3], [1, 4], [2, 5]]
+    copied[0] = 9
+    assert x.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 RESULTS = {
     "product of transposes": lambda x, y: y.T @ x.T,
     "einsum": lambda x, y: np.einsum("ij,jk->ki", x, y),

@@ -107,6 +107,40 @@ except ImportError:
     print("HIPS autograd is not installed (pip install autograd): its rows are left out")
 
 # %% [markdown]
+# So are our eager tensors. They take NumPy's functions as well as PyTorch's, and what was recorded can be walked: `grad_fn` is the last
+# operation, `next_functions` those that it got its operands from.
+
+
+# %%
+def on_tensors(params: Params, x: np.ndarray, targets: np.ndarray) -> tuple[sg.Tensor, dict[str, sg.Tensor]]:
+    """Return the loss, and the leaves that it was computed from."""
+    leaves = {name: sg.tensor(value, requires_grad=True) for name, value in params.items()}
+    return loss(leaves, x, targets), leaves
+
+
+def tape_of(tensor: sg.Tensor) -> set:
+    """Return the nodes that a backward pass from `tensor` goes through."""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [operand for operand, _ in node.next_functions]
+    return seen
+
+
+def eager_gradient(params: Params, x: np.ndarray, targets: np.ndarray) -> Params:
+    """Return the gradient; the tape is recorded, walked once and dropped."""
+    value, leaves = on_tensors(params, x, targets)
+    value.backward()
+    return {name: leaf.grad.numpy() for name, leaf in leaves.items()}
+
+
+ways["rebuilt by eager tensors"] = lambda epochs: train(eager_gradient, epochs)
+nodes_of_a_pass = len(tape_of(on_tensors(start, x[:BATCH], targets[:BATCH])[0]))
+print(f"eager tensors record {nodes_of_a_pass} nodes in every pass, {nodes_of_a_pass * STEPS} in {STEPS} steps")
+
+# %% [markdown]
 # ## Compiled once
 #
 # `sg.grad` traces at the first call for these shapes. After that, a call is a call of machine code; and `sg.Trainer` needs none, since its
@@ -210,11 +244,18 @@ def steep(z):
     return -z
 
 
+branched = []
+for number in (3.0, -3.0):
+    z = sg.tensor(number, requires_grad=True)
+    steep(z).backward()
+    branched.append(z.grad.item())
+print(f"\na branch in Python: on tensors the slopes at 3 and -3 are {branched[0]:.0f} and {branched[1]:.0f}")
+
 try:
     sg.grad(sg.trace(steep))(3.0)
 except sg.TraceError as error:
     refused = str(error)
-print(f"\na branch in Python: {refused}")
+print(f"traced: {refused}")
 
 
 def steep_by_value(z):
@@ -224,7 +265,7 @@ def steep_by_value(z):
 
 slopes = [float(sg.grad(steep_by_value)(z)) for z in (3.0, -3.0)]
 print(f"with np.where the slopes at 3 and -3 are {slopes[0]:.0f} and {slopes[1]:.0f}")
-assert slopes == [6.0, -1.0]
+assert slopes == branched == [6.0, -1.0]
 
 # %% [markdown]
 # ## Picture

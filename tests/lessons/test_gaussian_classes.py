@@ -80,6 +80,32 @@ def test_the_trainer_is_the_accumulated_gradient(lesson, dtype):
     np.testing.assert_allclose([np.abs(params[name]).sum(dtype=np.float64) for name in ("w1", "w2")], sizes, rtol=TOLERANCE[dtype])
 
 
+def test_tensors_report_the_losses_of_pytorch(lesson):
+    for way in ("sample", "epoch"):
+        losses, last, sizes = PYTORCH[way, "float32"]
+        params, report = lesson[f"eager_per_{way}"], lesson[f"eager_per_{way}_report"]
+        np.testing.assert_allclose(report.sum(axis=1), losses, rtol=1e-5)
+        np.testing.assert_allclose(report[-1], last, rtol=1e-5)
+        np.testing.assert_allclose([np.abs(params[name]).sum(dtype=np.float64) for name in ("w1", "w2")], sizes, rtol=1e-5)
+
+
+def test_tensors_accumulate_over_an_epoch_in_float64(lesson):
+    params, report = lesson["on_tensors"](*beginning(lesson, "float64"), every_sample=False)
+    losses, last, sizes = PYTORCH["epoch", "float64"]
+    np.testing.assert_allclose(report.sum(axis=1), losses, rtol=1e-9)
+    np.testing.assert_allclose(report[-1], last, rtol=1e-9)
+    np.testing.assert_allclose([np.abs(params[name]).sum() for name in ("w1", "w2")], sizes, rtol=1e-9)
+
+
+def test_gradients_by_hand_are_those_of_tensors(lesson):
+    params, x, y = beginning(lesson, "float64")
+    w1, w2 = (sg.tensor(params[name], requires_grad=True) for name in ("w1", "w2"))
+    (sg.tensor(x).mm(w1).clamp(min=0).mm(w2) - sg.tensor(y)).pow(2).sum().backward()
+    expected = lesson["gradient_by_hand"](params, x, y)
+    for name, weights in (("w1", w1), ("w2", w2)):
+        np.testing.assert_allclose(weights.grad.numpy(), expected[name], rtol=1e-11, atol=1e-11 * np.abs(expected[name]).max())
+
+
 @pytest.mark.parametrize("rows", [1, 2, 200, 2000])
 def test_gradients_by_hand_are_the_automatic_ones(lesson, rows):
     params, x, y = beginning(lesson, "float64")
@@ -100,6 +126,13 @@ def test_a_preactivation_of_exactly_zero(lesson):
         return np.sum((sg.nn.relu(x @ params["w1"]) @ params["w2"] - y) ** 2)
 
     np.testing.assert_array_equal(sg.grad(with_relu)(params, x, y)["w1"], [[0.0, 24.0], [0.0, 24.0]])
+    for activation, expected in (
+        (lambda z: z.clamp(min=0), [[24.0, 24.0], [24.0, 24.0]]),
+        (lambda z: z.relu(), [[0.0, 24.0], [0.0, 24.0]]),
+    ):
+        w1 = sg.tensor(params["w1"], requires_grad=True)
+        ((activation(sg.tensor(x).mm(w1)).mm(sg.tensor(params["w2"])) - sg.tensor(y)) ** 2).sum().backward()
+        assert w1.grad.tolist() == expected
 
 
 def test_pictures_show_the_reports(lesson):

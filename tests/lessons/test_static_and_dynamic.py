@@ -17,6 +17,7 @@ def test_every_way_ends_at_the_same_parameters(lesson):
     assert list(ends) == [
         "rebuilt by staticgrad, interpreted",
         "rebuilt by HIPS autograd",
+        "rebuilt by eager tensors",
         "compiled once, loop in Python",
         "compiled once, loop compiled, too",
     ]
@@ -50,6 +51,17 @@ def test_evaluating_emits_no_backward_kernel(lesson):
     assert "def backward(" in lesson["lowered"].source
     assert "def backward(" not in lesson["evaluation"].source
     assert lesson["evaluation"].memory < lesson["lowered"].memory
+
+
+def test_tensors_record_a_tape_in_every_pass(lesson):
+    """One node for each of the 15 operations and one for each of the four leaves."""
+    names = sorted(node.name() for node in lesson["tape_of"](lesson["on_tensors"](lesson["start"], *lesson["batch"])[0]))
+    assert len(names) == lesson["nodes_of_a_pass"] == 19 and names.count("AccumulateGrad") == 4
+    assert {"MmBackward0", "TanhBackward0", "ExpBackward0", "LogBackward0", "MeanBackward0", "NegBackward0"} <= set(names)
+
+
+def test_a_branch_in_python_works_on_tensors(lesson):
+    assert lesson["branched"] == [6.0, -1.0]
 
 
 def test_a_branch_on_a_value_is_an_error_that_says_where(lesson):

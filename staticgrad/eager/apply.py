@@ -81,13 +81,14 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
         except StaticgradError as error:
             if isinstance(error, RuntimeError):
                 raise
-            raise _also_runtime_error(type(error))(*error.args) from error.__cause__
+            kind: Any = type(error)
+            raise _also_runtime_error(kind)(*error.args) from error.__cause__
 
     return run(kept(key, make), operands)
 
 
 @functools.cache
-def _also_runtime_error(kind: type[StaticgradError]) -> type[StaticgradError]:
+def _also_runtime_error(kind: Any) -> Any:
     """Return the kind of error that is also what PyTorch raises where NumPy raises ValueError or TypeError."""
     return type(kind.__name__, (kind, RuntimeError), {"__doc__": kind.__doc__, "__module__": kind.__module__})
 

@@ -103,7 +103,7 @@ def _sharing(name: str) -> Callable[..., Tensor]:
 
 def _contiguous(self: Tensor) -> Tensor:
     """Return the tensor itself if its elements stand in memory one after the other, and a copy of which that holds if not."""
-    return self if isinstance(self._array, np.ndarray) and self.is_contiguous() else apply(METHODS["contiguous"], (self,))  # type: ignore[no-any-return]
+    return self if isinstance(self._array, np.ndarray) and self.is_contiguous() else apply(METHODS["contiguous"], (self,))
 
 
 def _names(self: Tensor) -> list[str]:

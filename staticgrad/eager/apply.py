@@ -204,7 +204,7 @@ def view_of(x: Tensor, path: Path, name: str, part: np.ndarray | None = None) ->
     if part is None:
         part = reading(aval, path, name).run([x._array])[0]
     shares = np.may_share_memory(part, x._array) or not part.size
-    result = Tensor._of(part if shares else part.copy(), version=x._version if shares else None)
+    result = Tensor._of(part if shares else part.copy(), version=x._writes if shares else None)
     if modes.records and x.requires_grad:
         result._edge = (RecipeNode(reading(aval, path, name), [x], [result]), 0)
     if shares:

@@ -21,7 +21,7 @@ class Saved:
 
     def __init__(self, tensor: Tensor, result: int | None = None, own_copy: bool = False) -> None:
         self.array: np.ndarray = tensor._array.copy() if own_copy else tensor._array
-        self.version: Version = Version() if own_copy else tensor._version
+        self.version: Version = Version() if own_copy else tensor._writes
         self.number = self.version.number
         self.result = result
         # A result gets its place on the tape only after its node was made.

@@ -74,7 +74,9 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
 
         def name(*tracers: Tracer) -> str:
             supply = iter(tracers)
-            return operation.name if isinstance(operation.name, str) else operation.name(*_thawed(form[0], supply))
+            if isinstance(operation.name, str):
+                return operation.name
+            return operation.name(*_thawed(form[0], supply), **_thawed(form[1], supply))
 
         try:
             return recorded(on_tracers, avals, name)

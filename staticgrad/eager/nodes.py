@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from staticgrad.eager.recipes import WRITTEN, Recipe
+from staticgrad.eager.names import tape_name
+from staticgrad.eager.recipes import Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
@@ -62,7 +63,7 @@ class RecipeNode(Node):
         self, recipe: Recipe, operands: Sequence[Tensor], results: Sequence[Tensor], overwritten: frozenset[int] = frozenset()
     ) -> None:
         super().__init__(
-            recipe.name if recipe.name == WRITTEN else f"{recipe.name}Backward0",
+            tape_name(recipe.name),
             tuple(x._gradient_edge() for x in operands),
             [(r._array.shape, r._array.dtype) for r in results],
         )

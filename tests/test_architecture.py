@@ -24,6 +24,7 @@ LEVELS = {
 
 API = {
     "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
+    "formulas",
     "linear_part", "jacobians",
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""

@@ -100,9 +100,12 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
     if numbers and isinstance(obj, np.generic):  # a number like Python's: it does not decide the dtype
         obj = obj.item()
     kind = type(obj)
-    if kind is Tensor:
+    if isinstance(obj, Tensor):
+        array = obj._array
+        if isinstance(array, Tracer):
+            raise _TracedOperand
         operands.append(obj)
-        return _Operand(obj._array.dtype, obj._array.shape)
+        return _Operand(array.dtype, array.shape)
     if kind is float or kind is int:
         if numbers:
             operands.append(Tensor._of(np.array(obj, FLOAT64 if kind is float else INT64)))
@@ -114,11 +117,8 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
         return kind, tuple([(name, _frozen(part, operands, numbers)) for name, part in obj.items()])
     if kind is slice:
         return kind, tuple([_frozen(part, operands, False) for part in (obj.start, obj.stop, obj.step)])
-    if isinstance(obj, Tracer) or (isinstance(obj, Tensor) and isinstance(obj._array, Tracer)):
+    if isinstance(obj, Tracer):
         raise _TracedOperand
-    if isinstance(obj, Tensor):  # a subclass of the user's
-        operands.append(obj)
-        return _Operand(obj._array.dtype, obj._array.shape)
     if isinstance(obj, (np.ndarray, np.generic)):
         operands.append(Tensor._of(np.asarray(obj)))
         return _Operand(operands[-1]._array.dtype, operands[-1]._array.shape)

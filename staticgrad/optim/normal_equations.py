@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import optree
 
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.jacobian import of_unit_vectors
@@ -21,9 +20,9 @@ from staticgrad.ops.casts import cast
 from staticgrad.ops.contract import contract
 from staticgrad.ops.control import inline_calls
 from staticgrad.ops.movement import concatenate, reshape
-from staticgrad.optim.optimizer import label
+from staticgrad.optim.optimizer import parameters
 from staticgrad.traced import Traced, traced
-from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, unflatten
+from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms import Source
 
@@ -61,34 +60,29 @@ class Layout:
     """How a pytree of parameters and a vector stand for each other."""
 
     def __init__(self, params: Any, word: str) -> None:
-        self._leaves, self._tree = flatten(params)
-        self._avals = [leaf_aval(leaf) for leaf in self._leaves]
-        for path, aval in zip(optree.treespec_paths(self._tree), self._avals, strict=True):
-            if not is_float(aval.dtype):
-                hint = "parameters are floats (x.astype(float)), all else is data"
-                raise DTypeError(at_user_line(f"{word}: the parameter {label(path)} has dtype {aval.dtype}; {hint}"))
-        self._ends = np.cumsum([aval.size for aval in self._avals])[:-1]
+        self._leaves, self._tree = parameters(params, word)
+        self._ends = np.cumsum([leaf.size for leaf in self._leaves])[:-1]
 
     @property
     def size(self) -> int:
         """The number of parameters."""
-        return sum(aval.size for aval in self._avals)
+        return sum(leaf.size for leaf in self._leaves)
 
     @property
     def vector(self) -> np.ndarray:
         """The parameters, one after the other, in float64."""
-        return np.concatenate([np.ravel(leaf) for leaf in self._leaves], dtype=np.float64) if self._leaves else np.zeros(0)
+        return np.concatenate([leaf.ravel() for leaf in self._leaves], dtype=np.float64) if self._leaves else np.zeros(0)
 
     @property
     def epsilon(self) -> float:
         """The relative precision of the least precise parameter."""
-        return max((float(np.finfo(aval.dtype).eps) for aval in self._avals), default=EPSILON)
+        return max((float(np.finfo(leaf.dtype).eps) for leaf in self._leaves), default=EPSILON)
 
     def tree(self, vector: np.ndarray) -> Any:
         """Return a vector as a pytree; its leaves have the dtypes of the parameters, which may round it."""
-        pieces = zip(np.split(vector, self._ends), self._avals, strict=True)
+        pieces = zip(np.split(vector, self._ends), self._leaves, strict=True)
         with np.errstate(over="ignore"):
-            return unflatten(self._tree, [piece.reshape(aval.shape).astype(aval.dtype)[()] for piece, aval in pieces])
+            return unflatten(self._tree, [piece.reshape(leaf.shape).astype(leaf.dtype)[()] for piece, leaf in pieces])
 
 
 # ---- the programs
@@ -116,12 +110,12 @@ class NormalEquations:
 class SecondDerivative:
     """A function of residuals as the program of their second derivative along a direction.
 
-    It is called with (params, direction, args, kwargs).
+    It is called as the function is, with the pair (params, direction) in place of params.
     """
 
     def __call__(self, base: Source, signature: Signature) -> Program:
-        (params, direction, args, kwargs), _ = unflatten(signature.tree, list(range(len(signature.avals))))
-        leaves, tree = flatten(((params, *args), kwargs))
+        ((params, direction), *rest), kwargs = unflatten(signature.tree, list(range(len(signature.avals))))
+        leaves, tree = flatten(((params, *rest), kwargs))
         inner = Signature(tree, tuple(signature.avals[k] for k in leaves), signature.static)
         program, graph, inputs, results = _residuals(base, inner)
         seeds = [new_input(Aval(x.shape, x.dtype), "direction") for x in inputs]
@@ -207,7 +201,7 @@ class Residuals:
 
     def second_derivative(self, params: Any, direction: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> np.ndarray:
         """Return the second derivative of the residuals along `direction`, (m,)."""
-        found: np.ndarray = self._second(params, direction, tuple(args), dict(kwargs))
+        found: np.ndarray = self._second((params, direction), *args, **kwargs)
         return found
 
     @cached_property

@@ -164,6 +164,12 @@ def test_other_data_of_the_same_shape_compile_nothing():
     np.testing.assert_allclose(other.x[0], 2 * sg.least_squares(decay, [1.0, 1.0, 0.0], args=(X, Y)).x[0], rtol=1e-10)
 
 
+def test_options_of_the_residuals_are_static():
+    powers = sg.trace(lambda p, x, degree: p[0] * x**degree - 2 * x**2, static_argnames="degree")
+    assert sg.least_squares(powers, [1.0], args=(X, 2)).x == pytest.approx([2], rel=1e-14)
+    assert sg.least_squares(powers, [1.0], args=(X,), kwargs={"degree": 2}).x == pytest.approx([2], rel=1e-14)
+
+
 def test_a_rebound_global_is_seen():
     global weight
     weight = 1.0

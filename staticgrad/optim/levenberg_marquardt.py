@@ -10,7 +10,15 @@ from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.normal_equations import Linearization, damped_inverse
-from staticgrad.optim.residual_optimizer import Proposal, ResidualOptimizer, ResidualState, SecondDerivative, Trial, predicted_fall
+from staticgrad.optim.residual_optimizer import (
+    Proposal,
+    ResidualOptimizer,
+    ResidualState,
+    SecondDerivative,
+    Trial,
+    influences,
+    predicted_fall,
+)
 
 MOST_ACCELERATION = 0.75
 """How long the second-order part of a step may be, as a part of half of its first-order one."""
@@ -48,11 +56,9 @@ class LevenbergMarquardt(ResidualOptimizer):
         ratio = trial.fall / trial.predicted if trial.fall < trial.predicted else 1.0
         return state.control * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
 
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization) -> np.ndarray:
-        if scale is None:
-            return np.where(linear.columns > 0, linear.columns, 1)
-        longest: np.ndarray = np.maximum(scale, linear.columns)
-        return longest
+    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+        found = influences(linear, here)
+        return found if scale is None else np.maximum(scale, found)
 
 
 def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> LevenbergMarquardt:
@@ -66,8 +72,8 @@ def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> Leve
 
     A step stays only if the cost falls. Then the damping becomes smaller the better the linear model foretold by how much (at most
     to a third), and the method is close to Gauss-Newton's; otherwise it is multiplied by 2, next time by 4, 8, ... and the step turns
-    to the gradient's direction and becomes short. D is diagonal, for each parameter the greatest length that its column of J has had,
-    so units do not matter. The second-order part a, for which r'' is derived exactly, lets steps follow curved valleys; a step that
+    to the gradient's direction and becomes short. D is diagonal: for each parameter the greatest length that its column of J has had,
+    or what would move the residuals by their rounding errors, if that is more; so units do not matter. The second-order part a, for which r'' is derived exactly, lets steps follow curved valleys; a step that
     bends more than it can correct (|D a| > 3/8 |D v|) is not tried.
 
     J^T J has the square of the number of parameters as its size, which rules the method out for millions of parameters.

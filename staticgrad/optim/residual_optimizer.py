@@ -10,7 +10,7 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Layout, Linearization, Residuals
+from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals
 from staticgrad.tracing.context import tracing
 
 SecondDerivative = Callable[[np.ndarray], np.ndarray]
@@ -98,7 +98,7 @@ class ResidualOptimizer(ABC):
         linear = Residuals.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
         if not linear.finite:
             raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(linear)} at the first parameters; start elsewhere"))
-        return ResidualState(linear, self.rescaled(None, linear), *self.start, 1, None)
+        return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
 
     def update(
         self, params: Any, residuals: Callable[..., Any], state: ResidualState, *args: Any, **kwargs: Any
@@ -119,7 +119,7 @@ class ResidualOptimizer(ABC):
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
         linear, here = state.linear, layout.vector
         epsilon = max(layout.epsilon, float(np.finfo(linear.residuals.dtype).eps))
-        terms = float(np.linalg.norm(linear.residuals) + np.linalg.norm(linear.columns * here))  # what the residuals are sums of
+        terms = size_of_terms(linear, here)
         with np.errstate(all="ignore"):  # a step that overflows does not stay
             proposal = self.propose(
                 linear, state, lambda direction: function.second_derivative(params, layout.tree(direction), args, kwargs)
@@ -143,7 +143,7 @@ class ResidualOptimizer(ABC):
         evaluations = state.evaluations + (there is not None)
         if there is None or not trial.accepted:
             return params, ResidualState(linear, state.scale, control, growth, evaluations, trial)
-        return tried, ResidualState(there, self.rescaled(state.scale, there), control, growth, evaluations, trial)
+        return tried, ResidualState(there, self.rescaled(state.scale, there, here + move), control, growth, evaluations, trial)
 
     @abstractmethod
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
@@ -154,7 +154,7 @@ class ResidualOptimizer(ABC):
         """Return `control` and `growth` after a step was tried."""
 
     @abstractmethod
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization) -> np.ndarray:
+    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
         """Return by what each parameter is multiplied before steps are measured; `scale` is what it was before."""
 
     def _layout(self, params: Any) -> Layout:
@@ -176,6 +176,22 @@ def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, 
     """
     fall = float(before.cost - after.cost)
     return fall if abs(fall) > noise else -float((before.gradient + after.gradient) @ move) / 2
+
+
+def size_of_terms(linear: Linearization, here: np.ndarray) -> float:
+    """Return how large the numbers are that residuals are made of: their rounding errors are this times the precision."""
+    return float(np.linalg.norm(linear.residuals) + np.linalg.norm(linear.columns * here))
+
+
+def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
+    """Return how much each parameter moves the residuals: the lengths of the columns of the Jacobian.
+
+    One that does not even move them by their rounding errors when it is doubled gets the influence that would; 1 at 0.
+    """
+    columns = linear.columns
+    least = EPSILON * size_of_terms(linear, here) / np.where(here == 0, np.inf, np.abs(here))
+    raised = np.maximum(columns, least)
+    return np.where(raised > 0, raised, 1)
 
 
 def predicted_fall(linear: Linearization, move: np.ndarray) -> float:

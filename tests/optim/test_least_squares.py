@@ -23,7 +23,7 @@ def rosenbrock(p):
     return np.stack([10 * (p[1] - p[0] ** 2), 1 - p[0]])
 
 
-def helix(p):
+def box(p):
     """Box's exponential function."""
     t = np.arange(1, 11) / 10
     return np.exp(-p[0] * t) - np.exp(-p[1] * t) - p[2] * (np.exp(-t) - np.exp(-10 * t))
@@ -41,7 +41,7 @@ def freudenstein(p):
 PROBLEMS = {
     "decay": (lambda b: decay(b, X, Y), [1.0, 1.0, 0.0]),
     "rosenbrock": (rosenbrock, [-1.2, 1.0]),
-    "box": (helix, [0.0, 10.0, 20.0]),
+    "box": (box, [0.0, 10.0, 20.0]),
     "powell": (powell, [3.0, -1.0, 0.0, 1.0]),
     "freudenstein": (freudenstein, [15.0, -2.0]),
     "linear": (lambda p: np.vander(X, 4) @ p - Y, [0.0, 0.0, 0.0, 0.0]),
@@ -304,6 +304,14 @@ def test_more_parameters_than_residuals(method):
     assert found.success
     assert found.cost < 1e-28
     assert np.all(np.isinf(found.standard_errors))
+
+
+def test_a_parameter_whose_influence_is_lost_in_rounding():
+    """exp(-1000 t) moves nothing at first; the damping of the others must not wait for that of this one."""
+    found = sg.least_squares(box, [0.0, 1000.0, 2000.0])
+    assert found.success
+    assert found.cost < 0.0378
+    assert len(found.history) < 60
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -23,7 +23,10 @@ class GaussNewton(ResidualOptimizer):
     """Jumps to the minimum of the linear model; see `gauss_newton`."""
 
     word = "gauss_newton"
-    start = (1.0, 1.0)
+
+    @property
+    def start(self) -> tuple[float, float]:
+        return 1.0, 1.0
 
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
         move = -state.control * damped_inverse(linear.gram, np.zeros(len(linear.gram)))(linear.gradient)

@@ -235,6 +235,8 @@ def damped_inverse(gram: np.ndarray, damping: np.ndarray) -> Callable[[np.ndarra
     array([1., 1.])
     """
     diagonal = np.diag(gram) + damping
+    if not np.all(np.isfinite(diagonal)):  # too much damping for any step
+        return np.zeros_like
     scale = np.sqrt(diagonal)
     scale[scale == 0] = 1  # a parameter without any influence
     matrix = gram / scale / scale[:, None]

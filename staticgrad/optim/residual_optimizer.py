@@ -13,6 +13,8 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals
 from staticgrad.tracing.context import tracing
 
+TINY = float(np.finfo(np.float64).tiny)
+
 SecondDerivative = Callable[[np.ndarray], np.ndarray]
 """The second derivative of the residuals along a direction, (n,) -> (m,)."""
 
@@ -72,8 +74,6 @@ class ResidualOptimizer(ABC):
 
     word: str
     """The name users know it by."""
-    start: tuple[float, float]
-    """The first `control` and `growth`."""
 
     def init(self, params: Any, residuals: Callable[..., Any], *args: Any, **kwargs: Any) -> ResidualState:
         """Return the state before the first step.
@@ -137,13 +137,18 @@ class ResidualOptimizer(ABC):
             fall=fall,
             predicted=proposal.predicted,
             length=length,
-            resolved=2 * proposal.predicted > (epsilon * terms) ** 2,
+            resolved=not 2 * proposal.predicted <= (epsilon * terms) ** 2,  # NaN is not
         )
         control, growth = self.adapted(state, trial)
         evaluations = state.evaluations + (there is not None)
         if there is None or not trial.accepted:
             return params, ResidualState(linear, state.scale, control, growth, evaluations, trial)
         return tried, ResidualState(there, self.rescaled(state.scale, there, here + move), control, growth, evaluations, trial)
+
+    @property
+    @abstractmethod
+    def start(self) -> tuple[float, float]:
+        """The first `control` and `growth`."""
 
     @abstractmethod
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
@@ -165,14 +170,16 @@ class ResidualOptimizer(ABC):
         return Layout(params, self.word)
 
 
-TINY = float(np.finfo(np.float64).tiny)
-
-
 def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, noise: float) -> float:
     """Return by how much the cost falls along a step.
 
-    Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell (Hager and Zhang): they are
-    differences of the residuals themselves, not of their squares, so that parameters get all their digits, not half of them.
+    Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell: they are right to the precision
+    of the residuals, not to that of their squares, so that parameters get all their digits, not half of them.
+
+    References
+    ----------
+    W. W. Hager, H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search" (SIAM Journal on
+    Optimization 16, 2005), for the idea.
     """
     fall = float(before.cost - after.cost)
     return fall if abs(fall) > noise else -float((before.gradient + after.gradient) @ move) / 2

@@ -321,6 +321,21 @@ def test_a_minimum_without_slope(method):
     assert np.all(np.abs(found.x) < 1e-6)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_step_lowers_the_cost(method):
+    """At a kink the derivative of one side tells nothing of the other: it ends where it started."""
+    found = sg.least_squares(lambda p: 1 + np.where(p < 0, -p, 2 * p), 0.0, method=method)
+    assert abs(found.x) < 1e-16
+    assert found.cost == 0.5
+    assert len(found.history) < 100
+
+
+def test_no_damping_is_too_much():
+    optimizer, start = levenberg_marquardt(damping=1e300), np.array([1e200, 1.0])
+    found = sg.least_squares(lambda p: p * np.array([1e-100, 1e100]) - 1, start, method=optimizer, max_nfev=50)
+    assert np.all(np.isfinite(found.x))
+
+
 def test_nothing_to_do():
     found = sg.least_squares(lambda p: p - 1, np.ones(2))
     assert (found.status, found.nfev, found.history, found.cost) == (1, 1, [], 0)

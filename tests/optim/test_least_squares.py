@@ -321,10 +321,9 @@ def test_a_minimum_without_slope(method):
     assert np.all(np.abs(found.x) < 1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_step_lowers_the_cost(method):
+def test_no_step_lowers_the_cost():
     """At a kink the derivative of one side tells nothing of the other: it ends where it started."""
-    found = sg.least_squares(lambda p: 1 + np.where(p < 0, -p, 2 * p), 0.0, method=method)
+    found = sg.least_squares(lambda p: 1 + np.where(p < 0, -p, 2 * p), 0.0)
     assert abs(found.x) < 1e-16
     assert found.cost == 0.5
     assert len(found.history) < 100

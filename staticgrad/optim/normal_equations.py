@@ -103,7 +103,7 @@ class NormalEquations:
         outputs = (*results, residuals, rows, gram, gradient, cost)
         count = len(results)
         shape = Linearization(unflatten(program.out_tree, list(range(count))), *range(count, count + 5))
-        return _derived(program, graph, graph.inputs, outputs, flatten(shape)[1], f"least_squares({base.name})")
+        return _derived(program, graph, signature, graph.inputs, outputs, flatten(shape)[1], f"least_squares({base.name})")
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class SecondDerivative:
         )
         place = dict(zip(flatten(direction)[0], seeds, strict=True)) | dict(zip(leaves, graph.inputs, strict=False))
         arguments = (*(place[k] for k in range(len(signature.avals))), *program.captures)
-        return _derived(program, graph, arguments, (flat,), flatten(0)[1], f"second_derivative({base.name})")
+        return _derived(program, graph, signature, arguments, (flat,), flatten(0)[1], f"second_derivative({base.name})")
 
 
 def _residuals(base: Source, signature: Signature) -> tuple[Program, Graph, list[Value], list[Value]]:
@@ -171,11 +171,13 @@ def _joined(values: Sequence[Value], axis: int) -> Value:
     return converted[0] if len(converted) == 1 else concatenate(converted, axis)
 
 
-def _derived(program: Program, graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value], out_tree: Tree, name: str) -> Program:
+def _derived(
+    program: Program, graph: Graph, signature: Signature, inputs: Sequence[Value], outputs: Sequence[Value], out_tree: Tree, name: str
+) -> Program:
     """Return a program made of that of the residuals: it keeps their guards, and shows what they print."""
     printed = graph.outputs[program.results :]
     derived = Graph(tuple(inputs), (*outputs, *printed), graph.outputs, name)
-    return Program(derived, program.signature, out_tree, program.guards, program.captures, program.prints)
+    return Program(derived, signature, out_tree, program.guards, program.captures, program.prints)
 
 
 class Residuals:

@@ -74,6 +74,8 @@ class ResidualOptimizer(ABC):
 
     word: str
     """The name users know it by."""
+    of_residuals = True
+    """Told from optimisers that are given gradients."""
 
     def init(self, params: Any, residuals: Callable[..., Any], *args: Any, **kwargs: Any) -> ResidualState:
         """Return the state before the first step.

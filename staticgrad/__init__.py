@@ -23,42 +23,60 @@ from staticgrad.errors import MissingAttributeError as _MissingAttributeError  #
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
 if TYPE_CHECKING:
-    from staticgrad import debug, nn, numpy, optim, random, special, train
+    from staticgrad import debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad.custom_derivatives import custom_jvp, custom_vjp
+    from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
+    from staticgrad.eager.creation import Variable
+    from staticgrad.eager.engine import autograd_grad
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
+    from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
     from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
     "EarlyStopping",
+    "ExpressionGraph",
+    "Function",
     "Loop",
     "StaticgradError",
     "StaticgradWarning",
+    "Tensor",
     "TraceError",
     "Trainer",
+    "Variable",
     "__version__",
+    "autograd_grad",
     "check_grads",
     "compile_report",
+    "custom_jvp",
+    "custom_vjp",
     "debug",
+    "eager",
+    "enable_grad",
     "explain_cache",
     "grad",
     "hessian",
     "hvp",
+    "is_grad_enabled",
     "jacobian",
     "jvp",
     "least_squares",
     "linearize",
     "njit_op",
     "nn",
+    "no_grad",
     "numeric_grad",
     "numpy",
     "optim",
     "random",
+    "set_default_dtype",
     "special",
     "stop_gradient",
+    "tensor",
     "trace",
     "train",
     "value_and_grad",
@@ -66,22 +84,34 @@ __all__ = [
     "vmap",
 ]  # fmt: skip
 
-_MODULES = frozenset({"debug", "nn", "numpy", "optim", "random", "special", "train"})
+_MODULES = frozenset({"debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
 """Modules of the package that are imported when they are first asked for."""
 
 _HOMES = {
     "EarlyStopping": "train",
+    "ExpressionGraph": "primer",
+    "Function": "eager",
     "Loop": "train",
+    "Tensor": "eager",
     "Trainer": "train",
+    "Variable": "eager.creation",
+    "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "custom_jvp": "custom_derivatives",
+    "custom_vjp": "custom_derivatives",
+    "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
     "hessian": "jacobians",
     "hvp": "jacobians",
+    "is_grad_enabled": "eager",
     "jacobian": "jacobians",
     "least_squares": "optim.fitting",
     "njit_op": "foreign",
+    "no_grad": "eager",
     "numeric_grad": "gradient_check",
+    "set_default_dtype": "eager",
+    "tensor": "eager",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""
 

@@ -78,6 +78,18 @@ class MissingDerivativeError(StaticgradError, NotImplementedError):
     """A function without a derivative in the mode asked for (a `RuntimeError`, as in PyTorch)."""
 
 
+class TensorError(StaticgradError, RuntimeError):
+    """A tensor used as it cannot be: an in-place change of a leaf, gradients of integers, the value of many elements as one."""
+
+
+class BackwardError(StaticgradError, RuntimeError):
+    """A backward pass that cannot be taken: from something that is no scalar, or through a graph whose saved values are freed."""
+
+
+class StaleValueError(BackwardError):
+    """A value that the backward pass needs was changed in place after it was recorded."""
+
+
 class IntegerPowerError(StaticgradError, ValueError):
     """An integer raised to a negative integer power (NumPy's `ValueError`)."""
 
@@ -114,6 +126,14 @@ class VerificationError(StaticgradError, RuntimeError):
 
 class GradientCheckError(StaticgradError, AssertionError):
     """`check_grads` found a derivative that differs from its numerical estimate."""
+
+
+class ExpressionError(StaticgradError, SyntaxError, ValueError):
+    """An expression of an `ExpressionGraph` that cannot be read or makes no sense; the message shows it with a caret."""
+
+
+class StepOrderError(StaticgradError, RuntimeError):
+    """A step that needs the result of another one, which has not been taken yet."""
 
 
 class StaticgradWarning(UserWarning):

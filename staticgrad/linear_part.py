@@ -16,7 +16,7 @@ from staticgrad.records import Entry
 from staticgrad.traced import Traced, print_later
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
-from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, prepared, unflatten
+from staticgrad.tracing.pytree import Signature, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import show
 from staticgrad.tracing.tracer import tracer_of
 
@@ -26,16 +26,20 @@ class LinearPart:
 
     Attributes
     ----------
+    signature
+        That of the arguments.
+    leaves
+        The leaves of the arguments: outside of a trace copies, which nobody writes.
     result
         The value of the function there. The forward kernel has run; calls run the backward kernel alone.
     """
 
-    def __init__(self, function: Traced, primals: tuple[Any, ...]) -> None:
+    def __init__(self, function: Traced, primals: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> None:
         """Take a function whose graph has seeds behind its arguments and, behind its results, what is linear in them."""
-        self._leaves, tree = flatten((primals, {}))
+        self.leaves, tree, static = function._split(primals, keywords or {})
         inside = tracing()
-        avals = tuple(lift(leaf).aval if inside else leaf_aval(leaf) for leaf in self._leaves)
-        signature = Signature(tree, avals)
+        avals = tuple(lift(leaf).aval if inside else leaf_aval(leaf) for leaf in self.leaves)
+        signature = self.signature = Signature(tree, avals, static)
         self._threads = function._options.threads
         self._entry = None if inside else function._record.entry(function._options.place(signature))
         program = self._program = function._record.program(signature) if self._entry is None else self._entry.program
@@ -44,18 +48,18 @@ class LinearPart:
         if self._entry is None:
             graph = program.graph.with_outputs(program.graph.primals)
             zeros = [full(a.shape, 0, a.dtype) for a in self._seeds]
-            values = inline(graph, (*map(lift, self._leaves), *zeros, *program.captures))
+            values = inline(graph, (*map(lift, self.leaves), *zeros, *program.captures))
             print_later(program, values[program.results :])
             outputs: list[Any] = [tracer_of(v) for v in values[: program.results]]
         else:
-            self._leaves = [np.array(prepared(leaf, aval)) for leaf, aval in zip(self._leaves, avals, strict=True)]
+            self.leaves = [np.array(prepared(leaf, aval)) for leaf, aval in zip(self.leaves, avals, strict=True)]
             outputs = self._begin(self._entry)
             show(program.prints, outputs[program.results :])
         self.result = unflatten(program.out_tree, outputs[: program.results])
 
     def _begin(self, entry: Entry) -> list[Any]:
         """Run the forward kernel; return results and what is printed."""
-        arrays = [*self._leaves, *(np.zeros(a.shape, a.dtype) for a in self._seeds)]
+        arrays = [*self.leaves, *(np.zeros(a.shape, a.dtype) for a in self._seeds)]
         executable = entry.built.executable
         if executable is None:
             return [r[()] for r in entry.built.run(arrays)[: self._behind]]
@@ -73,12 +77,12 @@ class LinearPart:
         program = self._program
         if self._entry is None or tracing():
             converted = [convert(lift(seed), aval.dtype) for seed, aval in zip(seeds, self._seeds, strict=True)]
-            values = inline(program.graph, (*map(lift, self._leaves), *converted, *program.captures))
+            values = inline(program.graph, (*map(lift, self.leaves), *converted, *program.captures))
             return [tracer_of(v) for v in values[self._behind :]]
         ready = [prepared(seed, aval) for seed, aval in zip(seeds, self._seeds, strict=True)]
         executable = self._entry.built.executable
         if executable is None:
-            results = self._entry.built.run([*self._leaves, *ready])
+            results = self._entry.built.run([*self.leaves, *ready])
         else:
-            results = executable.finish(self._state, dict(enumerate(ready, len(self._leaves))))
+            results = executable.finish(self._state, dict(enumerate(ready, len(self.leaves))))
         return [r[()] for r in results[self._behind :]]

@@ -21,6 +21,7 @@ from staticgrad.runtime.callable_type import FastCallable, directly_called, ente
 from staticgrad.runtime.fast_call import Forms, entry_address, forms_lock
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
+from staticgrad.tracing.protocol import taker
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import Program, show
 from staticgrad.tracing.tracer import tracer_of
@@ -58,6 +59,9 @@ class Traced(FastCallable):  # type: ignore[misc]
         """Do what a call does, whatever the arguments are."""
         if args and isinstance(args[0], type) and self._is_classmethod_of(args[0]):  # which does not bind since Python 3.13
             return self._bound(types.MethodType(self._function, args[0]))(*args[1:], **kwargs)
+        takes = taker(args) or taker(kwargs)
+        if takes is not None:
+            return takes(self, args, kwargs)
         has_out = "out" in kwargs and not self._takes_out
         given = {name: value for name, value in kwargs.items() if name != "out"} if has_out else kwargs
         if tracing():

@@ -24,11 +24,14 @@ LEVELS = {
 
 API = {
     "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
-    "linear_part", "jacobians",
+    "linear_part", "jacobians", "custom_rules", "custom_modes", "custom_derivatives",
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
 
-SMALL_PARTS = {"eager": {"ops", "ir", "tracing", "config", "errors", "kernels", "api"}}
+SMALL_PARTS = {
+    "eager": {"ops", "ir", "tracing", "ad", "config", "errors", "kernels", "api", "nn"},
+    "primer": {"ir", "errors", "api", "train"},
+}
 """Parts with arrows of their own."""
 
 JIT = {"numba", "llvmlite"}

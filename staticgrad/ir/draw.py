@@ -22,7 +22,7 @@ LIMIT = 500  # boxes in one picture; a larger graph is cut
 _DUMMIES = 1000  # dummy points in one picture
 _SORTING, _SETTLING = 6, 20  # sweeps
 
-_COLOURS = {  # what a box is: its fill, its outline, the colour of the edges that leave it
+COLOURS = {  # what a box is: its fill, its outline, the colour of the edges that leave it
     "input": ("#e3f4e8", "#2f8a4c", "#8295b0"),
     "closed over": ("#f4f9ef", "#2f8a4c", "#8295b0"),
     "constant": ("#f0f0f2", "#8a8f98", "#8295b0"),
@@ -41,7 +41,9 @@ _STYLE = 'xmlns="http://www.w3.org/2000/svg" font-family="ui-monospace,SFMono-Re
 
 
 @dataclass
-class _Box:
+class Box:
+    """What is drawn for a node: a rectangle with its text."""
+
     kind: str
     title: str
     detail: str
@@ -65,7 +67,9 @@ class _Box:
         return min((self.width - 12) / self.slots, 28.0) * (slot + 0.5 - self.slots / 2)
 
 
-class _Edge(NamedTuple):
+class Edge(NamedTuple):
+    """A line between boxes: from an output of one to an operand of another, each by its number."""
+
     source: int
     port: int
     target: int
@@ -73,27 +77,27 @@ class _Edge(NamedTuple):
     colour: str
 
 
-def _scene(graph: Graph, limit: int | None = None) -> tuple[list[_Box], list[_Edge], int]:
+def _scene(graph: Graph, limit: int | None = None) -> tuple[list[Box], list[Edge], int]:
     """Return the boxes, operands first, the edges, and how many boxes there would be without the limit."""
     names, own, returned = value_names(graph), frozenset(v.node for v in graph.inputs), frozenset(graph.outputs)
     inlined = {v: text for node in graph.nodes for v, text in _inlined(node).items() if v not in returned}
     shown = [node for node in graph.nodes if node.outputs[0] not in inlined]
-    boxes, edges, place = list[_Box](), list[_Edge](), dict[Node, int]()
+    boxes, edges, place = list[Box](), list[Edge](), dict[Node, int]()
     for node in shown if limit is None or len(shown) <= limit else _first(shown, limit):
         backward = node not in graph.forward_nodes
         box = _box(node, names, inlined, node in own, backward)
         for value in node.inputs:
             if value.node in place and value not in inlined:
-                colour = _READ if backward and value.node in graph.forward_nodes else _COLOURS[boxes[place[value.node]].kind][2]
-                edges.append(_Edge(place[value.node], value.index, len(boxes), box.slots, colour))
+                colour = _READ if backward and value.node in graph.forward_nodes else COLOURS[boxes[place[value.node]].kind][2]
+                edges.append(Edge(place[value.node], value.index, len(boxes), box.slots, colour))
                 box.slots += 1
         place[node] = len(boxes)
         boxes.append(box)
     for number, value in enumerate(graph.outputs):
         if value.node in place:
-            edges.append(_Edge(place[value.node], value.index, len(boxes), 0, _COLOURS[boxes[place[value.node]].kind][2]))
+            edges.append(Edge(place[value.node], value.index, len(boxes), 0, COLOURS[boxes[place[value.node]].kind][2]))
             kind = "output" if value.node in graph.forward_nodes else "gradient"
-            boxes.append(_Box(kind, f"output {number}", "", f"output {number}: {value.aval}", slots=1))
+            boxes.append(Box(kind, f"output {number}", "", f"output {number}: {value.aval}", slots=1))
     return boxes, edges, len(shown)
 
 
@@ -112,7 +116,7 @@ def _first(nodes: Sequence[Node], limit: int) -> list[Node]:
     return list(dict.fromkeys([*itertools.chain(*operations), *nodes]))[:limit]
 
 
-def _box(node: Node, names: dict[Value, str], inlined: dict[Value, str], own: bool, backward: bool) -> _Box:
+def _box(node: Node, names: dict[Value, str], inlined: dict[Value, str], own: bool, backward: bool) -> Box:
     kind, title, detail = "backward" if backward else "forward", node.op.name, ""
     ports = tuple(f"{names[v]}: {v.aval}" for v in node.outputs)
     tooltip = ", ".join(ports)
@@ -129,7 +133,7 @@ def _box(node: Node, names: dict[Value, str], inlined: dict[Value, str], own: bo
         detail = f"({', '.join(inlined.get(v, '·') for v in node.inputs)}) {detail}".rstrip()
     if node.line is not None:
         tooltip += "\n" + node.line.describe()
-    return _Box(kind, _cut(title, 28), _cut(detail, 44), tooltip, ports)
+    return Box(kind, _cut(title, 28), _cut(detail, 44), tooltip, ports)
 
 
 def _cut(text: str, length: int) -> str:
@@ -153,7 +157,7 @@ def graph_dot(graph: Graph) -> str:
         f'  edge [fontname="Courier", fontsize=9, fontcolor="{_GREY}", arrowsize=0.6];',
     ]
     for number, box in enumerate(boxes):
-        fill, outline, _ = _COLOURS[box.kind]
+        fill, outline, _ = COLOURS[box.kind]
         label = "\n".join(filter(None, (box.title, box.detail)))
         colours = f'fillcolor="{fill}", color="{outline}", fontcolor="{_INK if box.ports else _WHITE}"'
         lines.append(f'  n{number} [label={_quoted(label)}, tooltip={_quoted(box.tooltip)}, class="{box.kind}", {colours}];')
@@ -180,21 +184,21 @@ class _Link(NamedTuple):
     lower: int
     exit: float
     entry: float
-    edge: _Edge
+    edge: Edge
 
 
 def _label_width(text: str) -> float:
     return 5.5 * len(text) + 8
 
 
-class _Layout:
+class Layout:
     """Vertices are the boxes, then the dummy points: the values that bypass a layer."""
 
-    def __init__(self, boxes: Sequence[_Box], edges: Sequence[_Edge]) -> None:
+    def __init__(self, boxes: Sequence[Box], edges: Sequence[Edge]) -> None:
         self.boxes, self.edges = boxes, edges
         self.widths = [max(box.width, sum(map(_label_width, box.ports))) for box in self.boxes]
         self.level = self._levels()
-        self.tagged, self.chains = list[_Edge](), dict[_Line, dict[int, int]]()  # chains: the dummy point in each layer
+        self.tagged, self.chains = list[Edge](), dict[_Line, dict[int, int]]()  # chains: the dummy point in each layer
         self.links = self._links()
         self.near: dict[str, list[list[tuple[int, float]]]] = {side: [[] for _ in self.level] for side in ("above", "below")}
         for upper, lower, leave, enter, _ in self.links:  # each neighbour, and how far from its centre a straight line would end
@@ -326,7 +330,7 @@ def _spread(wishes: Sequence[float], weights: Sequence[float], apart: Sequence[f
 def graph_svg(graph: Graph) -> str:
     """Return a picture of the graph as a self-contained SVG."""
     boxes, edges, total = _scene(graph, LIMIT)
-    layout = _Layout(boxes, edges)
+    layout = Layout(boxes, edges)
     tops, bottoms = layout.bands()
     header, header_width = _header(graph, boxes, edges, total)
     sides = [x + w * half for x, w in zip(layout.x, layout.widths) for half in (-0.5, 0.5)] or [0.0]
@@ -352,13 +356,13 @@ def graph_svg(graph: Graph) -> str:
     return "\n".join([f"<svg {_STYLE} {size}>", header, '<g fill="none" stroke-width="1.3">', *paths, "</g>", *arrows, *drawn, "</svg>\n"])
 
 
-def _header(graph: Graph, boxes: Sequence[_Box], edges: Sequence[_Edge], total: int) -> tuple[str, float]:
+def _header(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge], total: int) -> tuple[str, float]:
     """Return the title with the legend of what occurs, and their width."""
     name, x = _cut(graph.name, 60), 20.0
     note = f"{total} nodes" + (f", {LIMIT} of them drawn: print the graph to see all" if total > LIMIT else "")
     frame = f'<rect width="100%" height="100%" rx="8" fill="{_WHITE}" stroke="#d9dde3"/>'
     parts = [frame, _text(20, 28, name, 14, _INK, "start"), _text(20, 44, note, 10, _GREY, "start")]
-    for kind in _COLOURS:
+    for kind in COLOURS:
         if any(box.kind == kind for box in boxes):
             parts += [_rectangle(kind, x, 53, 14, 10, 3), _text(x + 19, 62, kind, 10, _GREY, "start")]
             x += 37 + 6.1 * len(kind)
@@ -369,7 +373,7 @@ def _header(graph: Graph, boxes: Sequence[_Box], edges: Sequence[_Edge], total: 
     return "".join(parts), max(x - 38, 8.5 * len(name), 6.1 * len(note))
 
 
-def _box_svg(box: _Box, x: float, y: float) -> str:
+def _box_svg(box: Box, x: float, y: float) -> str:
     w, h = box.width, box.height
     radius = 5 if box.kind in ("forward", "backward") else h / 2
     body = _rectangle(box.kind, x - w / 2, y, w, h, radius) + _text(x, y + 17, box.title, 12, _INK if box.ports else _WHITE)
@@ -379,7 +383,7 @@ def _box_svg(box: _Box, x: float, y: float) -> str:
 
 
 def _rectangle(kind: str, x: float, y: float, w: float, h: float, radius: float) -> str:
-    fill, outline, _ = _COLOURS[kind]
+    fill, outline, _ = COLOURS[kind]
     dash = ' stroke-dasharray="4 2"' if kind == "closed over" else ""
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{w:.1f}" height="{h:.1f}" rx="{radius:g}" fill="{fill}" stroke="{outline}"{dash}/>'
 

@@ -17,6 +17,7 @@ from staticgrad.tracing.functions import creation, norms
 from staticgrad.tracing.functions.arguments import whole_number
 from staticgrad.tracing.functions.evaluate import evaluated
 from staticgrad.tracing.lift import check_dtype_here, convert, promoted
+from staticgrad.tracing.protocol import may_be_taken_over
 
 __all__ = [
     "elu", "gelu", "hard_tanh", "leaky_relu", "log_sigmoid", "log_softmax", "logsumexp", "one_hot", "relu", "relu6", "selu", "sigmoid",
@@ -24,6 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 
+@may_be_taken_over
 def softmax(x: Any, axis: Any = -1) -> Any:
     """Return exp(x) divided by its sum along `axis`, without overflow.
 
@@ -47,6 +49,7 @@ def softmax(x: Any, axis: Any = -1) -> Any:
     return evaluated(lambda x: norms.softmax_of(x, axis), x)
 
 
+@may_be_taken_over
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """Return the logarithm of `softmax(x)`, accurate where the softmax rounds to 0 or 1.
 
@@ -70,6 +73,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
     return evaluated(lambda x: norms.log_softmax_of(x, axis), x)
 
 
+@may_be_taken_over
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return log(sum(exp(x))) along `axis`, without overflow.
 
@@ -97,6 +101,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return evaluated(lambda x: norms.logsumexp_of(x, axis, keepdims), x)
 
 
+@may_be_taken_over
 def one_hot(labels: Any, n: int, dtype: Any = FLOAT64) -> Any:
     """Return 1 where a new last axis stands at the label, 0 elsewhere.
 
@@ -126,6 +131,7 @@ def one_hot(labels: Any, n: int, dtype: Any = FLOAT64) -> Any:
     return evaluated(lambda labels: creation.one_hot_of(_integers(labels, "one_hot"), count, kind), labels)
 
 
+@may_be_taken_over
 def softmax_cross_entropy(logits: Any, labels: Any) -> Any:
     """Return the cross entropy between labels and `softmax(logits)`, one number an example.
 

@@ -10,6 +10,7 @@ from staticgrad.ir.node import Value, full, zeros_like
 from staticgrad.ops import comparison, exponential, extrema, special
 from staticgrad.tracing.functions.evaluate import evaluated
 from staticgrad.tracing.lift import convert
+from staticgrad.tracing.protocol import may_be_taken_over
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -18,6 +19,7 @@ def _as_float(x: Value) -> Value:
     return x if x.dtype.kind == "f" else convert(x, FLOAT64)
 
 
+@may_be_taken_over
 def relu(x: Any) -> Any:
     """Return max(x, 0); NaN stays NaN, and the derivative at 0 is 0.
 
@@ -39,6 +41,7 @@ def relu(x: Any) -> Any:
     return evaluated(lambda x: extrema.relu(x if x.dtype.kind in "iuf" else _as_float(x)), x)
 
 
+@may_be_taken_over
 def sigmoid(x: Any) -> Any:
     """Return 1 / (1 + exp(-x)) without overflow.
 
@@ -60,6 +63,7 @@ def sigmoid(x: Any) -> Any:
     return evaluated(lambda x: exponential.sigmoid(_as_float(x)), x)
 
 
+@may_be_taken_over
 def softplus(x: Any) -> Any:
     """Return log(1 + exp(x)) without overflow: a smooth relu.
 
@@ -81,6 +85,7 @@ def softplus(x: Any) -> Any:
     return evaluated(lambda x: exponential.softplus(_as_float(x)), x)
 
 
+@may_be_taken_over
 def log_sigmoid(x: Any) -> Any:
     """Return log(1 / (1 + exp(-x))) without overflow.
 
@@ -102,6 +107,7 @@ def log_sigmoid(x: Any) -> Any:
     return evaluated(lambda x: -exponential.softplus(-_as_float(x)), x)
 
 
+@may_be_taken_over
 def silu(x: Any) -> Any:
     """Return x / (1 + exp(-x)), also called swish.
 
@@ -123,6 +129,7 @@ def silu(x: Any) -> Any:
     return evaluated(lambda x: (v := _as_float(x)) * exponential.sigmoid(v), x)
 
 
+@may_be_taken_over
 def gelu(x: Any, approximate: bool = True) -> Any:
     """Return x times the probability that a standard normal number is below x.
 
@@ -156,6 +163,7 @@ def _gelu_by_tanh(x: Value) -> Value:
     return x * exponential.sigmoid((near + near * near * near * 0.044715) * (2 * math.sqrt(2 / math.pi)))
 
 
+@may_be_taken_over
 def relu6(x: Any) -> Any:
     """Return x limited to 0 and 6; the derivative at both is 0.
 
@@ -182,6 +190,7 @@ def _relu6(x: Value) -> Value:
     return comparison.where(comparison.less_equal(most, x), most, extrema.relu(x))
 
 
+@may_be_taken_over
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     """Return x where it is positive, a small multiple of it elsewhere; the derivative at 0 is 1.
 
@@ -209,6 +218,7 @@ def _leaky_relu(x: Value, slope: float) -> Value:
     return comparison.where(comparison.less(x, zeros_like(x)), x * slope, x)
 
 
+@may_be_taken_over
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """Return x where it is positive, alpha (exp(x) - 1) elsewhere; the derivative at 0 is alpha.
 
@@ -237,6 +247,7 @@ def _elu(x: Value, alpha: float) -> Value:
     return comparison.where(positive, x, exponential.expm1(comparison.where(positive, zeros_like(x), x)) * alpha)
 
 
+@may_be_taken_over
 def selu(x: Any) -> Any:
     """Return 1.0507 elu(x, 1.6733), which keeps the mean at 0 and the variance at 1 from layer to layer.
 
@@ -258,6 +269,7 @@ def selu(x: Any) -> Any:
     return evaluated(lambda x: _elu(_as_float(x), SELU_ALPHA) * SELU_SCALE, x)
 
 
+@may_be_taken_over
 def hard_tanh(x: Any) -> Any:
     """Return x limited to -1 and 1; the derivative at both is 1.
 

@@ -7,7 +7,8 @@
     np.full(3, a)          an error                                           snp.full(3, a)
     np.max([a, b])         an error                                           snp.max([a, b])
 
-While a function is traced, creation functions give traced arrays that can be written; anywhere else all is NumPy's.
+While a function is traced, creation functions give traced arrays that can be written; anywhere else all is NumPy's. Given tensors
+(`sg.tensor`) the functions give tensors.
 
 >>> import numpy as np
 >>> import staticgrad.numpy as snp
@@ -31,6 +32,7 @@ from staticgrad.tracing.context import tracing
 from staticgrad.tracing.functions import FUNCTIONS, call_numpy_function, closest, creation
 from staticgrad.tracing.functions.creation import holds_tracer
 from staticgrad.tracing.functions.table import CALLABLE_UFUNCS, invoke
+from staticgrad.tracing.protocol import taker
 
 _PLAIN = (
     "bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "intp", "generic", "number",
@@ -55,7 +57,8 @@ def _dispatching(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         if tracing() and (holds_tracer(args) or holds_tracer(list(kwargs.values()))):
             return call_numpy_function(function, args, kwargs)
-        return function(*args, **kwargs)
+        takes = taker(args)
+        return function(*args, **kwargs) if takes is None else takes(FUNCTIONS[function], args, kwargs)
 
     return call
 
@@ -66,7 +69,10 @@ def _creating(name: str, traced: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        return invoke(traced, f"snp.{name}", args, kwargs) if tracing() else function(*args, **kwargs)
+        if tracing():
+            return invoke(traced, f"snp.{name}", args, kwargs)
+        takes = taker(args)
+        return function(*args, **kwargs) if takes is None else takes(traced, args, kwargs)
 
     return call
 

@@ -13,9 +13,11 @@ from staticgrad.tracing.functions.arguments import operand, whole_number
 from staticgrad.tracing.functions.creation import holds_tracer
 from staticgrad.tracing.functions.special import nan_where_negative, signed_logsumexp, weighted_logsumexp
 from staticgrad.tracing.lift import convert
+from staticgrad.tracing.protocol import may_be_taken_over
 from staticgrad.tracing.tracer import tracer_of
 
 
+@may_be_taken_over
 def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, return_sign: bool = False) -> Any:
     """Return log(sum(b * exp(a))) along `axis`, without overflow.
 
@@ -59,6 +61,7 @@ def logsumexp(a: Any, axis: Any = None, b: Any = None, keepdims: bool = False, r
     return tracer_of(nan_where_negative(result, sign))
 
 
+@may_be_taken_over
 def softmax(x: Any, axis: Any = None) -> Any:
     """Return exp(x) divided by its sum along `axis`, without overflow.
 
@@ -86,6 +89,7 @@ def softmax(x: Any, axis: Any = None) -> Any:
     return scipy.special.softmax(x, axis=axis)
 
 
+@may_be_taken_over
 def log_softmax(x: Any, axis: Any = None) -> Any:
     """Return the logarithm of `softmax(x, axis)`, accurate where the softmax rounds to 0 or 1.
 
@@ -113,6 +117,7 @@ def log_softmax(x: Any, axis: Any = None) -> Any:
     return scipy.special.log_softmax(x, axis=axis)
 
 
+@may_be_taken_over
 def polygamma(n: Any, x: Any) -> Any:
     """Return the n-th derivative of `digamma`.
 

@@ -3,6 +3,6 @@
 from staticgrad.transforms.base import Source, Transform
 from staticgrad.transforms.gradient import Grad
 from staticgrad.transforms.mapping import Vmap
-from staticgrad.transforms.products import Jvp, Linearize, Vjp
+from staticgrad.transforms.products import Jvp, Linearize, Pullback, Vjp
 
-__all__ = ["Grad", "Jvp", "Linearize", "Source", "Transform", "Vjp", "Vmap"]
+__all__ = ["Grad", "Jvp", "Linearize", "Pullback", "Source", "Transform", "Vjp", "Vmap"]

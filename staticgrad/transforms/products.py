@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from staticgrad.ad.forward import tangents as push_forward
@@ -25,6 +26,8 @@ class Jvp:
     word: str = "jvp"
     directions: str = "tangents"
     """What users call the tangents."""
+
+    push: Callable[..., Sequence[Value | None]] = push_forward
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         args, _ = unflatten(signature.tree, list(range(len(signature.avals))))
@@ -54,7 +57,7 @@ class Jvp:
                 )
             seeds.append(cast(tangent, v.dtype) if is_float(v.dtype) else None)
         results, printed = graph.outputs[: program.results], graph.outputs[program.results :]
-        found = push_forward(results, graph.inputs[:count], seeds)
+        found = self.push(results, graph.inputs[:count], seeds)
         moved = [zeros_like(v) if t is None else t for t, v in zip(found, results, strict=True)]
         shape = unflatten(program.out_tree, list(range(len(moved))))
         shape_of_tangents = unflatten(program.out_tree, list(range(len(moved), 2 * len(moved))))
@@ -93,6 +96,8 @@ class Vjp:
     """A function together with its pullback: the graph takes the cotangents of all outputs as further inputs."""
 
     has_aux: bool = False
+    wanted: tuple[int, ...] | None = None
+    """The leaves of the arguments whose cotangents the pullback gives; None for all."""
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         program = base.program(signature)
@@ -102,7 +107,7 @@ class Vjp:
         heads = flatten(head)[0]
         count = len(signature.avals)
         seeds = [new_input(Aval(graph.outputs[k].shape, graph.outputs[k].dtype), "cotangent") for k in heads]
-        wanted = [graph.inputs[k] for k in range(count)]
+        wanted = [graph.inputs[k] for k in (range(count) if self.wanted is None else self.wanted)]
         usable = [s if is_float(s.dtype) else None for s in seeds]
         found = pull_back([graph.outputs[k] for k in heads], wanted, usable)
         grads = [zeros_like(v) if g is None else g for g, v in zip(found, wanted, strict=True)]
@@ -110,3 +115,22 @@ class Vjp:
         labels = (*graph.labels[:count], *("" for _ in seeds), *("" for _ in program.captures))
         derived = Graph(inputs, (*graph.outputs, *grads), tuple(graph.outputs), f"vjp({base.name})", labels)
         return Program(derived, signature, program.out_tree, program.guards, program.captures, program.prints)
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """The pullback alone: called with the arguments and a list of the outputs' cotangents, it gives a list of the arguments'."""
+
+    wanted: tuple[int, ...]
+    """The leaves of the arguments whose cotangents are given."""
+
+    def __call__(self, base: Source, signature: Signature) -> Program:
+        args, kwargs = unflatten(signature.tree, list(range(len(signature.avals))))
+        places, tree = flatten((args[:-1], kwargs))
+        inner = Signature(tree, tuple(signature.avals[k] for k in places), signature.static)
+        program = Vjp(wanted=self.wanted)(base, inner)
+        graph, outputs = program.graph, program.graph.outputs[program.results + program.printed :]
+        order = dict(zip((*places, *args[-1]), graph.inputs, strict=False))
+        inputs = (*(order[k] for k in range(len(signature.avals))), *program.captures)
+        derived = Graph(inputs, outputs, (), f"pullback({base.name})")
+        return Program(derived, signature, flatten(list(range(len(outputs))))[1], program.guards, program.captures)

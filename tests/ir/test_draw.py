@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from staticgrad.ir.aval import FLOAT32, FLOAT64, INT64, Aval
-from staticgrad.ir.draw import _DUMMIES, LIMIT, _Layout, _scene, _spread, graph_dot, graph_svg
+from staticgrad.ir.draw import _DUMMIES, LIMIT, Layout, _scene, _spread, graph_dot, graph_svg
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, apply, apply_all, at_line, constant, new_input
 from staticgrad.ir.op import Op
@@ -275,7 +275,7 @@ def overlaps(ranges: list[tuple[float, float]]) -> bool:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_boxes_do_not_overlap(name):
     boxes, edges, _ = _scene(GRAPHS[name](), LIMIT)
-    layout = _Layout(boxes, edges)
+    layout = Layout(boxes, edges)
     tops, bottoms = layout.bands()
     assert not overlaps(list(zip(tops, bottoms, strict=True)))
     assert sorted(vertex for layer in layout.layers for vertex in layer) == list(range(len(layout.level)))
@@ -298,7 +298,7 @@ def test_pictures_are_deterministic():
 def test_sweeps_untangle():
     left, right = [vector(f"a{k}") for k in range(6)], [vector(f"b{k}") for k in range(6)]
     pairs = [turn(join(a, b), (k,)) for k, (a, b) in enumerate(zip(left, reversed(right), strict=True))]
-    layout = _Layout(*_scene(Graph((*left, *right), tuple(pairs)))[:2])
+    layout = Layout(*_scene(Graph((*left, *right), tuple(pairs)))[:2])
     assert layout._crossings() == 0
 
 
@@ -311,7 +311,7 @@ def test_spread_is_the_nearest_order_preserving_placement():
 def test_long_edges_become_tags():
     graph = chain(150)
     boxes, edges, _ = _scene(graph, LIMIT)
-    layout = _Layout(boxes, edges)
+    layout = Layout(boxes, edges)
     assert layout.tagged
     spans = {edge: layout.level[edge.target] - layout.level[edge.source] for edge in edges}
     assert min(spans[edge] for edge in layout.tagged) >= max(spans[link.edge] for link in layout.links)

@@ -1,0 +1,143 @@
+"""What can be done with tensors: operators, parts, methods and NumPy's protocols, put on the class here.
+
+`tensor.py` says what a tensor is and `apply.py` how operations run; this is the table in between.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from staticgrad.eager.apply import Operation, apply, view_of
+from staticgrad.eager.indexing import basic_view, ready_index
+from staticgrad.eager.names import node_name
+from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
+from staticgrad.eager.tensors import Tensor
+from staticgrad.eager.traced import call_traced
+from staticgrad.errors import MissingAttributeError, TensorError
+from staticgrad.ir.source import at_user_line
+from staticgrad.traced import Traced
+from staticgrad.tracing.functions.table import closest
+from staticgrad.tracing.tracer import Tracer
+
+
+def _picked(x: Tracer, index: Any) -> Any:
+    return x[index]
+
+
+def _written(x: Tracer, index: Any, new: Any) -> None:
+    x[index] = new
+
+
+_PICKED, _WRITTEN = Operation(_picked, "Index"), Operation(_written, "IndexPut")
+
+
+def _get_item(self: Tensor, index: Any) -> Tensor:
+    """Return a part: of a basic index a view, of arrays and masks a copy."""
+    index = ready_index(index)
+    view = basic_view(index, self._array.shape)
+    if view is None:
+        return apply(_PICKED, (self, index))  # type: ignore[no-any-return]
+    chosen = index if isinstance(index, tuple) else (index,)
+    name = "Select" if any(isinstance(item, int) for item in chosen) else "Slice"
+    part = self._array[chosen if Ellipsis in chosen else (*chosen, ...)]  # the ellipsis: an array, also of a single element
+    return view_of(self, (view,), name, part)
+
+
+def _set_item(self: Tensor, index: Any, new: Any) -> None:
+    """Write a part in place."""
+    apply(_WRITTEN, (self, ready_index(index), new))
+
+
+def _iterate(self: Tensor) -> Iterator[Tensor]:
+    if not self._array.ndim:
+        raise TensorError(at_user_line("a tensor without axes cannot be iterated over"))
+    return (self[k] for k in range(len(self._array)))
+
+
+def _attribute(self: Tensor, name: str) -> Any:
+    """Return a method of PyTorch's tensors, or one of NumPy's arrays."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    if name in PROPERTIES:
+        return apply(PROPERTIES[name], (self,))
+    operation = METHODS.get(name) or ARRAY_OPERATIONS.get(name)
+    if operation is None:
+        names = [*METHODS, *PROPERTIES, *ARRAY_OPERATIONS, *(n for n in vars(Tensor) if not n.startswith("_"))]
+        raise MissingAttributeError(at_user_line(f"a tensor has no attribute {name!r}; {closest(name, names)}"))
+    return functools.partial(_call_method, operation, self)
+
+
+def _call_method(operation: Operation, self: Tensor, *args: Any, **kwargs: Any) -> Any:
+    return apply(operation, (self, *args), kwargs)
+
+
+def _names(self: Tensor) -> list[str]:
+    return sorted({*object.__dir__(self), *METHODS, *PROPERTIES, *ARRAY_OPERATIONS})
+
+
+def _array_ufunc(self: Tensor, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+    return apply(numpy_ufunc(ufunc, method), inputs, options)
+
+
+def _array_function(self: Tensor, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return numpy_function(function, args, kwargs)
+
+
+def _take_over(cls: type[Tensor], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return what a function of staticgrad's gives on tensors."""
+    if isinstance(function, Traced):
+        return call_traced(function, args, kwargs)
+    return apply(Operation(function, node_name(getattr(function, "__name__", "call").removeprefix("np_"))), args, kwargs)
+
+
+def _copy(self: Tensor) -> Tensor:
+    return apply(METHODS["clone"], (self,))  # type: ignore[no-any-return]
+
+
+OPERANDS = (Tensor, float, int, np.ndarray, np.generic, list)
+"""What operators take beside a tensor."""
+
+
+def _binary(name: str, operation: Operation, swapped: bool = False) -> Callable[[Any, Any], Any]:
+    def operate(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, OPERANDS):
+            return NotImplemented
+        return apply(operation, (other, self) if swapped else (self, other))
+
+    operate.__name__ = name
+    return operate
+
+
+def _unary(operation: Operation) -> Callable[[Any], Any]:
+    return lambda self: apply(operation, (self,))
+
+
+ARITHMETIC = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "truediv": np.divide, "floordiv": np.floor_divide, "mod": np.remainder,
+    "pow": np.power, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "matmul": np.matmul,
+    "lshift": np.left_shift, "rshift": np.right_shift,
+}  # fmt: skip
+COMPARISONS = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal, "ne": np.not_equal}
+UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
+
+
+def _install() -> None:
+    members: dict[str, Any] = {
+        "getitem": _get_item, "setitem": _set_item, "iter": _iterate, "getattr": _attribute, "dir": _names, "copy": _copy,
+        "array_ufunc": _array_ufunc, "array_function": _array_function, "staticgrad_function": classmethod(_take_over),
+    }  # fmt: skip
+    for name, ufunc in ARITHMETIC.items():
+        members[name] = _binary(name, elementwise(ufunc))
+        members[f"r{name}"] = _binary(f"r{name}", elementwise(ufunc), swapped=True)
+        members[f"i{name}"] = _binary(f"i{name}", elementwise(ufunc, in_place=True))
+    members |= {name: _binary(name, elementwise(ufunc)) for name, ufunc in COMPARISONS.items()}
+    members |= {name: _unary(elementwise(ufunc)) for name, ufunc in UNARY.items()}
+    for name, member in members.items():
+        setattr(Tensor, f"__{name}__", member)
+
+
+_install()

@@ -1,0 +1,149 @@
+"""The tape: one node for each operation that was recorded, pointing back at the nodes its operands came from.
+
+A node holds arrays, never the tensors it made, and tensors hold nodes: the tape has no reference cycles, so it is freed as soon as
+the last result is. The forward pass builds it; `staticgrad.eager.engine` walks it backward.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from staticgrad.ir.source import SourceLine, user_line
+
+if TYPE_CHECKING:
+    from staticgrad.eager.tensors import Tensor
+
+Edge = tuple["Node | None", int]
+"""Where a gradient goes: a node and the number of one of its results. No node: nowhere."""
+
+NOWHERE: Edge = (None, 0)
+
+_serials = itertools.count()
+
+
+class Version:
+    """How often the memory that some tensors share was written."""
+
+    __slots__ = ("number",)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+
+class Handle:
+    """What registering a hook returns."""
+
+    def __init__(self, hooks: OrderedDict[int, Any], key: int) -> None:
+        self._hooks, self._key = weakref.ref(hooks), key
+
+    def remove(self) -> None:
+        """Remove the hook; a second call does nothing."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self._key, None)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+class Hooks(OrderedDict[int, Callable[..., Any]]):
+    """Functions in the order in which they were registered."""
+
+    __slots__ = ()
+
+    def add(self, hook: Callable[..., Any]) -> Handle:
+        """Register a function and return the handle that removes it."""
+        key = next(_serials)
+        self[key] = hook
+        return Handle(self, key)
+
+
+class Node:
+    """A recorded operation. Subclasses say how cotangents of the results become cotangents of the operands.
+
+    Attributes
+    ----------
+    next_functions : tuple of (Node or None, int)
+        Where the cotangents of the operands go.
+    line : SourceLine or None
+        The user's line that recorded it.
+    """
+
+    __slots__ = ("__weakref__", "_name", "_post", "_retained", "hooks", "line", "next_functions", "results", "serial")
+
+    def __init__(self, name: str, edges: tuple[Edge, ...], results: Sequence[tuple[tuple[int, ...], np.dtype]]) -> None:
+        self._name = name
+        self.next_functions = edges
+        self.results = results
+        self.serial = next(_serials)
+        self.line: SourceLine | None = user_line()
+        self.hooks: dict[int, Hooks] = {}
+        self._retained: dict[int, weakref.ref[Tensor]] = {}
+        self._post: Hooks | None = None
+
+    def name(self) -> str:
+        """Return what the operation is called: MulBackward0."""
+        return self._name
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+    def register_hook(self, hook: Callable[[tuple[Any, ...], tuple[Any, ...]], Any]) -> Handle:
+        """Register `hook(operands' gradients, results' gradients)`, called after this node's backward; it may return other gradients."""
+        if self._post is None:
+            self._post = Hooks()
+        return self._post.add(hook)
+
+    def hooks_of(self, result: int) -> Hooks:
+        """Return the hooks on the gradient of one result."""
+        return self.hooks.setdefault(result, Hooks())
+
+    def retain(self, result: int, tensor: Tensor) -> None:
+        """Let the gradient of one result be stored in the tensor, as long as there is one."""
+        self._retained[result] = weakref.ref(tensor)
+
+    def retained(self, result: int) -> Tensor | None:
+        """Return the tensor that wants the gradient of one result."""
+        reference = self._retained.get(result)
+        return None if reference is None else reference()
+
+    def cotangents(self, grads: list[Tensor | None], recording: bool) -> Sequence[Tensor | None]:
+        """Return the gradients of the operands for those of the results; `recording` says whether to record how."""
+        raise NotImplementedError
+
+    def call_after(self, operands: tuple[Tensor | None, ...], results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the operands, once the hooks on this node have seen and perhaps replaced them."""
+        for hook in list((self._post or {}).values()):
+            answer = hook(operands, results)
+            if answer is not None:
+                operands = answer if isinstance(answer, tuple) else (answer,)
+        return operands
+
+    def release(self) -> None:
+        """Forget what was saved."""
+
+
+class AccumulateGrad(Node):
+    """Where a gradient ends: it is added to the `.grad` of a leaf."""
+
+    __slots__ = ("variable",)
+
+    def __init__(self, variable: Tensor) -> None:
+        super().__init__("AccumulateGrad", (), [(variable._array.shape, variable._array.dtype)])
+        self.line = None
+        self.variable = variable
+
+    def cotangents(self, grads: list[Tensor | None], recording: bool) -> Sequence[Tensor | None]:
+        (grad,) = grads
+        if grad is not None:
+            self.variable._accumulate(grad, recording)
+        return ()

@@ -198,13 +198,12 @@ class Residuals:
 
     def linearize(self, params: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Linearization:
         """Return residuals, Jacobian, J^T J, J^T r and cost at `params`."""
-        found: Linearization = self._linear(params, *args, **kwargs)
-        return found
+        value, *rest = self._linear(params, *args, **kwargs)
+        return Linearization(value, *map(np.asarray, rest))  # of tensors if there are any among the data
 
     def second_derivative(self, params: Any, direction: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> np.ndarray:
         """Return the second derivative of the residuals along `direction`, (m,)."""
-        found: np.ndarray = self._second((params, direction), *args, **kwargs)
-        return found
+        return np.asarray(self._second((params, direction), *args, **kwargs))
 
     @cached_property
     def _second(self) -> Traced:

@@ -170,6 +170,12 @@ def test_options_of_the_residuals_are_static():
     assert sg.least_squares(powers, [1.0], args=(X,), kwargs={"degree": 2}).x == pytest.approx([2], rel=1e-14)
 
 
+def test_tensors_as_data():
+    found = sg.least_squares(decay, [1.0, 1.0, 0.0], args=(sg.tensor(X), Y))
+    assert type(found.x) is type(found.jac) is np.ndarray
+    np.testing.assert_array_equal(found.x, sg.least_squares(decay, [1.0, 1.0, 0.0], args=(X, Y)).x)
+
+
 def test_a_rebound_global_is_seen():
     global weight
     weight = 1.0

@@ -9,7 +9,7 @@ import numpy as np
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Linearization, damped_inverse
+from staticgrad.optim.normal_equations import Linearization, damped_inverse, length
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -41,14 +41,14 @@ class LevenbergMarquardt(ResidualOptimizer):
         inverse = damped_inverse(linear.gram, state.control * state.scale**2)
         velocity = -inverse(linear.gradient)
         predicted = predicted_fall(linear, velocity)
-        if not self.acceleration or not np.all(np.isfinite(velocity)):
+        if not self.acceleration or not np.isfinite(velocity).all():
             return Proposal(velocity, predicted)
         bend = linear.transposed @ second(velocity)
-        if not np.all(np.isfinite(bend)):
+        if not np.isfinite(bend).all():
             return Proposal(velocity, predicted, sound=False)
         half = -inverse(bend) / 2
-        sound = np.linalg.norm(state.scale * half) <= MOST_ACCELERATION * np.linalg.norm(state.scale * velocity)
-        return Proposal(velocity + half, predicted, bool(sound))
+        sound = length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity)
+        return Proposal(velocity + half, predicted, sound)
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
         if not trial.accepted:

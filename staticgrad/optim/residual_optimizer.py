@@ -10,7 +10,7 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals
+from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, length
 from staticgrad.tracing.context import tracing
 
 TINY = float(np.finfo(np.float64).tiny)
@@ -128,17 +128,17 @@ class ResidualOptimizer(ABC):
             )
             tried = layout.tree(here + proposal.move)
             move = Layout(tried, self.word).vector - here  # as the dtypes of the parameters round it
-            there = function.linearize(tried, args, kwargs) if proposal.sound and np.all(np.isfinite(move)) else None
-            noise = 8 * epsilon * terms * float(np.linalg.norm(linear.residuals))
+            there = function.linearize(tried, args, kwargs) if proposal.sound and np.isfinite(move).all() else None
+            noise = 8 * epsilon * terms * linear.norm
             fall = np.nan if there is None or not there.finite else fall_of_cost(linear, there, move, noise)
-            length = float(np.linalg.norm(state.scale * move) / (np.linalg.norm(state.scale * here) + TINY))
+            relative = length(state.scale * move) / (length(state.scale * here) + TINY)
         trial = Trial(
             accepted=bool(fall > 0),
             control=state.control,
             cost=np.nan if there is None else float(there.cost),
             fall=fall,
             predicted=proposal.predicted,
-            length=length,
+            length=relative,
             resolved=not 2 * proposal.predicted <= (epsilon * terms) ** 2,  # NaN is not
         )
         control, growth = self.adapted(state, trial)
@@ -189,7 +189,7 @@ def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, 
 
 def size_of_terms(linear: Linearization, here: np.ndarray) -> float:
     """Return how large the numbers are that residuals are made of: their rounding errors are this times the precision."""
-    return float(np.linalg.norm(linear.residuals) + np.linalg.norm(linear.columns * here))
+    return linear.norm + length(linear.columns * here)
 
 
 def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
@@ -197,9 +197,8 @@ def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
 
     One that does not even move them by their rounding errors when it is doubled gets the influence that would; 1 at 0.
     """
-    columns = linear.columns
     least = EPSILON * size_of_terms(linear, here) / np.where(here == 0, np.inf, np.abs(here))
-    raised = np.maximum(columns, least)
+    raised = np.maximum(linear.columns, least)
     return np.where(raised > 0, raised, 1)
 
 

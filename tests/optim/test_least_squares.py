@@ -84,6 +84,37 @@ def test_the_result_reads_well():
     assert shown.endswith("x: [1. 1.]")
 
 
+BARD = np.array([0.14, 0.18, 0.22, 0.25, 0.29, 0.32, 0.35, 0.39, 0.37, 0.58, 0.73, 0.96, 1.34, 2.10, 4.39])
+
+
+def bard(p):
+    u = np.arange(1.0, 16.0)
+    return BARD - (p[0] + u / ((16 - u) * p[1] + np.minimum(u, 16 - u) * p[2]))
+
+
+def brown_dennis(p):
+    t = np.arange(1, 21) / 5
+    return (p[0] + t * p[1] - np.exp(t)) ** 2 + (p[2] + p[3] * np.sin(t) - np.cos(t)) ** 2
+
+
+@pytest.mark.parametrize("factor", [1, 10, 100])
+@pytest.mark.parametrize(
+    ("residuals", "start", "least"),
+    [
+        (rosenbrock, [-1.2, 1.0], 0),
+        (powell, [3.0, -1.0, 0.0, 1.0], 0),
+        (freudenstein, [0.5, -2.0], 48.9842),
+        (bard, [1.0, 1.0, 1.0], 8.21487e-3),
+        (brown_dennis, [25.0, 5.0, -5.0, -1.0], 85822.2),
+    ],
+)
+def test_far_starts(residuals, start, least, factor):
+    """From the starts of More, Garbow and Hillstrom (ACM TOMS 7, 1981), and from 10 and 100 times them, to their least sums of squares."""
+    found = sg.least_squares(residuals, factor * np.array(start))
+    assert found.success
+    assert 2 * found.cost == pytest.approx(least, rel=1e-5, abs=1e-25)
+
+
 # ---- what goes in
 
 

@@ -180,7 +180,7 @@ def least_squares(
     function, params = Residuals(residuals), _parameters(x0)
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
-    named = dict(kwargs or {})
+    args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
     layout = Layout(params, "least_squares")
     state = optimizer.init(params, function, *args, **named)
     epsilon = max(layout.epsilon, float(np.finfo(state.linear.residuals.dtype).eps))
@@ -228,10 +228,9 @@ class _Tolerances:
     def status(self, state: ResidualState) -> int | None:
         """Return why it ends with this state, as in `MESSAGES`; None where it goes on."""
         linear, trial = state.linear, state.last
-        if trial is None or trial.accepted:
-            columns = np.where(linear.columns > 0, linear.columns, 1)
-            if np.max(np.abs(linear.gradient) / columns) <= self.cosine * np.sqrt(2 * linear.cost):
-                return 1
+        moved = trial is None or trial.accepted
+        if moved and (np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns).all():
+            return 1
         if trial is None:
             return None
         before = linear.cost + trial.fall if trial.accepted else linear.cost
@@ -268,6 +267,11 @@ def _parameters(x0: Any) -> Any:
     if type(x0) in (list, tuple) and x0 and all(map(is_number, x0)):
         return np.array(x0, np.result_type(*(x if isinstance(x, np.floating) else np.float64 for x in x0)))
     return tree_map(lambda leaf: float(leaf) if type(leaf) is int else leaf, x0)
+
+
+def _contiguous(leaf: Any) -> Any:
+    """Return an array as one whose elements follow each other, which calls of compiled programs want; anything else as it is."""
+    return leaf if type(leaf) is not np.ndarray or leaf.flags.c_contiguous else leaf.copy(order="C")
 
 
 _NEUTRAL: dict[str, tuple[Any, str]] = {

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from staticgrad.optim.normal_equations import Linearization, damped_inverse
-from staticgrad.optim.residual_optimizer import Proposal, ResidualOptimizer, ResidualState, SecondDerivative, Trial, predicted_fall
+from staticgrad.optim.residual_optimizer import (
+    Proposal,
+    ResidualOptimizer,
+    ResidualState,
+    SecondDerivative,
+    Trial,
+    influences,
+    predicted_fall,
+)
 
 
 @dataclass(frozen=True)
@@ -15,7 +23,10 @@ class GaussNewton(ResidualOptimizer):
     """Jumps to the minimum of the linear model; see `gauss_newton`."""
 
     word = "gauss_newton"
-    start = (1.0, 1.0)
+
+    @property
+    def start(self) -> tuple[float, float]:
+        return 1.0, 1.0
 
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
         move = -state.control * damped_inverse(linear.gram, np.zeros(len(linear.gram)))(linear.gradient)
@@ -24,8 +35,8 @@ class GaussNewton(ResidualOptimizer):
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
         return (1.0 if trial.accepted else state.control / 2), state.growth
 
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization) -> np.ndarray:
-        return np.where(linear.columns > 0, linear.columns, 1)
+    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+        return influences(linear, here)
 
 
 def gauss_newton() -> GaussNewton:

@@ -9,11 +9,19 @@ import numpy as np
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Linearization, damped_inverse
-from staticgrad.optim.residual_optimizer import Proposal, ResidualOptimizer, ResidualState, SecondDerivative, Trial, predicted_fall
+from staticgrad.optim.normal_equations import Linearization, damped_inverse, length
+from staticgrad.optim.residual_optimizer import (
+    Proposal,
+    ResidualOptimizer,
+    ResidualState,
+    SecondDerivative,
+    Trial,
+    influences,
+    predicted_fall,
+)
 
-MOST_ACCELERATION = 0.75
-"""How long the second-order part of a step may be, as a part of half of its first-order one."""
+MOST_ACCELERATION = 3 / 8
+"""How long the second-order part of a step may be, as a part of the first-order one."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +34,21 @@ class LevenbergMarquardt(ResidualOptimizer):
     word = "levenberg_marquardt"
 
     @property
-    def start(self) -> tuple[float, float]:  # type: ignore[override]
+    def start(self) -> tuple[float, float]:
         return self.damping, 2.0
 
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
         inverse = damped_inverse(linear.gram, state.control * state.scale**2)
         velocity = -inverse(linear.gradient)
         predicted = predicted_fall(linear, velocity)
-        if not self.acceleration or not np.all(np.isfinite(velocity)):
+        if not self.acceleration or not np.isfinite(velocity).all():
             return Proposal(velocity, predicted)
         bend = linear.transposed @ second(velocity)
-        if not np.all(np.isfinite(bend)):
+        if not np.isfinite(bend).all():
             return Proposal(velocity, predicted, sound=False)
         half = -inverse(bend) / 2
-        sound = 2 * np.linalg.norm(state.scale * half) <= MOST_ACCELERATION * np.linalg.norm(state.scale * velocity)
-        return Proposal(velocity + half, predicted, bool(sound))
+        sound = length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity)
+        return Proposal(velocity + half, predicted, sound)
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
         if not trial.accepted:
@@ -48,11 +56,9 @@ class LevenbergMarquardt(ResidualOptimizer):
         ratio = trial.fall / trial.predicted if trial.fall < trial.predicted else 1.0
         return state.control * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
 
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization) -> np.ndarray:
-        if scale is None:
-            return np.where(linear.columns > 0, linear.columns, 1)
-        longest: np.ndarray = np.maximum(scale, linear.columns)
-        return longest
+    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+        found = influences(linear, here)
+        return found if scale is None else np.maximum(scale, found)
 
 
 def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> LevenbergMarquardt:
@@ -66,9 +72,10 @@ def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> Leve
 
     A step stays only if the cost falls. Then the damping becomes smaller the better the linear model foretold by how much (at most
     to a third), and the method is close to Gauss-Newton's; otherwise it is multiplied by 2, next time by 4, 8, ... and the step turns
-    to the gradient's direction and becomes short. D is diagonal, for each parameter the greatest length that its column of J has had,
-    so units do not matter. The second-order part a, for which r'' is derived exactly, lets steps follow curved valleys; a step that
-    bends more than it can correct (|D a| > 3/8 |D v|) is not tried.
+    to the gradient's direction and becomes short. D is diagonal: for each parameter the greatest length that its column of J has had,
+    or what would move the residuals by their rounding errors, if that is more; so units do not matter. The second-order part a, for
+    which r'' is derived exactly, lets steps follow curved valleys; a step that bends more than it can correct (|D a| > 3/8 |D v|) is
+    not tried.
 
     J^T J has the square of the number of parameters as its size, which rules the method out for millions of parameters.
 
@@ -105,12 +112,16 @@ def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> Leve
 
     References
     ----------
-    K. Levenberg, "A method for the solution of certain non-linear problems in least squares", Quarterly of Applied Mathematics 2
-    (1944). D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear parameters", SIAM Journal 11 (1963). J. J. More,
-    "The Levenberg-Marquardt algorithm: implementation and theory", Lecture Notes in Mathematics 630 (1978): D. H. B. Nielsen, "Damping
-    parameter in Marquardt's method", IMM-REP-1999-05, Technical University of Denmark (1999): the damping. M. K. Transtrum,
-    J. P. Sethna, "Improvements to the Levenberg-Marquardt algorithm for nonlinear least-squares minimization", arXiv:1201.5885
-    (2012): the acceleration.
+    K. Levenberg, "A method for the solution of certain non-linear problems in least squares" (Quarterly of Applied Mathematics 2, 1944).
+
+    D. W. Marquardt, "An algorithm for least-squares estimation of nonlinear parameters" (SIAM Journal 11, 1963).
+
+    For D: J. J. More, "The Levenberg-Marquardt algorithm: implementation and theory" (Lecture Notes in Mathematics 630, 1978).
+
+    For the damping: H. B. Nielsen, "Damping parameter in Marquardt's method" (IMM-REP-1999-05, Technical University of Denmark, 1999).
+
+    For the acceleration: M. K. Transtrum, J. P. Sethna, "Improvements to the Levenberg-Marquardt algorithm for nonlinear
+    least-squares minimization" (arXiv:1201.5885, 2012).
     """
     made = LevenbergMarquardt(number("damping", damping), bool(acceleration))
     if not made.damping:

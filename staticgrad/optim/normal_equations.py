@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import optree
 
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.jacobian import of_unit_vectors
@@ -21,9 +21,11 @@ from staticgrad.ops.casts import cast
 from staticgrad.ops.contract import contract
 from staticgrad.ops.control import inline_calls
 from staticgrad.ops.movement import concatenate, reshape
-from staticgrad.optim.optimizer import label
+from staticgrad.ops.powers import sqrt
+from staticgrad.ops.reduce import sum_
+from staticgrad.optim.optimizer import parameters
 from staticgrad.traced import Traced, traced
-from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, unflatten
+from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms import Source
 
@@ -43,52 +45,51 @@ class Linearization(NamedTuple):
     """J^T J, (n, n), in float64."""
     gradient: np.ndarray
     """J^T r, the gradient of the cost, (n,), in float64."""
+    columns: np.ndarray
+    """The lengths of the columns of the Jacobian, (n,), in float64."""
     cost: np.ndarray
     """Half of the sum of the squares of the residuals, in float64."""
 
     @property
     def finite(self) -> bool:
         """Whether neither the residuals nor their derivatives are infinite or NaN."""
-        return bool(np.isfinite(self.cost) and np.all(np.isfinite(self.gram)) and np.all(np.isfinite(self.gradient)))
+        return bool(np.isfinite(self.cost) and np.isfinite(self.gram).all() and np.isfinite(self.gradient).all())
 
     @property
-    def columns(self) -> np.ndarray:
-        """The lengths of the columns of the Jacobian, (n,)."""
-        return np.sqrt(np.diag(self.gram))
+    def norm(self) -> float:
+        """The length of the vector of residuals."""
+        return math.sqrt(2 * self.cost)
 
 
 class Layout:
     """How a pytree of parameters and a vector stand for each other."""
 
     def __init__(self, params: Any, word: str) -> None:
-        self._leaves, self._tree = flatten(params)
-        self._avals = [leaf_aval(leaf) for leaf in self._leaves]
-        for path, aval in zip(optree.treespec_paths(self._tree), self._avals, strict=True):
-            if not is_float(aval.dtype):
-                hint = "parameters are floats (x.astype(float)), all else is data"
-                raise DTypeError(at_user_line(f"{word}: the parameter {label(path)} has dtype {aval.dtype}; {hint}"))
-        self._ends = np.cumsum([aval.size for aval in self._avals])[:-1]
+        self._leaves, self._tree = parameters(params, word)
 
     @property
     def size(self) -> int:
         """The number of parameters."""
-        return sum(aval.size for aval in self._avals)
+        return sum(leaf.size for leaf in self._leaves)
 
     @property
     def vector(self) -> np.ndarray:
         """The parameters, one after the other, in float64."""
-        return np.concatenate([np.ravel(leaf) for leaf in self._leaves], dtype=np.float64) if self._leaves else np.zeros(0)
+        return np.concatenate([leaf.ravel() for leaf in self._leaves], dtype=np.float64) if self._leaves else np.zeros(0)
 
     @property
     def epsilon(self) -> float:
         """The relative precision of the least precise parameter."""
-        return max((float(np.finfo(aval.dtype).eps) for aval in self._avals), default=EPSILON)
+        return max((float(np.finfo(leaf.dtype).eps) for leaf in self._leaves), default=EPSILON)
 
     def tree(self, vector: np.ndarray) -> Any:
         """Return a vector as a pytree; its leaves have the dtypes of the parameters, which may round it."""
-        pieces = zip(np.split(vector, self._ends), self._avals, strict=True)
+        start, leaves = 0, []
         with np.errstate(over="ignore"):
-            return unflatten(self._tree, [piece.reshape(aval.shape).astype(aval.dtype)[()] for piece, aval in pieces])
+            for leaf in self._leaves:
+                leaves.append(vector[start : start + leaf.size].reshape(leaf.shape).astype(leaf.dtype)[()])
+                start += leaf.size
+        return unflatten(self._tree, leaves)
 
 
 # ---- the programs
@@ -105,23 +106,24 @@ class NormalEquations:
         wide, column = cast(rows, FLOAT64), cast(residuals, FLOAT64)
         gram = contract(wide, wide, (0, 1), (2, 1), (0, 2))
         gradient = contract(wide, column, (0, 1), (1,), (0,))
+        columns = sqrt(sum_(wide * wide, (1,)))
         cost = contract(column, column, (0,), (0,), ()) * constant(0.5)
-        outputs = (*results, residuals, rows, gram, gradient, cost)
+        outputs = (*results, residuals, rows, gram, gradient, columns, cost)
         count = len(results)
-        shape = Linearization(unflatten(program.out_tree, list(range(count))), *range(count, count + 5))
-        return _derived(program, graph, graph.inputs, outputs, flatten(shape)[1], f"least_squares({base.name})")
+        shape = Linearization(unflatten(program.out_tree, list(range(count))), *range(count, count + 6))
+        return _derived(program, graph, signature, graph.inputs, outputs, flatten(shape)[1], f"least_squares({base.name})")
 
 
 @dataclass(frozen=True)
 class SecondDerivative:
     """A function of residuals as the program of their second derivative along a direction.
 
-    It is called with (params, direction, args, kwargs).
+    It is called as the function is, with the pair (params, direction) in place of params.
     """
 
     def __call__(self, base: Source, signature: Signature) -> Program:
-        (params, direction, args, kwargs), _ = unflatten(signature.tree, list(range(len(signature.avals))))
-        leaves, tree = flatten(((params, *args), kwargs))
+        ((params, direction), *rest), kwargs = unflatten(signature.tree, list(range(len(signature.avals))))
+        leaves, tree = flatten(((params, *rest), kwargs))
         inner = Signature(tree, tuple(signature.avals[k] for k in leaves), signature.static)
         program, graph, inputs, results = _residuals(base, inner)
         seeds = [new_input(Aval(x.shape, x.dtype), "direction") for x in inputs]
@@ -134,7 +136,7 @@ class SecondDerivative:
         )
         place = dict(zip(flatten(direction)[0], seeds, strict=True)) | dict(zip(leaves, graph.inputs, strict=False))
         arguments = (*(place[k] for k in range(len(signature.avals))), *program.captures)
-        return _derived(program, graph, arguments, (flat,), flatten(0)[1], f"second_derivative({base.name})")
+        return _derived(program, graph, signature, arguments, (flat,), flatten(0)[1], f"second_derivative({base.name})")
 
 
 def _residuals(base: Source, signature: Signature) -> tuple[Program, Graph, list[Value], list[Value]]:
@@ -177,11 +179,13 @@ def _joined(values: Sequence[Value], axis: int) -> Value:
     return converted[0] if len(converted) == 1 else concatenate(converted, axis)
 
 
-def _derived(program: Program, graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value], out_tree: Tree, name: str) -> Program:
+def _derived(
+    program: Program, graph: Graph, signature: Signature, inputs: Sequence[Value], outputs: Sequence[Value], out_tree: Tree, name: str
+) -> Program:
     """Return a program made of that of the residuals: it keeps their guards, and shows what they print."""
     printed = graph.outputs[program.results :]
     derived = Graph(tuple(inputs), (*outputs, *printed), graph.outputs, name)
-    return Program(derived, program.signature, out_tree, program.guards, program.captures, program.prints)
+    return Program(derived, signature, out_tree, program.guards, program.captures, program.prints)
 
 
 class Residuals:
@@ -202,13 +206,12 @@ class Residuals:
 
     def linearize(self, params: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Linearization:
         """Return residuals, Jacobian, J^T J, J^T r and cost at `params`."""
-        found: Linearization = self._linear(params, *args, **kwargs)
-        return found
+        value, *rest = self._linear(params, *args, **kwargs)
+        return Linearization(value, *map(np.asarray, rest))  # of tensors if there are any among the data
 
     def second_derivative(self, params: Any, direction: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> np.ndarray:
         """Return the second derivative of the residuals along `direction`, (m,)."""
-        found: np.ndarray = self._second(params, direction, tuple(args), dict(kwargs))
-        return found
+        return np.asarray(self._second((params, direction), *args, **kwargs))
 
     @cached_property
     def _second(self) -> Traced:
@@ -216,6 +219,11 @@ class Residuals:
 
 
 # ---- small linear algebra
+
+
+def length(vector: np.ndarray) -> float:
+    """Return the Euclidean length of a vector, as `np.linalg.norm` in a fraction of its time."""
+    return math.sqrt(vector @ vector)
 
 
 def damped_inverse(gram: np.ndarray, damping: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -240,17 +248,19 @@ def damped_inverse(gram: np.ndarray, damping: np.ndarray) -> Callable[[np.ndarra
     >>> damped_inverse(np.ones((2, 2)), np.zeros(2))(np.array([2.0, 2.0]))
     array([1., 1.])
     """
-    diagonal = np.diag(gram) + damping
+    diagonal = gram.diagonal() + damping
+    if not np.isfinite(diagonal).all():  # too much damping for any step
+        return np.zeros_like
     scale = np.sqrt(diagonal)
     scale[scale == 0] = 1  # a parameter without any influence
     matrix = gram / scale / scale[:, None]
-    np.fill_diagonal(matrix, diagonal / scale / scale)
+    matrix.flat[:: len(matrix) + 1] = diagonal / scale / scale
     least = 4 * len(matrix) * EPSILON
     try:
         lower = np.linalg.cholesky(matrix)
     except np.linalg.LinAlgError:
         lower = np.zeros((1, 1))
-    if np.min(np.diag(lower)) ** 2 > least:
+    if lower.diagonal().min() ** 2 > least:
         inverse = np.linalg.inv(lower) / scale
         return lambda right: inverse.T @ (inverse @ right)
     values, vectors = np.linalg.eigh(matrix)

@@ -10,8 +10,10 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Layout, Linearization, Residuals
+from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, length
 from staticgrad.tracing.context import tracing
+
+TINY = float(np.finfo(np.float64).tiny)
 
 SecondDerivative = Callable[[np.ndarray], np.ndarray]
 """The second derivative of the residuals along a direction, (n,) -> (m,)."""
@@ -72,8 +74,8 @@ class ResidualOptimizer(ABC):
 
     word: str
     """The name users know it by."""
-    start: tuple[float, float]
-    """The first `control` and `growth`."""
+    of_residuals = True
+    """Told from optimisers that are given gradients."""
 
     def init(self, params: Any, residuals: Callable[..., Any], *args: Any, **kwargs: Any) -> ResidualState:
         """Return the state before the first step.
@@ -98,7 +100,7 @@ class ResidualOptimizer(ABC):
         linear = Residuals.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
         if not linear.finite:
             raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(linear)} at the first parameters; start elsewhere"))
-        return ResidualState(linear, self.rescaled(None, linear), *self.start, 1, None)
+        return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
 
     def update(
         self, params: Any, residuals: Callable[..., Any], state: ResidualState, *args: Any, **kwargs: Any
@@ -119,31 +121,36 @@ class ResidualOptimizer(ABC):
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
         linear, here = state.linear, layout.vector
         epsilon = max(layout.epsilon, float(np.finfo(linear.residuals.dtype).eps))
-        terms = float(np.linalg.norm(linear.residuals) + np.linalg.norm(linear.columns * here))  # what the residuals are sums of
+        terms = size_of_terms(linear, here)
         with np.errstate(all="ignore"):  # a step that overflows does not stay
             proposal = self.propose(
                 linear, state, lambda direction: function.second_derivative(params, layout.tree(direction), args, kwargs)
             )
             tried = layout.tree(here + proposal.move)
             move = Layout(tried, self.word).vector - here  # as the dtypes of the parameters round it
-            there = function.linearize(tried, args, kwargs) if proposal.sound and np.all(np.isfinite(move)) else None
-            noise = 8 * epsilon * terms * float(np.linalg.norm(linear.residuals))
+            there = function.linearize(tried, args, kwargs) if proposal.sound and np.isfinite(move).all() else None
+            noise = 8 * epsilon * terms * linear.norm
             fall = np.nan if there is None or not there.finite else fall_of_cost(linear, there, move, noise)
-            length = float(np.linalg.norm(state.scale * move) / (np.linalg.norm(state.scale * here) + TINY))
+            relative = length(state.scale * move) / (length(state.scale * here) + TINY)
         trial = Trial(
             accepted=bool(fall > 0),
             control=state.control,
             cost=np.nan if there is None else float(there.cost),
             fall=fall,
             predicted=proposal.predicted,
-            length=length,
-            resolved=2 * proposal.predicted > (epsilon * terms) ** 2,
+            length=relative,
+            resolved=not 2 * proposal.predicted <= (epsilon * terms) ** 2,  # NaN is not
         )
         control, growth = self.adapted(state, trial)
         evaluations = state.evaluations + (there is not None)
         if there is None or not trial.accepted:
             return params, ResidualState(linear, state.scale, control, growth, evaluations, trial)
-        return tried, ResidualState(there, self.rescaled(state.scale, there), control, growth, evaluations, trial)
+        return tried, ResidualState(there, self.rescaled(state.scale, there, here + move), control, growth, evaluations, trial)
+
+    @property
+    @abstractmethod
+    def start(self) -> tuple[float, float]:
+        """The first `control` and `growth`."""
 
     @abstractmethod
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
@@ -154,7 +161,7 @@ class ResidualOptimizer(ABC):
         """Return `control` and `growth` after a step was tried."""
 
     @abstractmethod
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization) -> np.ndarray:
+    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
         """Return by what each parameter is multiplied before steps are measured; `scale` is what it was before."""
 
     def _layout(self, params: Any) -> Layout:
@@ -165,17 +172,34 @@ class ResidualOptimizer(ABC):
         return Layout(params, self.word)
 
 
-TINY = float(np.finfo(np.float64).tiny)
-
-
 def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, noise: float) -> float:
     """Return by how much the cost falls along a step.
 
-    Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell (Hager and Zhang): they are
-    differences of the residuals themselves, not of their squares, so that parameters get all their digits, not half of them.
+    Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell: they are right to the precision
+    of the residuals, not to that of their squares, so that parameters get all their digits, not half of them.
+
+    References
+    ----------
+    W. W. Hager, H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search" (SIAM Journal on
+    Optimization 16, 2005), for the idea.
     """
     fall = float(before.cost - after.cost)
     return fall if abs(fall) > noise else -float((before.gradient + after.gradient) @ move) / 2
+
+
+def size_of_terms(linear: Linearization, here: np.ndarray) -> float:
+    """Return how large the numbers are that residuals are made of: their rounding errors are this times the precision."""
+    return linear.norm + length(linear.columns * here)
+
+
+def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
+    """Return how much each parameter moves the residuals: the lengths of the columns of the Jacobian.
+
+    One that does not even move them by their rounding errors when it is doubled gets the influence that would; 1 at 0.
+    """
+    least = EPSILON * size_of_terms(linear, here) / np.where(here == 0, np.inf, np.abs(here))
+    raised = np.maximum(linear.columns, least)
+    return np.where(raised > 0, raised, 1)
 
 
 def predicted_fall(linear: Linearization, move: np.ndarray) -> float:

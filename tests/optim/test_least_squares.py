@@ -23,7 +23,7 @@ def rosenbrock(p):
     return np.stack([10 * (p[1] - p[0] ** 2), 1 - p[0]])
 
 
-def helix(p):
+def box(p):
     """Box's exponential function."""
     t = np.arange(1, 11) / 10
     return np.exp(-p[0] * t) - np.exp(-p[1] * t) - p[2] * (np.exp(-t) - np.exp(-10 * t))
@@ -41,7 +41,7 @@ def freudenstein(p):
 PROBLEMS = {
     "decay": (lambda b: decay(b, X, Y), [1.0, 1.0, 0.0]),
     "rosenbrock": (rosenbrock, [-1.2, 1.0]),
-    "box": (helix, [0.0, 10.0, 20.0]),
+    "box": (box, [0.0, 10.0, 20.0]),
     "powell": (powell, [3.0, -1.0, 0.0, 1.0]),
     "freudenstein": (freudenstein, [15.0, -2.0]),
     "linear": (lambda p: np.vander(X, 4) @ p - Y, [0.0, 0.0, 0.0, 0.0]),
@@ -82,6 +82,37 @@ def test_the_result_reads_well():
     shown = repr(sg.least_squares(rosenbrock, [-1.2, 1.0]))
     assert "success: True" in shown
     assert shown.endswith("x: [1. 1.]")
+
+
+BARD = np.array([0.14, 0.18, 0.22, 0.25, 0.29, 0.32, 0.35, 0.39, 0.37, 0.58, 0.73, 0.96, 1.34, 2.10, 4.39])
+
+
+def bard(p):
+    u = np.arange(1.0, 16.0)
+    return BARD - (p[0] + u / ((16 - u) * p[1] + np.minimum(u, 16 - u) * p[2]))
+
+
+def brown_dennis(p):
+    t = np.arange(1, 21) / 5
+    return (p[0] + t * p[1] - np.exp(t)) ** 2 + (p[2] + p[3] * np.sin(t) - np.cos(t)) ** 2
+
+
+@pytest.mark.parametrize("factor", [1, 10, 100])
+@pytest.mark.parametrize(
+    ("residuals", "start", "least"),
+    [
+        (rosenbrock, [-1.2, 1.0], 0),
+        (powell, [3.0, -1.0, 0.0, 1.0], 0),
+        (freudenstein, [0.5, -2.0], 48.9842),
+        (bard, [1.0, 1.0, 1.0], 8.21487e-3),
+        (brown_dennis, [25.0, 5.0, -5.0, -1.0], 85822.2),
+    ],
+)
+def test_far_starts(residuals, start, least, factor):
+    """From the starts of More, Garbow and Hillstrom (ACM TOMS 7, 1981), and from 10 and 100 times them, to their least sums of squares."""
+    found = sg.least_squares(residuals, factor * np.array(start))
+    assert found.success
+    assert 2 * found.cost == pytest.approx(least, rel=1e-5, abs=1e-25)
 
 
 # ---- what goes in
@@ -162,6 +193,18 @@ def test_other_data_of_the_same_shape_compile_nothing():
     assert traced.cache_info() == before
     assert before.traces == 1
     np.testing.assert_allclose(other.x[0], 2 * sg.least_squares(decay, [1.0, 1.0, 0.0], args=(X, Y)).x[0], rtol=1e-10)
+
+
+def test_options_of_the_residuals_are_static():
+    powers = sg.trace(lambda p, x, degree: p[0] * x**degree - 2 * x**2, static_argnames="degree")
+    assert sg.least_squares(powers, [1.0], args=(X, 2)).x == pytest.approx([2], rel=1e-14)
+    assert sg.least_squares(powers, [1.0], args=(X,), kwargs={"degree": 2}).x == pytest.approx([2], rel=1e-14)
+
+
+def test_tensors_as_data():
+    found = sg.least_squares(decay, [1.0, 1.0, 0.0], args=(sg.tensor(X), Y))
+    assert type(found.x) is type(found.jac) is np.ndarray
+    np.testing.assert_array_equal(found.x, sg.least_squares(decay, [1.0, 1.0, 0.0], args=(X, Y)).x)
 
 
 def test_a_rebound_global_is_seen():
@@ -300,11 +343,33 @@ def test_more_parameters_than_residuals(method):
     assert np.all(np.isinf(found.standard_errors))
 
 
+def test_a_parameter_whose_influence_is_lost_in_rounding():
+    """exp(-1000 t) moves nothing at first; the damping of the others must not wait for that of this one."""
+    found = sg.least_squares(box, [0.0, 1000.0, 2000.0])
+    assert found.success
+    assert found.cost < 0.0378
+    assert len(found.history) < 60
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_minimum_without_slope(method):
     found = sg.least_squares(lambda p: p**2, np.ones(3), method=method)
     assert found.success
     assert np.all(np.abs(found.x) < 1e-6)
+
+
+def test_no_step_lowers_the_cost():
+    """At a kink the derivative of one side tells nothing of the other: it ends where it started."""
+    found = sg.least_squares(lambda p: 1 + np.where(p < 0, -p, 2 * p), 0.0)
+    assert abs(found.x) < 1e-16
+    assert found.cost == 0.5
+    assert len(found.history) < 100
+
+
+def test_no_damping_is_too_much():
+    optimizer, start = levenberg_marquardt(damping=1e300), np.array([1e200, 1.0])
+    found = sg.least_squares(lambda p: p * np.array([1e-100, 1e100]) - 1, start, method=optimizer, max_nfev=50)
+    assert np.all(np.isfinite(found.x))
 
 
 def test_nothing_to_do():
@@ -391,6 +456,7 @@ def test_tolerances(option, status):
         (ArgumentError, "damping", lambda: levenberg_marquardt(rosenbrock)),
         (ArgumentError, "state", lambda: levenberg_marquardt().update(np.ones(2), rosenbrock, None)),
         (ArgumentError, "state", lambda: gauss_newton().update(np.ones(3), rosenbrock, gauss_newton().init(np.ones(2), rosenbrock))),
+        (ArgumentError, "residuals, not the gradient", lambda: sg.Trainer(rosenbrock, levenberg_marquardt())),
         (TraceError, "cannot be traced", lambda: sg.trace(lambda p: sg.least_squares(rosenbrock, p).x)(np.ones(2))),
     ],
 )

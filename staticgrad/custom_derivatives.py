@@ -12,7 +12,9 @@ from staticgrad.custom_modes import call_with_pullback, call_with_tangents
 from staticgrad.custom_rules import CustomFunction, name_of
 from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
 from staticgrad.ir.source import at_user_line
+from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
+from staticgrad.tracing.protocol import taker
 from staticgrad.tracing.pytree import flatten
 from staticgrad.tracing.tracer import Tracer
 
@@ -48,7 +50,10 @@ class _Custom(ABC):
             how = "defvjp(forward, backward)" if word == "custom_vjp" else "defjvp(rule)"
             raise MissingDerivativeError(at_user_line(f"{name} is a {word} function without rules: give them with {name}.{how}"))
         given = _Given(self, self._function, self._nondiff, self._positional(args, kwargs))
-        return self._call(given) if tracing() else self._function(*given.args)
+        if tracing():
+            return self._call(given)
+        takes = taker(given.args)
+        return self._function(*given.args) if takes is None else takes(traced(self), given.args, {})
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Return all arguments by position, default values included."""

@@ -55,7 +55,8 @@ def apply_traced_function(cls: type[Function], args: tuple[Any, ...]) -> Any:
 
 def wrapped(array: Any) -> Any:
     """Return a traced array as a tensor of the trace, so that code written for tensors works on it."""
-    return Tensor._of(array) if isinstance(array, Tracer) else array
+    held: Any = array
+    return Tensor._of(held) if isinstance(array, Tracer) else array
 
 
 def _unwrapped(leaf: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
@@ -40,10 +41,14 @@ class SourceLine:
 
 
 def _foreign(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
+    return _is_foreign(frame.f_code.co_filename, str(frame.f_globals.get("__name__")))
+
+
+@functools.lru_cache(4096)  # eager operations ask at every step
+def _is_foreign(file: str, module: str) -> bool:
     if file.startswith((_OWN, _KERNELS, _NUMPY, *_LIBRARIES)) or (file.startswith(_STANDARD) and "site-packages" not in file):
         return False
-    return str(frame.f_globals.get("__name__")).partition(".")[0] != "staticgrad"  # the generated methods of our dataclasses
+    return module.partition(".")[0] != "staticgrad"  # the generated methods of our dataclasses
 
 
 def user_line() -> SourceLine | None:

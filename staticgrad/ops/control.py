@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import VerificationError
+from staticgrad.errors import StaticgradError, VerificationError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.graph import Graph, inline, rebuild
@@ -23,6 +23,7 @@ class StopGradient(Elementwise):
     """x itself, constant to every derivative; removed after differentiation."""
 
     derivatives = (None,)
+    notation = logic = "x"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -37,17 +38,24 @@ def stop_gradient(x: Value) -> Value:
 
 
 @dataclass(frozen=True)
+class NoDerivative:
+    """In place of the cotangent of an operand that a rule knows nothing of: an error where that operand is differentiated by."""
+
+    error: StaticgradError
+
+
+@dataclass(frozen=True)
 class Rules:
     """Derivatives given by hand for a sub-graph: functions on values with the signatures of `Op.jvp` and `Op.vjp`.
 
-    `name` and `key` tell two sets of rules apart, as the functions themselves cannot be hashed by content.
+    The operands and results are always tuples. A cotangent may be a `NoDerivative`. `name` and `key` tell two sets of rules apart,
+    as the functions themselves cannot be hashed by content.
     """
 
     name: str
     key: str = ""
     jvp: Callable[..., Any] | None = None
     vjp: Callable[..., Any] | None = None
-    inline: bool = True
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.key}"
@@ -77,8 +85,8 @@ class Call(Op):
     def infer(self, *avals: Aval) -> tuple[Aval, ...]:
         if self.graph.free:
             raise VerificationError(f"call of {self.graph.name}: what it closes over must stand among its operands")
-        expected = tuple(value.aval for value in self.graph.inputs)
-        if expected != avals:
+        expected = [(value.shape, value.dtype) for value in self.graph.inputs]
+        if expected != [(aval.shape, aval.dtype) for aval in avals]:
             raise VerificationError(f"call of {self.graph.name}: operands {avals}, parameters {expected}")
         return tuple(value.aval for value in self.graph.outputs)
 
@@ -90,7 +98,7 @@ class Call(Op):
             raise VerificationError(f"call of {self.graph.name} without a tangent rule was not inlined")
         return self.rules.jvp(tangents, y, *x)
 
-    def vjp(self, g: Any, y: Any, *x: Value) -> tuple[Value | None, ...]:
+    def vjp(self, g: Any, y: Any, *x: Value) -> tuple[Value | NoDerivative | None, ...]:
         if self.rules is None or self.rules.vjp is None:
             raise VerificationError(f"call of {self.graph.name} without a cotangent rule was not inlined")
         return tuple(self.rules.vjp(g, y, *x))
@@ -125,6 +133,7 @@ class Contiguous(Elementwise):
     """x itself, in memory of its own: put in by passes where a kernel wants another layout than the one at hand."""
 
     linear = True
+    notation = logic = "x"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(x).reshape(x.shape)

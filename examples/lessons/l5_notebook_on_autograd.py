@@ -56,7 +56,7 @@ assert square_traced == (9.0, 6.0)
 # %% [markdown]
 # ## Two: the sine of x squared
 #
-# The chain rule multiplies the slopes of the steps: `cos(x^2) * 2x`.
+# The chain rule multiplies the slopes of the steps: `cos(x^2) * 2x`. The graph that `sg.grad` compiles can be printed as a formula.
 
 
 # %%
@@ -64,6 +64,10 @@ def sine_of_square(x):
     """Return sin(x^2)."""
     return np.sin(x**2)
 
+
+formula = str(sg.derivative_formula(sine_of_square, 1.0))
+print("derivative", formula)
+assert formula == "2*x*cos(x**2)"
 
 SINE_SLOPES = {3.0: -5.466781571308061, 2.0: -2.6145744834544478}
 sine_eager, sine_traced = {}, {}

@@ -24,6 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
+    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
@@ -40,8 +41,10 @@ __all__ = [
     "__version__",
     "check_grads",
     "compile_report",
+    "cond",
     "debug",
     "explain_cache",
+    "fori_loop",
     "grad",
     "jvp",
     "njit_op",
@@ -50,13 +53,16 @@ __all__ = [
     "numpy",
     "optim",
     "random",
+    "scan",
     "special",
     "stop_gradient",
+    "switch",
     "trace",
     "train",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]  # fmt: skip
 
 _MODULES = frozenset({"debug", "nn", "numpy", "optim", "random", "special", "train"})
@@ -68,9 +74,14 @@ _HOMES = {
     "Trainer": "train",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "cond": "control_flow",
     "explain_cache": "runtime.cache_explanation",
+    "fori_loop": "control_flow",
     "njit_op": "foreign",
     "numeric_grad": "gradient_check",
+    "scan": "control_flow",
+    "switch": "control_flow",
+    "while_loop": "control_flow",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""
 

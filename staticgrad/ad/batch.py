@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from staticgrad.ir.graph import topological
 from staticgrad.ir.node import Value, apply_all, at_line
 from staticgrad.ops.movement import broadcast
+from staticgrad.ops.nested import TRANSFORMS
 
 
 def batched(outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequence[Value], axes: Sequence[bool], size: int) -> list[Value]:
@@ -25,3 +26,6 @@ def batched(outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequen
         for value, result in zip(node.outputs, made, strict=True):
             image[value], has[value] = result, any(flags)
     return [image[v] if has[v] else broadcast(image[v], (size, *v.shape), (0,)) for v in outputs]
+
+
+TRANSFORMS["batched"] = batched

@@ -97,13 +97,14 @@ class Blocks:
 
 @dataclass(eq=False)
 class Nest:
-    """Loops over `domain`; or one contraction, or one call of a foreign function."""
+    """Loops over `domain`; or one contraction, one call of a foreign function, or one op with sub-graphs."""
 
     domain: Shape
     stage: str
     items: list[Item] = field(default_factory=list)
     contraction: Node | None = None
     foreign: Node | None = None
+    nested: Node | None = None
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
@@ -119,13 +120,13 @@ class Nest:
     @property
     def whole(self) -> Node | None:
         """The one node of a nest that is no loop over items."""
-        return self.contraction or self.foreign
+        return self.contraction or self.foreign or self.nested
 
     @property
     def targets(self) -> tuple[Value, ...]:
         """What the nest writes."""
         if self.whole is not None:
-            return (self.whole.outputs[0],)
+            return self.whole.outputs
         return tuple(item.target for item in self.items)
 
     @property

@@ -11,7 +11,6 @@ from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
 from staticgrad.ops.along import Along, SearchSorted
-from staticgrad.ops.contract import Contract
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.index import Gather
 from staticgrad.ops.movement import Broadcast, Concatenate, Reshape, SliceSet, View, Write
@@ -26,8 +25,11 @@ MAX_VIEWS = 24
 MAX_NEST = 300
 """A nest takes in further items up to this total price."""
 
-OWNERS = ("reduce", "contract", "assemble", "row", "foreign")
+OWNERS = ("reduce", "contract", "assemble", "row", "foreign", "nested")
 """The kinds of ops whose results always have memory."""
+
+WHOLE = {"contract": "contraction", "foreign": "foreign", "nested": "nested"}
+"""The kinds of ops that are nests of their own, and what such a nest calls its node."""
 
 ITEM = 4
 """The price of an item beside what it computes: a load, a store, the step of a reduction."""
@@ -105,12 +107,13 @@ class Scheduler:
         for node in self.nodes:
             op, value = node.op, node.outputs[0]
             if op.kind in OWNERS:
-                self._need(value)
+                for each in node.outputs:
+                    self._need(each)
             if op.kind == "contract":
                 left, right = node.inputs
                 self._need_strided(left, steps_forward(left))
                 self._need_strided(right, steps_forward(right) and in_rows(right))
-            if op.kind == "foreign":
+            if op.kind in ("foreign", "nested"):
                 for operand in node.inputs:
                     self._need(held_by(operand))
             if isinstance(op, Write):
@@ -214,6 +217,8 @@ class Scheduler:
                     memory[value] = value
             elif is_alias(value):
                 memory[value] = memory[node.inputs[0]]
+            elif node.op.kind == "nested":
+                memory |= {each: each for each in node.outputs}
             elif value in self.required:
                 shared = self._in_place(node) or (isinstance(node.op, Reshape) and node.inputs[0].op.kind in OWNERS)
                 memory[value] = memory[node.inputs[0]] if shared else value
@@ -267,10 +272,11 @@ class Scheduler:
             if memory.get(value) is None or isinstance(node.op, (Input, Constant)):
                 continue
             stage = self.stage_of(value)
-            if isinstance(node.op, Contract) or node.op.kind == "foreign":
-                contraction, foreign = (node, None) if isinstance(node.op, Contract) else (None, node)
-                nests.append(Nest((), stage, [], contraction, foreign, reads=self._operands(node, memory)))
-                place[value] = len(nests) - 1
+            if node.op.kind in WHOLE:
+                nest = Nest((), stage, reads=self._operands(node, memory))
+                setattr(nest, WHOLE[node.op.kind], node)
+                nests.append(nest)
+                place |= dict.fromkeys(node.outputs, len(nests) - 1)
                 continue
             in_place = memory[value] is not value
             if in_place:

@@ -110,9 +110,7 @@ def _branches(what: str, index: Value, functions: Sequence[Callable[..., Any]], 
     first = bodies[0]
     for body, name in zip(bodies, names, strict=True):
         if body.out_tree != first.out_tree:
-            raise ArgumentError(
-                at_user_line(f"{what}: {names[0]} returns the structure {first.out_tree}, {name} returns {body.out_tree}")
-            )
+            raise ArgumentError(at_user_line(f"{what}: {names[0]} returns the structure {first.out_tree}, {name} returns {body.out_tree}"))
     dtypes = []
     for number, avals in enumerate(zip(*(body.avals for body in bodies), strict=True)):
         kept = [aval for aval in avals if not aval.weak] or [_widest(avals)]
@@ -134,9 +132,7 @@ def _widest(avals: Sequence[Aval]) -> Aval:
     return max(avals, key=lambda aval: aval.dtype.kind == "f")
 
 
-def while_loop(
-    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, *, max_steps: int | None = None
-) -> Any:
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, *, max_steps: int | None = None) -> Any:
     """Return what `init_val` has become when `cond_fun` does not hold for it any more: `while cond_fun(val): val = body_fun(val)`.
 
     Parameters
@@ -302,9 +298,11 @@ def _length(parts: Sequence[Value], length: int | None) -> int:
 
 def _whole(number: Any, what: str) -> int:
     if isinstance(number, Tracer):
-        raise ArgumentError(at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop"))
+        raise ArgumentError(
+            at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop")
+        )
     try:
-        return operator.index(number)
+        return int(operator.index(number))
     except TypeError:
         raise ArgumentError(at_user_line(f"{what} is {number!r}, not a whole number")) from None
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from staticgrad.codegen.memory import Scratch, lifetimes
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.schedule import Nest, Schedule

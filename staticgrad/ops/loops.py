@@ -7,6 +7,7 @@ is computed anew, step by step, so that a loop of n steps keeps n carries and no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -17,7 +18,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.node import Value, apply_all, new_input
+from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.movement import broadcast, transpose
@@ -149,7 +150,7 @@ class Scan(Nested):
         given = iter(values)
         every = [next(given) if flag else None for flag in flags]
         ends = (0, self.consts, self.consts + self.carries, len(every))
-        return [[v for v in every[a:b] if v is not None] for a, b in zip(ends, ends[1:], strict=False)]
+        return [[v for v in every[a:b] if v is not None] for a, b in itertools.pairwise(ends)]
 
     def vjp(self, g: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
         """The loop over the pullback of the body, in the other direction; it carries the cotangents of the carry and of the constants."""
@@ -169,11 +170,7 @@ class Scan(Nested):
         totals = [new_input(plain(v.aval), "cotangent") for v, has in zip(body.inputs[1:first], taken, strict=True) if has]
         added = [total + c for total, c in zip(totals, (c for c in found[1:first] if c is not None), strict=True)]
         own = self._divided(body.inputs[1:])
-        back = [
-            zeros(v.aval) if c is None else c
-            for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True)
-            if has
-        ]
+        back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *own[2], *seeds[moving:])
         outputs = (*back, *added, *(c for c in found[first + carries :] if c is not None))
         op = Scan(
@@ -206,7 +203,8 @@ class Scan(Nested):
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> tuple[Value, ...]:
         """The loop over whatever of the carry differs; where the numbers of steps do, each element stays as it is after its last one."""
         if self.counted and batched[0]:
-            return self._masked().batch(size, (False, *batched), max_(x[0], (0,)), *x)
+            most = max_(x[0], (0,)) if size else full((), 0, INT64)
+            return self._masked().batch(size, (False, *batched), most, *x)
         consts, init, stacked = self.parts(batched)
         carry = list(init)
         while True:

@@ -176,9 +176,7 @@ class While(Nested):
                 break
             kept = after
         inputs = [k for k, flag in enumerate([*used[:first], *kept]) if flag]
-        op = replace(
-            self, condition=with_inputs(self.condition, inputs), body=with_inputs(body, inputs), consts=sum(used[:first])
-        )
+        op = replace(self, condition=with_inputs(self.condition, inputs), body=with_inputs(body, inputs), consts=sum(used[:first]))
         return op, inputs, [*(k for k, flag in enumerate(kept) if flag), len(read) - 1]
 
 

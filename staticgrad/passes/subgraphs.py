@@ -1,10 +1,10 @@
 """Passes on ops with sub-graphs: what nobody reads is dropped, equal work is done once, and operands and sub-graphs are told apart.
 
-    scan that makes y; scan that makes y and what each step started from      ->  the latter alone
-    a constant array inside of a body                                         ->  an operand
-    a number among the operands                                               ->  a number in the body
-    a carry that no step changes                                              ->  a constant
-    cond of a predicate that is known                                         ->  the branch
+scan that makes y; scan that makes y and what each step started from      ->  the latter alone
+a constant array inside of a body                                         ->  an operand
+a number among the operands                                               ->  a number in the body
+a carry that no step changes                                              ->  a constant
+cond of a predicate that is known                                         ->  the branch
 """
 
 from __future__ import annotations
@@ -46,16 +46,6 @@ def everywhere(function: Pass) -> Pass:
         return function(inside_first(graph, run))
 
     return run
-
-
-def _each_nested(graph: Graph, better: Callable[[Nested, tuple[Value, ...]], Sequence[Value] | None]) -> Graph:
-    """Return the graph with the outputs of ops with sub-graphs replaced where `better` gives others."""
-
-    def found(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        made = better(node.op, inputs) if isinstance(node.op, Nested) else None
-        return made if made is not None else apply_all(node.op, *inputs, line=node.line)
-
-    return rebuild(graph, found) if any(isinstance(node.op, Nested) for node in graph.nodes) else graph
 
 
 # ---- one loop for the same work
@@ -173,7 +163,7 @@ def _with_numbers(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | No
     for k, value in enumerate(constants):
         known = splat(value)
         if known is not None:
-            images.append((k, full(value.shape, known, value.dtype)))
+            images.append((k, full(value.shape, known.item(), value.dtype)))
         elif first.setdefault(value, k) != k:
             images.append((k, first[value]))
     if not images:
@@ -185,7 +175,9 @@ def _with_numbers(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | No
             image[inner.inputs[op.inner + k]] = inner.inputs[op.inner + new] if isinstance(new, int) else new
         made = substitution(inner.outputs, image)
         gone = {op.inner + k for k, _ in images}
-        graphs.append(with_inputs(inner.with_outputs([made[v] for v in inner.outputs]), [k for k in range(len(inner.inputs)) if k not in gone]))
+        graphs.append(
+            with_inputs(inner.with_outputs([made[v] for v in inner.outputs]), [k for k in range(len(inner.inputs)) if k not in gone])
+        )
     gone = {op.own + k for k, _ in images}
     kept = [v for k, v in enumerate(inputs) if k not in gone]
     return apply_all(op.with_subgraphs(graphs, op.constants - len(images)), *kept)

@@ -19,7 +19,7 @@ from staticgrad.ir.graph import Graph, substitution
 from staticgrad.ir.node import Node, Value, new_input
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.context import Trace
-from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_names, unflatten
+from staticgrad.tracing.pytree import Tree, flatten, leaf_names, unflatten
 from staticgrad.tracing.record import check_arguments, output_value, parameter_names, run_traced
 from staticgrad.tracing.tracer import argument_tracer
 

@@ -117,6 +117,7 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
 
 
 def run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    """Return what `function` returns for tracers, or raise what a user should see of what went wrong."""
     try:
         return function(*args, **kwargs)
     except RecursionError as error:

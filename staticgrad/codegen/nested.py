@@ -12,12 +12,15 @@ of stacked operands and results are read and written where they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from staticgrad.codegen.memory import Scratch, lifetimes
 from staticgrad.codegen.nest import Parameters
-from staticgrad.codegen.schedule import Nest, Schedule
+from staticgrad.codegen.operands import number_of
+from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
 from staticgrad.codegen.splice import placed, size_of
 from staticgrad.errors import VerificationError
@@ -29,6 +32,7 @@ from staticgrad.ir.loops import Buffer, Function, Space
 from staticgrad.ir.node import Node, Value, constant_array
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
+from staticgrad.ops.nested import Nested
 from staticgrad.ops.while_loops import While
 
 Place = tuple[Buffer, Index]
@@ -87,25 +91,28 @@ class _NestedLowering:
 
     def __init__(self, node: Node, schedule: Schedule, buffers: dict[Value, Buffer], tools: Tools) -> None:
         self.b = Builder()
+        self.node = node
         self.tools = tools
         self.parameters = Parameters(schedule.memory, buffers)
         self.memory = schedule.memory
-        self.operands = [self._operand(value) for value in node.inputs]
         self.results = [(self.parameters(schedule.memory[value]), Index()) for value in node.outputs]
+        self.operands = [self._operand(k, value) for k, value in enumerate(node.inputs)]
         self.size = 0
 
-    def _operand(self, value: Value) -> Place:
-        """Return the memory that holds an operand; a number that is known gets some of the function's own."""
+    def _operand(self, place: int, value: Value) -> Place:
+        """Return the memory that holds an operand; a number that is known gets some of the function's own where it is read there."""
+        assert isinstance(self.node.op, Nested)
+        if place in self.node.op.starts and number_of(value) is not None:
+            return self.results[place - self.node.op.starts.start]  # which is filled with it
         while value not in self.memory and value.node.inputs:
             value = value.node.inputs[0]
         if value in self.memory:
             return self.parameters(self.memory[value]), Index()
-        array = constant_array(value)
-        assert array is not None
-        number = self.b.local(value.dtype, array.size, "number")
-        for element in array.flat:
-            self.b.store(number, 0, self.b.literal(element, value.dtype))
-        return number, Index()
+        number = self.b.local(value.dtype, 1, "number"), Index()
+        known = number_of(value)
+        assert known is not None
+        self._fill(number, 1, known)
+        return number
 
     # ---- the ops
 
@@ -128,12 +135,12 @@ class _NestedLowering:
         """Emit a loop over steps."""
         b = self.b
         consts, init, stacked = op.parts(self.operands)
-        carry, results = self._started(op.carries, init), self.results[op.carries :]
+        carry, results = self._started(op.parts(self.node.inputs)[1], init), self.results[op.carries :]
         count: Scalar | int = op.length
         if op.counted:
             count = b.min(b.load(*self.operands[0]), b.literal(op.length, INT64))
             for result, value in zip(results, op.results, strict=True):
-                self._fill(result, op.length * value.aval.size)
+                self._fill(result, op.length * value.aval.size, np.int64(0))
         step = b.local(INT64, 1, "step")
         _, _, inputs = self._inner(op, op.body.inputs)
         with b.loop(count, hint="step") as k:
@@ -152,7 +159,7 @@ class _NestedLowering:
     def while_loop(self, op: While) -> None:
         """Emit a loop that counts its steps."""
         b = self.b
-        consts, carry = self.operands[: op.consts], self._started(op.carries, self.operands[op.consts :])
+        consts, carry = self.operands[: op.consts], self._started(self.node.inputs[op.consts :], self.operands[op.consts :])
         steps, goes_on = b.local(INT64, 1, "steps"), b.local(BOOL, 1, "goes_on")
         b.store(steps, 0, b.literal(0, INT64))
         with b.while_() as parts:
@@ -170,12 +177,16 @@ class _NestedLowering:
 
     # ---- what is carried along
 
-    def _started(self, count: int, init: Sequence[Place]) -> list[Place]:
+    def _started(self, values: Sequence[Value], init: Sequence[Place]) -> list[Place]:
         """Return where the carry lives, with what it starts as: numbers in memory of the function's own, which becomes registers."""
         carry = []
-        for (result, _), start in zip(self.results[:count], init, strict=True):
+        for value, start, (result, _) in zip(values, init, self.results, strict=False):
             place = (self.b.local(result.dtype, 1, "carry"), Index()) if result.size == 1 else (result, Index())
-            self._copy(place, start, result.size)
+            known = number_of(value)
+            if known is None:
+                self._copy(place, start, result.size)
+            else:
+                self._fill(place, result.size, known)
             carry.append(place)
         return carry
 
@@ -187,22 +198,15 @@ class _NestedLowering:
     def _step(self, body: Graph, ahead: Sequence[Place], carry: Sequence[Place], parts: Sequence[Place], made: Sequence[Place]) -> None:
         """Emit one step and let the carry move on."""
         own = body.inputs[len(ahead) : len(ahead) + len(carry)]
-        following: list[Place] = []
-        for number, (value, place) in enumerate(zip(body.outputs, carry, strict=False)):
-            first = body.outputs.index(value)
-            if value is own[number]:
-                following.append(place)
-            elif first < number:
-                following.append(following[first])
-            elif value.aval.size == 1:
-                following.append((self.b.local(value.dtype, 1, "next"), Index()))
-            else:
-                following.append((self.parameters.take(self.tools.scratch.take("next", value.dtype, value.aval.size)), Index()))
-        changed = [k for k, place in enumerate(following) if place is not carry[k]]
-        kept = self.run(body, [*ahead, *carry, *parts], [*following, *made], {body.outputs[k]: carry[k] for k in changed})
-        for k in changed:
-            if body.outputs[k] not in kept:
-                self._copy(carry[k], following[k], body.outputs[k].aval.size)
+        moving = {k: value for k, value in enumerate(body.outputs[: len(carry)]) if value is not own[k]}
+        beside: dict[Value, tuple[Value, Place]] = {}
+        for k, value in moving.items():
+            beside.setdefault(value, (own[k], carry[k]))
+        outputs = [*((None if k in moving else place) for k, place in enumerate(carry)), *made]
+        found = self.run(body, [*ahead, *carry, *parts], outputs, beside)
+        for k, value in moving.items():
+            if found[value] != carry[k]:
+                self._copy(carry[k], found[value], value.aval.size)
 
     def _copy(self, to: Place, source: Place, size: int) -> None:
         b = self.b
@@ -212,19 +216,26 @@ class _NestedLowering:
             with b.loop(size, hint="i") as i:
                 b.store(to[0], to[1] + i, b.load(source[0], source[1] + i))
 
-    def _fill(self, place: Place, size: int) -> None:
-        b = self.b
-        with b.loop(size, hint="i") as i:
-            b.store(place[0], place[1] + i, b.literal(0, place[0].dtype))
+    def _fill(self, place: Place, size: int, number: np.generic) -> None:
+        b, x = self.b, self.b.literal(number, place[0].dtype)
+        if size == 1:
+            b.store(*place, x)
+        elif size:
+            with b.loop(size, hint="i") as i:
+                b.store(place[0], place[1] + i, x)
 
     # ---- sub-graphs
 
     def run(
-        self, graph: Graph, inputs: Sequence[Place], outputs: Sequence[Place], in_place: dict[Value, Place] | None = None
-    ) -> frozenset[Value]:
-        """Emit what a graph computes of `inputs` into `outputs`.
+        self,
+        graph: Graph,
+        inputs: Sequence[Place],
+        outputs: Sequence[Place | None],
+        beside: Mapping[Value, tuple[Value, Place]] | None = None,
+    ) -> dict[Value, Place]:
+        """Emit what a graph computes of `inputs` into `outputs`, and return where each output is.
 
-        `in_place` says of outputs in which input's place they may be written instead; returned are those that were.
+        One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
         """
         inner = scheduled(graph)
         places: dict[Buffer, Place] = {}
@@ -236,18 +247,30 @@ class _NestedLowering:
 
         for number, (value, place) in enumerate(zip(graph.inputs, inputs, strict=True)):
             put(value, graph.labels[number] if number < len(graph.labels) and graph.labels[number] else place[0].name, place)
-        where = dict(zip(reversed(graph.outputs), reversed(outputs), strict=True))
-        written: set[Value] = set()
-        for value, own in zip(dict.fromkeys(graph.outputs), inner.outputs, strict=True):
-            put(inner.memory[own], where[value][0].name, where[value])
+        where: dict[Value, Place] = {}
+        unique = dict(zip(dict.fromkeys(graph.outputs), inner.outputs, strict=True))
+        for value, own in unique.items():
+            first = next((place for v, place in zip(graph.outputs, outputs, strict=True) if v is value and place is not None), None)
+            if first is None:
+                assert beside is not None
+                before, place = beside[value]
+                first = place if can_replace(inner, own, before) else self._beside(value)
+            where[value] = first
+            put(inner.memory[own], first[0].name, first)
         self._place_scratch(inner, buffers, places)
         for nest in inner.nests:
             for function, outer in self.tools.functions_of(nest, inner, buffers):
                 self._call(function, [self._placed(buffer, places) for buffer in outer])
-        for value, place in zip(graph.outputs, outputs, strict=True):
-            if place[0] is not where[value][0] or place[1] != where[value][1]:
-                self._copy(place, where[value], value.aval.size)
-        return frozenset(written)
+        for value, wanted in zip(graph.outputs, outputs, strict=True):
+            if wanted is not None and wanted != where[value]:
+                self._copy(wanted, where[value], value.aval.size)
+        return where
+
+    def _beside(self, value: Value) -> Place:
+        """Return memory for what follows a part of the carry until all of the step is done."""
+        if value.aval.size == 1:
+            return self.b.local(value.dtype, 1, "next"), Index()
+        return self.parameters.take(self.tools.scratch.take("next", value.dtype, value.aval.size)), Index()
 
     def _placed(self, buffer: Buffer, places: dict[Buffer, Place]) -> Place:
         """Return where a buffer of a nest's function is; what belongs to the unit is handed on by the function around it."""

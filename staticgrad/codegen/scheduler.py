@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from staticgrad.codegen.in_place import Readers, is_alias, root_of
-from staticgrad.codegen.operands import held_by, in_rows, steps_forward
+from staticgrad.codegen.operands import held_by, in_rows, number_of, steps_forward
 from staticgrad.codegen.schedule import Item, Nest, Schedule, is_renamed, is_view, item_nodes, item_reads, items_title, node_title
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
@@ -14,6 +14,7 @@ from staticgrad.ops.along import Along, SearchSorted
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.index import Gather
 from staticgrad.ops.movement import Broadcast, Concatenate, Reshape, SliceSet, View, Write
+from staticgrad.ops.nested import Nested
 from staticgrad.ops.reduce import Position, Reduce
 
 MAX_INLINED = 290
@@ -114,8 +115,9 @@ class Scheduler:
                 self._need_strided(left, steps_forward(left))
                 self._need_strided(right, steps_forward(right) and in_rows(right))
             if op.kind in ("foreign", "nested"):
-                for operand in node.inputs:
-                    self._need(held_by(operand))
+                for place, operand in enumerate(node.inputs):
+                    if not (isinstance(op, Nested) and place in op.starts and number_of(operand) is not None):
+                        self._need(held_by(operand))
             if isinstance(op, Write):
                 self._need_base(node)
             if isinstance(op, Gather):

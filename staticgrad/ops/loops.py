@@ -72,6 +72,11 @@ class Scan(Nested):
     def constants(self) -> int:
         return self.consts
 
+    @property
+    def starts(self) -> range:
+        first = self.own + self.consts
+        return range(first, first + self.carries)
+
     def with_subgraphs(self, graphs: Sequence[Graph], constants: int) -> Scan:
         return replace(self, body=graphs[0], consts=constants)
 

@@ -49,6 +49,11 @@ class Nested(Op):
         """How many operands are handed to every sub-graph as they are."""
         raise VerificationError(f"{self.name} does not say which of its operands are constants")
 
+    @property
+    def starts(self) -> range:
+        """Which operands are what a carry starts as: they are read once and written nowhere."""
+        return range(0)
+
     def with_subgraphs(self, graphs: Sequence[Graph], constants: int) -> Nested:
         """Return the op of other sub-graphs that take so many constants."""
         raise VerificationError(f"{self.name} cannot take {len(graphs)} other sub-graphs with {constants} constants")

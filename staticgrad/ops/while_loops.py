@@ -72,6 +72,10 @@ class While(Nested):
         """How many values are carried along."""
         return len(self.body.outputs)
 
+    @property
+    def starts(self) -> range:
+        return range(self.consts, self.consts + self.carries)
+
     def with_subgraphs(self, graphs: Sequence[Graph], constants: int) -> While:
         return replace(self, condition=graphs[0], body=graphs[1], consts=constants)
 

@@ -206,9 +206,18 @@ def _known(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
             return (*op.parts(inputs)[1], *(full((0, *v.shape), 0, v.dtype) for v in op.results))
         if op.counted and (count := constant_array(inputs[0])) is not None and int(count) >= op.length:
             return apply_all(replace(op, counted=False), *inputs[1:])
+        if len(set(op.results)) < len(op.results):
+            return _each_once(op, inputs)
     if isinstance(op, While) and (holds := constant_array(op.condition.outputs[0])) is not None and not holds:
         return (*inputs[op.consts :], full((), 0, INT64))
     return None
+
+
+def _each_once(op: Scan, inputs: tuple[Value, ...]) -> Sequence[Value]:
+    """Return the outputs of a loop in which nothing is stacked twice."""
+    place = {value: op.carries + k for k, value in enumerate(dict.fromkeys(op.results))}
+    made = apply_all(replace(op, body=op.body.with_outputs((*op.body.outputs[: op.carries], *place))), *inputs)
+    return (*made[: op.carries], *(made[place[value]] for value in op.results))
 
 
 def _without_invariants(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:

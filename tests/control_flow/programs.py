@@ -169,7 +169,7 @@ def loop_in_a_branch(lax, xp, x, y):
 @program(1.2, reverse_in_jax=False)
 def while_in_a_scan(lax, xp, x):
     def step(c, _):
-        c = lax.while_loop(lambda v: v < 10, lambda v: v * x * 1.1, c)
+        c = lax.while_loop(lambda v: v < 10, lambda v: v * x * 1.8, c)
         return c / 20, c
 
     return lax.scan(step, x, None, length=4)

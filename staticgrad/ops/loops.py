@@ -1,8 +1,8 @@
 """Loops with a known number of steps at most: one sub-graph runs over and over, what it carries along goes from step to step.
 
-Backwards, `Scan` is a scan of the pullback of its body in the other direction. What a pullback needs of its step is what that step
-started from: the loop that stacks it has the same body as the loop that computed the value, and a pass makes the two one. All else
-is computed anew, step by step, so that a loop of n steps keeps n carries and nothing more.
+Backwards, `Scan` is a scan of the pullback of its body in the other direction. What a pullback needs of its step are what that step
+started from and what is dear to compute; the rest it computes anew. The loop that stacks both has the same body as the one that computed
+the value, and a pass makes the two one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval
-from staticgrad.ir.graph import Graph
+from staticgrad.ir.graph import Graph, substitution, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
@@ -39,6 +39,9 @@ from staticgrad.ops.nested import (
 from staticgrad.ops.reduce import max_
 
 Each = TypeVar("Each")
+
+DEAR = 10
+"""An operation that costs so much, or is not done element by element, is not repeated on the way back: its results are stacked."""
 
 
 @register
@@ -176,10 +179,13 @@ class Scan(Nested):
         added = [total + c for total, c in zip(totals, (c for c in found[1:first] if c is not None), strict=True)]
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
-        inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *own[2], *seeds[moving:])
-        outputs = (*back, *added, *(c for c in found[first + carries :] if c is not None))
+        roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
+        saved = worth_saving(roots, body.inputs, [*seeds, *totals])
+        known = {v: new_input(plain(v.aval), "saved") for v in saved}
+        image = substitution(roots, {**{v: v for v in (*body.inputs, *seeds, *totals)}, **known})
+        inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *known.values(), *own[2], *seeds[moving:])
         op = Scan(
-            Graph(inputs, outputs, (), f"pullback of {body.name}"),
+            Graph(inputs, tuple(image[v] for v in roots), (), f"pullback of {body.name}"),
             self.length,
             self.consts,
             moving + len(totals),
@@ -190,17 +196,17 @@ class Scan(Nested):
         starts = [zeros(v.aval) if each is None else each for v, each, has in zip(y, g, carry, strict=False) if has]
         given = [each for each, has in zip(g[carries:], results, strict=True) if has and each is not None]
         sums = [zeros(plain(v.aval)) for v in totals]
-        backwards = apply_all(op, *x[: self.own], *values[0], *starts, *sums, *self._carried(x), *values[2], *given)
+        kept = self._also_stacking([*own[1], *saved], x)
+        backwards = apply_all(op, *x[: self.own], *values[0], *starts, *sums, *kept, *values[2], *given)
         made = iter(backwards)
         of_carry = [next(made) if has else None for has in carry]
         of_constants = [next(made) if has else None for has in taken]
         of_stacked = [next(made) if has else None for has in stacked]
         return (*(None for _ in range(self.own)), *of_constants, *of_carry, *of_stacked)
 
-    def _carried(self, x: Sequence[Value]) -> tuple[Value, ...]:
-        """Return the carry that each step started from, stacked."""
-        before = self._divided(self.body.inputs[1:])[1]
-        op = replace(self, body=self.body.with_outputs((*self.body.outputs, *before)))
+    def _also_stacking(self, values: Sequence[Value], x: Sequence[Value]) -> tuple[Value, ...]:
+        """Return values of every step, stacked by the loop over the operands `x`."""
+        op = replace(self, body=self.body.with_outputs((*self.body.outputs, *values)))
         return apply_all(op, *x)[len(self.body.outputs) :]
 
     # ---- batches
@@ -270,3 +276,28 @@ class Scan(Nested):
 def _exchanged(x: Value) -> Value:
     """Return x with its first two axes exchanged: the batch and the steps."""
     return transpose(x, (1, 0, *range(2, len(x.shape))))
+
+
+def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value]) -> list[Value]:
+    """Return the results of dear operations on `inputs` alone that `roots` need besides what they need of `late`.
+
+    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated.
+    """
+    depends_on_late: set[Value] = set(late)
+    stack = list(roots)
+    for node in topological(roots, stop=(*inputs, *late)):
+        if any(v in depends_on_late for v in node.inputs):
+            depends_on_late.update(node.outputs)
+            stack += node.inputs
+    found: dict[Value, None] = {}
+    seen: set[Value] = {*inputs, *depends_on_late}
+    while stack:
+        value = stack.pop()
+        if value in seen or value.node.is_fixed:
+            continue
+        seen.add(value)
+        if value.op.kind not in ("map", "view", "alias") or value.op.cost >= DEAR:
+            found[value] = None
+        else:
+            stack += value.node.inputs
+    return list(found)

@@ -25,7 +25,7 @@ from staticgrad.passes.matching import splat
 Pass = Callable[[Graph], Graph]
 
 
-def inside_first(graph: Graph, function: Pass) -> Graph:
+def inside(graph: Graph, function: Pass) -> Graph:
     """Return the graph with `function` applied to the graphs inside of its ops."""
     if not any(node.op.subgraphs for node in graph.nodes):
         return graph
@@ -43,7 +43,7 @@ def everywhere(function: Pass) -> Pass:
     """Return `function` as a pass that is applied to the graphs inside of ops as well, the innermost first."""
 
     def run(graph: Graph) -> Graph:
-        return function(inside_first(graph, run))
+        return function(inside(graph, run))
 
     return run
 
@@ -52,8 +52,11 @@ def everywhere(function: Pass) -> Pass:
 
 
 def merge_loops(graph: Graph) -> Graph:
-    """Return the graph in which a loop that is a part of another one is that other one."""
-    return everywhere(_merged)(graph)
+    """Return the graph in which a loop that is a part of another one is that other one.
+
+    The outermost loops come first: what is inside of them is the same before anything is merged there.
+    """
+    return inside(_merged(graph), merge_loops)
 
 
 def _merged(graph: Graph) -> Graph:

@@ -40,7 +40,7 @@ from staticgrad.tracing.closures import holds_tracers
 from staticgrad.tracing.context import current_trace
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Tree, argument_array, flatten
-from staticgrad.tracing.record import output_value
+from staticgrad.tracing.record import check_arguments, output_value
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 _serials = itertools.count()
@@ -130,7 +130,12 @@ class Rule(ABC):
         """Return a message about a rule that names the line of the call."""
         return at_user_line(f"{self.custom.name}: {message}", self.line)
 
-    # ---- what users' rules return
+    # ---- what users' rules take and return
+
+    def run(self, rule: Callable[..., Any], *args: Any) -> Any:
+        """Return what a user's rule returns."""
+        check_arguments(rule, args, {}, f"{name_of(rule)}, a rule of {self.custom.name}, ")
+        return rule(*args)
 
     def value(self, leaves: Iterable[Any]) -> Any:
         """Return leaves in the structure of the function's result."""

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
     from staticgrad.foreign import njit_op
+    from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.jacobians import hessian, hvp, jacobian
+    from staticgrad.optim.fitting import least_squares
     from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
@@ -54,15 +56,18 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "debug",
+    "derivative_formula",
     "eager",
     "enable_grad",
     "explain_cache",
+    "formula",
     "grad",
     "hessian",
     "hvp",
     "is_grad_enabled",
     "jacobian",
     "jvp",
+    "least_squares",
     "linearize",
     "njit_op",
     "nn",
@@ -98,12 +103,15 @@ _HOMES = {
     "compile_report": "runtime.report",
     "custom_jvp": "custom_derivatives",
     "custom_vjp": "custom_derivatives",
+    "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
+    "formula": "formulas",
     "hessian": "jacobians",
     "hvp": "jacobians",
     "is_grad_enabled": "eager",
     "jacobian": "jacobians",
+    "least_squares": "optim.fitting",
     "njit_op": "foreign",
     "no_grad": "eager",
     "numeric_grad": "gradient_check",

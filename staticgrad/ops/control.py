@@ -23,6 +23,7 @@ class StopGradient(Elementwise):
     """x itself, constant to every derivative; removed after differentiation."""
 
     derivatives = (None,)
+    notation = logic = "x"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -132,6 +133,7 @@ class Contiguous(Elementwise):
     """x itself, in memory of its own: put in by passes where a kernel wants another layout than the one at hand."""
 
     linear = True
+    notation = logic = "x"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(x).reshape(x.shape)

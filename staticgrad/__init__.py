@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.implicit import custom_linear_solve, custom_root
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
     from staticgrad.primer import ExpressionGraph
@@ -54,6 +55,8 @@ __all__ = [
     "check_grads",
     "compile_report",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "debug",
     "derivative_formula",
@@ -102,6 +105,8 @@ _HOMES = {
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
     "custom_jvp": "custom_derivatives",
+    "custom_linear_solve": "implicit",
+    "custom_root": "implicit",
     "custom_vjp": "custom_derivatives",
     "derivative_formula": "formulas",
     "enable_grad": "eager",

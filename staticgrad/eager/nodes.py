@@ -14,7 +14,10 @@ from staticgrad.ir.source import at_user_line
 
 
 class Saved:
-    """An array kept for the backward pass, with what is needed to notice that it was written since, and to differentiate through it."""
+    """An array kept for the backward pass, with what is needed to notice that it was written since, and to differentiate through it.
+
+    `result` is its number among the results of the node that keeps it, if it is one with a gradient: the tensor has no edge yet.
+    """
 
     __slots__ = ("array", "edge", "number", "requires_grad", "result", "version")
 
@@ -23,7 +26,7 @@ class Saved:
         self.version: Version = Version() if own_copy else tensor._version
         self.number = self.version.number
         self.result = result
-        self.requires_grad = tensor.requires_grad
+        self.requires_grad = result is not None or tensor.requires_grad
         self.edge: Edge = NOWHERE if result is not None or not self.requires_grad else tensor._gradient_edge()
 
     def checked(self, node: Node, what: str) -> np.ndarray:

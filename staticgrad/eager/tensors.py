@@ -14,7 +14,7 @@ from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.recipes import Path, reading, writing
 from staticgrad.eager.tape import NOWHERE, AccumulateGrad, Edge, Handle, Hooks, Node, Version
 from staticgrad.eager.text import tensor_text
-from staticgrad.errors import StaticgradWarning, TensorError
+from staticgrad.errors import ArgumentError, StaticgradWarning, TensorError
 from staticgrad.ir.aval import Aval, check_dtype, is_float
 from staticgrad.ir.source import at_user_line, user_stack_level
 
@@ -479,7 +479,7 @@ class Tensor:
 
     def __index__(self) -> int:
         if self._array.size != 1 or self._array.dtype.kind not in "biu":
-            raise TensorError(at_user_line(f"only integer tensors of one element can be indices, not {aval_of(self)}"))
+            raise ArgumentError(at_user_line(f"only integer tensors of one element can be indices, not {aval_of(self)}"))
         return int(self._array.item())
 
     def __hash__(self) -> int:

@@ -43,7 +43,7 @@ SAMPLES: list[Sample] = []
 def mixed(*shape: int) -> np.ndarray:
     """Return numbers of both signs, far from each other, from 0 and from whole numbers."""
     count = int(np.prod(shape))
-    return RNG.permutation((np.arange(count) - count // 2) * 0.5 + 0.23).reshape(shape)
+    return np.array(RNG.permutation((np.arange(count) - count // 2) * 0.5 + 0.23).reshape(shape))
 
 
 def positive(*shape: int) -> np.ndarray:
@@ -57,6 +57,11 @@ def fractions(*shape: int) -> np.ndarray:
 
 def beyond_one(*shape: int) -> np.ndarray:
     return positive(*shape) + 1
+
+
+def steps(*shape: int) -> np.ndarray:
+    """Return numbers by which `mixed` numbers have no nearly whole ratio."""
+    return 0.3 + 0.002 * np.arange(np.prod(shape)).reshape(shape)
 
 
 def whole(*shape: int) -> np.ndarray:
@@ -76,10 +81,13 @@ def unary(names: str, reference: Callable[..., Any], domain: Callable[..., Any] 
         SAMPLES.append(Sample(name, lambda f, x: f(x), reference, (domain(2, 3),), smooth, True))
 
 
-def binary(names: str, reference: Callable[..., Any], domain: Callable[..., Any] = mixed, smooth: bool = True) -> None:
+def binary(
+    names: str, reference: Callable[..., Any], domain: Callable[..., Any] = mixed, second: Callable[..., Any] | None = None, smooth: bool = True
+) -> None:  # fmt: skip
     for name in names.split():
         for shape in ((2, 3), (3,), (2, 1)):
-            SAMPLES.append(Sample(name, lambda f, x, y: f(x, y), reference, (domain(2, 3), domain(*shape)), smooth, shape == (2, 3)))
+            operands = domain(2, 3), (second or domain)(*shape)
+            SAMPLES.append(Sample(name, lambda f, x, y: f(x, y), reference, operands, smooth, shape == (2, 3)))
 
 
 # ---- element by element
@@ -130,17 +138,17 @@ binary("add", np.add)
 binary("sub subtract", np.subtract)
 binary("mul multiply", np.multiply)
 binary("div divide true_divide", np.divide, positive)
-binary("floor_divide", np.floor_divide)
-binary("remainder", np.remainder)
-binary("fmod", np.fmod)
+binary("floor_divide", np.floor_divide, mixed, steps)
+binary("remainder", np.remainder, mixed, steps)
+binary("fmod", np.fmod, mixed, steps)
 binary("pow", np.power, positive)
 binary("logaddexp", np.logaddexp)
 binary("logaddexp2", np.logaddexp2)
 binary("atan2 arctan2", np.arctan2)
-binary("maximum", np.maximum)
-binary("minimum", np.minimum)
-binary("fmax", np.fmax)
-binary("fmin", np.fmin)
+binary("maximum", np.maximum, mixed, fractions)
+binary("minimum", np.minimum, mixed, fractions)
+binary("fmax", np.fmax, mixed, fractions)
+binary("fmin", np.fmin, mixed, fractions)
 binary("hypot", np.hypot)
 binary("copysign", np.copysign)
 binary("nextafter", np.nextafter, smooth=False)
@@ -161,9 +169,9 @@ binary("lcm", np.lcm, whole, smooth=False)
 
 add("add", lambda f, x, y: f(x, y, alpha=3), lambda x, y: x + 3 * y, mixed(2, 3), mixed(3))
 add("sub", lambda f, x, y: f(x, y, alpha=0.5), lambda x, y: x - y.dtype.type(0.5) * y, mixed(2, 3), mixed(3))
-add("div", lambda f, x, y: f(x, y, rounding_mode="floor"), np.floor_divide, mixed(2, 3), mixed(2, 3))
-add("div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y), mixed(2, 3), mixed(2, 3))
-add("div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y).astype(int), -whole(2, 3), whole(2, 3))
+add("div", lambda f, x, y: f(x, y, rounding_mode="floor"), np.floor_divide, mixed(2, 3), steps(2, 3))
+add("div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y), mixed(2, 3), steps(2, 3))
+add("div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y).astype(int), -whole(2, 3), whole(2, 3), smooth=False)
 add("pow", lambda f, x: f(x, 3), lambda x: x**3, mixed(2, 3))
 add("pow", lambda f, x: f(x, -2), lambda x: 1 / x**2, mixed(2, 3))
 add("pow", lambda f, x: f(x, 0.5), np.sqrt, positive(2, 3))
@@ -177,7 +185,7 @@ add("lerp", lambda f, x, y: f(x, y, 0.25), lambda x, y: x + x.dtype.type(0.25) *
 add("addcmul", lambda f, x, y, z: f(x, y, z, value=2), lambda x, y, z: x + 2 * y * z, mixed(2, 3), mixed(2, 3), mixed(3))
 add("addcdiv", lambda f, x, y, z: f(x, y, z, value=2), lambda x, y, z: x + 2 * (y / z), mixed(2, 3), mixed(2, 3), positive(3))
 add("masked_fill", lambda f, x, m: f(x, m, 7.0), lambda x, m: np.where(m, x.dtype.type(7), x), mixed(2, 3), truths(2, 3))
-add("masked_fill", lambda f, x, m, v: f(x, m, v), lambda x, m, v: np.where(m, v, x), mixed(2, 3), truths(3), mixed()[()])
+add("masked_fill", lambda f, x, m, v: f(x, m, v), lambda x, m, v: np.where(m, v, x), mixed(2, 3), truths(3), mixed())
 
 # ---- products
 
@@ -310,7 +318,7 @@ for _name, _value, _place, _pairwise in (("max", np.max, np.argmax, np.maximum),
         _name, lambda f, x: f(x, dim=0, keepdim=True),
         lambda x, g=_value, h=_place: (g(x, 0, keepdims=True), h(x, 0, keepdims=True)), mixed(2, 3),
     )  # fmt: skip
-    add(_name, lambda f, x, y: f(x, y), lambda x, y, g=_pairwise: g(x, y), mixed(2, 3), mixed(3))
+    add(_name, lambda f, x, y: f(x, y), lambda x, y, g=_pairwise: g(x, y), mixed(2, 3), fractions(3))
     add(_name, lambda f, x: f(x, axis=(0, 1)), lambda x, g=_value: g(x), mixed(2, 3))
 for _name, _reference in {"argmax": np.argmax, "argmin": np.argmin, "any": np.any, "all": np.all}.items():
     add(_name, lambda f, x: f(x), lambda x, g=_reference: g(x), mixed(2, 3), smooth=False)
@@ -351,7 +359,7 @@ FUNCTIONS_ALONE: list[Sample] = [
 METHODS_ALONE: list[Sample] = [
     Sample("where", lambda f, x, c, y: f(x, c, y), lambda x, c, y: np.where(c, x, y), (mixed(2, 3), truths(2, 3), mixed(3))),
     Sample("fill_", lambda f, x: f(x, 3.0), lambda x: np.full_like(x, 3), (mixed(2, 3),)),
-    Sample("fill_", lambda f, x, v: f(x, v), np.full_like, (mixed(2, 3), mixed()[()])),
+    Sample("fill_", lambda f, x, v: f(x, v), np.full_like, (mixed(2, 3), mixed())),
     Sample("zero_", lambda f, x: f(x), np.zeros_like, (mixed(2, 3),)),
     Sample("copy_", lambda f, x, y: f(x, y), lambda x, y: np.broadcast_to(y, (2, 3)), (mixed(2, 3), mixed(3))),
 ]

@@ -10,6 +10,7 @@ from staticgrad.eager.recipes import WRITTEN, Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
+from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line
 
 
@@ -26,7 +27,8 @@ class Saved:
         self.version: Version = Version() if own_copy else tensor._version
         self.number = self.version.number
         self.result = result
-        self.requires_grad = result is not None or tensor.requires_grad
+        # A result gets its place on the tape only after its node was made.
+        self.requires_grad = tensor.requires_grad or (result is not None and is_float(tensor._array.dtype))
         self.edge: Edge = NOWHERE if result is not None or not self.requires_grad else tensor._gradient_edge()
 
     def checked(self, node: Node, what: str) -> np.ndarray:

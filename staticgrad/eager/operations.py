@@ -13,11 +13,11 @@ import numpy as np
 
 from staticgrad.eager.apply import Operation, apply
 from staticgrad.eager.names import contraction_name, node_name
-from staticgrad.eager.promotion import needs_floats, result_type
+from staticgrad.eager.promotion import can_hold, needs_floats, result_type
 from staticgrad.eager.shaping import SHAPING, SHAPING_IN_PLACE, SHAPING_PROPERTIES
 from staticgrad.eager.summing import SUMMING
 from staticgrad.eager.tensors import Tensor
-from staticgrad.errors import DTypeError, InvalidValueError, UnsupportedError
+from staticgrad.errors import DTypeError, InvalidValueError, ShapeError, UnsupportedError
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.nn import activations
@@ -51,7 +51,18 @@ def _elementwise(ufunc: np.ufunc, *operands: Any, **options: Any) -> Any:
 
 
 def _in_place(ufunc: np.ufunc, target: Tracer, *operands: Any) -> Any:
-    return _elementwise(ufunc, target, *operands, out=(target,))
+    return _write(target, _elementwise(ufunc, target, *operands))
+
+
+def _write(target: Tracer, result: Any) -> Tracer:
+    """Write a result into the tensor it was computed from."""
+    value = lift(result)
+    if not can_hold(target.dtype, value.dtype):
+        raise DTypeError(at_user_line(f"a result of {value.dtype} cannot be written in place into a tensor of {target.dtype}"))
+    if value.shape != target.shape:
+        raise ShapeError(at_user_line(f"a result of shape {value.shape} cannot be written in place into a tensor of shape {target.shape}"))
+    target.assign(value, "an in-place operation")
+    return target
 
 
 EXPONENT = {np.power, np.float_power}
@@ -289,11 +300,7 @@ def _assigning(operation: Operation) -> Operation:
     """Return the in-place form of an operation: x.add_(y) writes x.add(y) into x."""
 
     def assign(input: Any, *args: Any, **kwargs: Any) -> Any:
-        result = operation.function(input, *args, **kwargs)
-        if not np.can_cast(lift(result).dtype, input.dtype, "same_kind"):
-            raise DTypeError(at_user_line(f"a result of {lift(result).dtype} cannot be written in place into a tensor of {input.dtype}"))
-        input.assign(lift(result), "an in-place operation")
-        return input
+        return _write(input, operation.function(input, *args, **kwargs))
 
     return Operation(assign, operation.name, operation.numbers)
 

@@ -36,6 +36,10 @@ CAPACITY = 4096
 """So many recipes are kept, those used last; a program that indexes with ever new numbers must not grow."""
 
 
+COMPUTED_AGAIN = frozenset({"divide"})
+"""Ops whose results a backward pass computes a second time, from operands that it needs anyway: they may be changed in place."""
+
+
 @dataclass(frozen=True)
 class Computed:
     """A result with memory of its own: an output of the graph."""
@@ -106,7 +110,11 @@ class Recipe:
         found = [zeros_like(x) if g is None else g for g, x in zip(cotangents(heads, inputs, seeds), inputs, strict=True)]
         results = {value: new_input(Aval(value.shape, value.dtype), "result") for value in graph.outputs}
         known = {value: value for value in (*graph.inputs, *seeds)}
-        known |= {value: result for value, result in results.items() if not isinstance(value.op, Input) and not value.node.is_fixed}
+        known |= {
+            value: result
+            for value, result in results.items()
+            if not isinstance(value.op, Input) and not value.node.is_fixed and value.op.name not in COMPUTED_AGAIN
+        }
         image = substitution(found, known)
         outputs = tuple(image[g] for g in found)
         used = {node.outputs[0] for node in topological(outputs) if isinstance(node.op, Input)}

@@ -12,6 +12,7 @@ from staticgrad.eager.apply import Operation
 from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.names import node_name
 from staticgrad.errors import DTypeError, TensorError
+from staticgrad.ir.aval import INT64
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.functions import norms
 from staticgrad.tracing.lift import convert, lift
@@ -26,6 +27,10 @@ def _axis(dim: Any, axis: Any) -> Any:
     return chosen
 
 
+ADDING = {np.sum, np.prod, np.nansum}
+"""Reductions whose result of whole numbers is int64, also of those without a sign."""
+
+
 def _reduction(function: Callable[..., Any], floats: bool = False) -> Callable[..., Any]:
     """Return a reduction of all elements, or along some axes."""
 
@@ -37,6 +42,8 @@ def _reduction(function: Callable[..., Any], floats: bool = False) -> Callable[.
             raise DTypeError(
                 at_user_line(f"{function.__name__} of a tensor of {value.dtype}: its result is no integer; convert it first, x.float()")
             )
+        elif function in ADDING and value.dtype.kind == "u":
+            input = tracer_of(convert(value, INT64))
         return function(input, axis=_axis(dim, axis), keepdims=keepdim or keepdims)
 
     return reduce
@@ -104,7 +111,7 @@ def _running(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None
     chosen = _axis(dim, axis)
     if chosen is None:
         raise TensorError(at_user_line("cumsum: dim, the axis to add along, is missing"))
-    return np.cumsum(input, axis=chosen, dtype=dtype)
+    return np.cumsum(input, axis=chosen, dtype=INT64 if dtype is None and lift(input).dtype.kind == "u" else dtype)
 
 
 def _softmax(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.recipes import Path, reading, writing
 from staticgrad.eager.tape import NOWHERE, AccumulateGrad, Edge, Handle, Hooks, Node, Version
 from staticgrad.eager.text import tensor_text
-from staticgrad.errors import ArgumentError, StaticgradWarning, TensorError
+from staticgrad.errors import ArgumentError, InvalidValueError, StaticgradWarning, TensorError
 from staticgrad.ir.aval import Aval, check_dtype, is_float
 from staticgrad.ir.source import at_user_line, user_stack_level
 
@@ -133,10 +133,14 @@ class Tensor:
     def grad(self, new: Tensor | None) -> None:
         if new is not None:
             if not isinstance(new, Tensor):
-                raise TensorError(at_user_line(f".grad = {type(new).__name__}: expected a tensor or None"))
+                raise ArgumentError(at_user_line(f".grad = {type(new).__name__}: expected a tensor or None"))
             if new._array.shape != self._array.shape or new._array.dtype != self._array.dtype:
                 raise TensorError(at_user_line(f".grad = {aval_of(new)}: expected {aval_of(self)}, the shape and dtype of the tensor"))
         self._grad = new
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
 
     @property
     def grad_fn(self) -> Node | None:
@@ -269,7 +273,7 @@ class Tensor:
         with _accumulating:
             held = self._grad
             if held is None:
-                self._grad = grad if recording else Tensor._of(np.array(grad._array))
+                self._grad = grad if recording else Tensor._of(np.array(grad._array, order="C"))
             elif recording:
                 self._grad = held + grad
             elif held.requires_grad or not held._array.flags.writeable:
@@ -404,7 +408,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self._array.ndim:
-            raise TensorError(at_user_line("len() of a tensor without axes"))
+            raise ArgumentError(at_user_line("len() of a tensor without axes"))
         return len(self._array)
 
     def __repr__(self) -> str:
@@ -417,10 +421,12 @@ class Tensor:
         )
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if not self._array.ndim and spec else repr(self) if not spec else self._no_format(spec)
+        if not self._array.ndim:
+            return format(self.item(), spec)
+        return repr(self) if not spec else self._no_format(spec)
 
     def _no_format(self, spec: str) -> NoReturn:
-        raise TensorError(at_user_line(f"the format {spec!r} is for one number, not for a tensor of shape {self.shape}"))
+        raise ArgumentError(at_user_line(f"the format {spec!r} is for one number, not for a tensor of shape {self.shape}"))
 
     # ---- its value for Python and NumPy
 
@@ -469,13 +475,18 @@ class Tensor:
         return bool(self._array)
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._single())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._single())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._single())
+
+    def _single(self) -> Any:
+        if self._array.size != 1:
+            raise InvalidValueError(at_user_line(f"a tensor of {self._array.size} elements (shape {self.shape}) is no single number"))
+        return self._array.item()
 
     def __index__(self) -> int:
         if self._array.size != 1 or self._array.dtype.kind not in "biu":
@@ -486,6 +497,8 @@ class Tensor:
         return id(self)
 
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, bool, int, float, complex, np.ndarray, np.generic)):
+            raise TensorError(at_user_line(f"a tensor holds numbers; {type(element).__name__} {element!r} cannot be among them"))
         return bool(np.any(self._array == (element._array if isinstance(element, Tensor) else element)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:

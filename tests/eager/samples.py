@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 RNG = np.random.default_rng(11)
+Domain = Callable[..., np.ndarray]
+"""Makes an operand of a shape."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,12 @@ def add(name: str, call: Callable[..., Any], reference: Callable[..., Any], *ope
     SAMPLES.append(Sample(name, call, reference, operands, smooth))
 
 
-def unary(names: str, reference: Callable[..., Any], domain: Callable[..., Any] = mixed, smooth: bool = True) -> None:
+def unary(names: str, reference: Callable[..., Any], domain: Domain = mixed, smooth: bool = True) -> None:
     for name in names.split():
         SAMPLES.append(Sample(name, lambda f, x: f(x), reference, (domain(2, 3),), smooth, True))
 
 
-def binary(
-    names: str, reference: Callable[..., Any], domain: Callable[..., Any] = mixed, second: Callable[..., Any] | None = None, smooth: bool = True
-) -> None:  # fmt: skip
+def binary(names: str, reference: Callable[..., Any], domain: Domain = mixed, second: Domain | None = None, smooth: bool = True) -> None:
     for name in names.split():
         for shape in ((2, 3), (3,), (2, 1)):
             operands = domain(2, 3), (second or domain)(*shape)
@@ -171,7 +171,9 @@ add("add", lambda f, x, y: f(x, y, alpha=3), lambda x, y: x + 3 * y, mixed(2, 3)
 add("sub", lambda f, x, y: f(x, y, alpha=0.5), lambda x, y: x - y.dtype.type(0.5) * y, mixed(2, 3), mixed(3))
 add("div", lambda f, x, y: f(x, y, rounding_mode="floor"), np.floor_divide, mixed(2, 3), steps(2, 3))
 add("div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y), mixed(2, 3), steps(2, 3))
-add("div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y).astype(int), -whole(2, 3), whole(2, 3), smooth=False)
+add(
+    "div", lambda f, x, y: f(x, y, rounding_mode="trunc"), lambda x, y: np.trunc(x / y).astype(int), -whole(2, 3), whole(2, 3), smooth=False
+)
 add("pow", lambda f, x: f(x, 3), lambda x: x**3, mixed(2, 3))
 add("pow", lambda f, x: f(x, -2), lambda x: 1 / x**2, mixed(2, 3))
 add("pow", lambda f, x: f(x, 0.5), np.sqrt, positive(2, 3))
@@ -179,7 +181,7 @@ for _name in ("clamp", "clip"):
     add(_name, lambda f, x: f(x, -0.6, 0.4), lambda x: np.clip(x, -0.6, 0.4), mixed(2, 3))
     add(_name, lambda f, x: f(x, min=0.1), lambda x: np.maximum(x, x.dtype.type(0.1)), mixed(2, 3))
     add(_name, lambda f, x: f(x, max=0.1), lambda x: np.minimum(x, x.dtype.type(0.1)), mixed(2, 3))
-    add(_name, lambda f, x, low, high: f(x, low, high), np.clip, mixed(2, 3), mixed(3) - 2, mixed(2, 1) + 2)
+    add(_name, lambda f, x, low, high: f(x, low, high), np.clip, mixed(2, 3), fractions(3) - 1, fractions(2, 1) + 1)
 add("lerp", lambda f, x, y, w: f(x, y, w), lambda x, y, w: x + w * (y - x), mixed(2, 3), mixed(2, 3), mixed(3))
 add("lerp", lambda f, x, y: f(x, y, 0.25), lambda x, y: x + x.dtype.type(0.25) * (y - x), mixed(2, 3), mixed(2, 3))
 add("addcmul", lambda f, x, y, z: f(x, y, z, value=2), lambda x, y, z: x + 2 * y * z, mixed(2, 3), mixed(2, 3), mixed(3))
@@ -277,7 +279,14 @@ def _changed(x: np.ndarray, place: Any, new: Any, add: bool = False) -> np.ndarr
 
 _rows = np.array([2, 0])
 add("index_add", lambda f, x, k, y: f(x, 0, k, y), lambda x, k, y: _changed(x, k, y, True), mixed(3, 2), np.array([2, 2]), mixed(2, 2))
-add("index_add", lambda f, x, k, y: f(x, 1, k, y, alpha=2), lambda x, k, y: _changed(x.T, k, 2 * y.T, True).T, mixed(2, 3), _rows, mixed(2, 2))
+add(
+    "index_add",
+    lambda f, x, k, y: f(x, 1, k, y, alpha=2),
+    lambda x, k, y: _changed(x.T, k, 2 * y.T, True).T,
+    mixed(2, 3),
+    _rows,
+    mixed(2, 2),
+)
 add("index_copy", lambda f, x, k, y: f(x, 0, k, y), lambda x, k, y: _changed(x, k, y), mixed(3, 2), _rows, mixed(2, 2))
 add("index_fill", lambda f, x, k: f(x, 0, k, 5.0), lambda x, k: _changed(x, k, 5), mixed(3, 2), _rows)
 

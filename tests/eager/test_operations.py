@@ -111,7 +111,7 @@ def test_shapes(sample, shape):
 LAYOUTS = {
     "transposed": lambda x: np.ascontiguousarray(x.T).T,
     "strided": lambda x: np.repeat(x, 2, -1)[..., ::2] if x.ndim else x,
-    "backward": lambda x: np.flip(np.array(np.flip(x))),
+    "backward": lambda x: np.flip(np.array(np.flip(x))) if x.ndim else x,
     "read-only": lambda x: np.broadcast_to(x, x.shape),
 }
 
@@ -199,8 +199,8 @@ def test_operators(name):
     assert gradgradcheck(operate, (a, b), atol=1e-7, rtol=1e-6)
     if name != "matmul":
         for number in (2, 2.5):
-            assert gradcheck(lambda a: operate(a, number), (a,), atol=1e-7, rtol=1e-6)
-            assert gradcheck(lambda b: operate(number, b), (b,), atol=1e-7, rtol=1e-6)
+            assert gradcheck(lambda a, n=number: operate(a, n), (a,), atol=1e-7, rtol=1e-6)
+            assert gradcheck(lambda b, n=number: operate(n, b), (b,), atol=1e-7, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", BINARY)
@@ -398,7 +398,9 @@ WRONG = {
     "a wrong name": (lambda x: x.sum(dims=0), TypeError, "dims"),
     "a wrong name of a function": (lambda x: eager.exp(x, axis=0), TypeError, "axis"),
     "too many arguments": (lambda x: x.exp(2), TypeError, "exp"),
-    "too few arguments": (lambda x: x.add(), TypeError, "add|other"),
+    "too few arguments": (lambda x: x.add(), TypeError, "add.*other"),
+    "too few arguments of a product": (lambda x: x.matmul(), TypeError, "this operation.*y"),
+    "too few arguments in place": (lambda x: x.detach().add_(), TypeError, "add.*other"),
     "no such method": (lambda x: x.summ(), AttributeError, "summ.*sum"),
     "no such function": (lambda x: eager.sinn(x), AttributeError, "sinn.*sin"),
     "no such dtype": (lambda x: x.to("float99"), TypeError, "float99"),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.implicit import custom_linear_solve, custom_root
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
     from staticgrad.primer import ExpressionGraph
@@ -56,6 +57,8 @@ __all__ = [
     "compile_report",
     "cond",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "debug",
     "derivative_formula",
@@ -109,6 +112,8 @@ _HOMES = {
     "compile_report": "runtime.report",
     "cond": "control_flow",
     "custom_jvp": "custom_derivatives",
+    "custom_linear_solve": "implicit",
+    "custom_root": "implicit",
     "custom_vjp": "custom_derivatives",
     "derivative_formula": "formulas",
     "enable_grad": "eager",

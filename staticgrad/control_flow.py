@@ -302,9 +302,10 @@ def _whole(number: Any, what: str) -> int:
             at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop")
         )
     try:
-        return int(operator.index(number))
+        whole: int = operator.index(number)
     except TypeError:
         raise ArgumentError(at_user_line(f"{what} is {number!r}, not a whole number")) from None
+    return whole
 
 
 def _bound(bound: Any, what: str) -> int | Value:

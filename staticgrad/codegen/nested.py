@@ -66,6 +66,8 @@ class Tools:
     functions_of: FunctionsOf
     scratch: Scratch
     library: Library
+    item_by_item: bool = False
+    """Whether the items of a nest are not done together, element by element, but one after the other."""
 
 
 def lower_nested(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], tools: Tools) -> Made:
@@ -254,7 +256,7 @@ class _NestedLowering:
             if first is None:
                 assert beside is not None
                 before, place = beside[value]
-                first = place if can_replace(inner, own, before) else self._beside(value)
+                first = place if can_replace(inner, own, before, self.tools.item_by_item) else self._beside(value)
             where[value] = first
             put(inner.memory[own], first[0].name, first)
         self._place_scratch(inner, buffers, places)

@@ -309,6 +309,7 @@ _IN_PLACE: dict[str, Operation] = {
 def _assigning(operation: Operation) -> Operation:
     """Return the in-place form of an operation: x.add_(y) writes x.add(y) into x."""
 
+    @functools.wraps(operation.function)
     def assign(input: Any, *args: Any, **kwargs: Any) -> Any:
         return _write(input, operation.function(input, *args, **kwargs))
 

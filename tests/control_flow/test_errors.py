@@ -112,8 +112,3 @@ def test_indices_out_of_bounds_are_reported():
     assert f(x, 3) == 3.0
     with pytest.raises(IndexError, match="3 for an axis with size 3"):
         f(x, 4)
-
-
-def test_cuda_says_that_it_has_no_loops():
-    with pytest.raises(sg.StaticgradError, match=r"scan.*cuda"):
-        sg.trace(lambda v: sg.scan(lambda c, p: (c + p, c), 0.0, v)).lower(x, backend="cuda").source  # noqa: B018

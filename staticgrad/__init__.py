@@ -24,6 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
     from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.implicit import custom_linear_solve, custom_root
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
     from staticgrad.primer import ExpressionGraph
@@ -53,13 +55,17 @@ __all__ = [
     "autograd_grad",
     "check_grads",
     "compile_report",
+    "cond",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "debug",
     "derivative_formula",
     "eager",
     "enable_grad",
     "explain_cache",
+    "fori_loop",
     "formula",
     "grad",
     "hessian",
@@ -76,15 +82,18 @@ __all__ = [
     "numpy",
     "optim",
     "random",
+    "scan",
     "set_default_dtype",
     "special",
     "stop_gradient",
+    "switch",
     "tensor",
     "trace",
     "train",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]  # fmt: skip
 
 _MODULES = frozenset({"debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
@@ -101,11 +110,15 @@ _HOMES = {
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "cond": "control_flow",
     "custom_jvp": "custom_derivatives",
+    "custom_linear_solve": "implicit",
+    "custom_root": "implicit",
     "custom_vjp": "custom_derivatives",
     "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
+    "fori_loop": "control_flow",
     "formula": "formulas",
     "hessian": "jacobians",
     "hvp": "jacobians",
@@ -115,8 +128,11 @@ _HOMES = {
     "njit_op": "foreign",
     "no_grad": "eager",
     "numeric_grad": "gradient_check",
+    "scan": "control_flow",
     "set_default_dtype": "eager",
+    "switch": "control_flow",
     "tensor": "eager",
+    "while_loop": "control_flow",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""
 

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from staticgrad.custom_modes import call_with_pullback, call_with_tangents
 from staticgrad.custom_rules import CustomFunction, name_of
 from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
@@ -21,6 +23,9 @@ from staticgrad.tracing.tracer import Tracer
 
 class _Custom(ABC):
     """A function with derivatives of its own; outside of a trace it is the function itself."""
+
+    guarded: tuple[str, ...] = ()
+    """Attributes whose change is a reason to trace anew."""
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         word = type(self).__name__
@@ -50,31 +55,32 @@ class _Custom(ABC):
             how = "defvjp(forward, backward)" if word == "custom_vjp" else "defjvp(rule)"
             raise MissingDerivativeError(at_user_line(f"{name} is a {word} function without rules: give them with {name}.{how}"))
         given = _Given(self, self._function, self._nondiff, self._positional(args, kwargs))
-        if tracing():
-            return self._call(given)
-        takes = taker(given.args)
-        return self._function(*given.args) if takes is None else takes(traced(self), given.args, {})
+        if taker(given.arrays) is not None:
+            return traced(given.without_options(self))(*given.arrays)
+        return self._call(given) if tracing() else self._function(*given.args)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Return all arguments by position, default values included."""
         name = name_of(self._function)
         try:
-            known = inspect.signature(self._function)
+            known = inspect.signature(self._function) if not isinstance(self._function, np.ufunc) else None
         except (TypeError, ValueError):
+            known = None
+        if known is None:
             if kwargs:
-                raise ArgumentError(at_user_line(f"{name}: pass {', '.join(kwargs)} by position; its parameters have no names")) from None
+                raise ArgumentError(at_user_line(f"{name}: pass {', '.join(kwargs)} by position, as its rules need it"))
             return args
         try:
             bound = known.bind(*args, **kwargs)
         except TypeError as error:
             raise ArgumentError(at_user_line(f"{name}{known}: {error}")) from None
-        bound.apply_defaults()
         if bound.kwargs:
             raise ArgumentError(
                 at_user_line(
                     f"{name}{known}: {', '.join(bound.kwargs)} cannot be given by position, as its rules need it; see functools.partial"
                 )
             )
+        bound.apply_defaults()
         return bound.args
 
 
@@ -169,6 +175,8 @@ class custom_vjp(_Custom):
     array([0.03, 1.  ])
     """
 
+    guarded = ("_forward", "_backward")
+
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)
         self._forward: Callable[..., Any] | None = None
@@ -228,6 +236,8 @@ class custom_jvp(_Custom):
     >>> sg.grad(log1pexp)(100.0)
     np.float64(1.0)
     """
+
+    guarded = ("_rule",)
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)

@@ -11,6 +11,7 @@ from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Value, apply_all, at_line, new_input
 from staticgrad.ops.control import Call, NoDerivative, Rules, call
 from staticgrad.ops.movement import broadcast
+from staticgrad.ops.nested import TRANSFORMS
 from staticgrad.ops.reduce import sum_
 
 
@@ -81,3 +82,6 @@ class _BatchedVjp(_BatchedRule):
         """What all calls share gets the sum of their cotangents."""
         made = self._mapped(g, [True] * len(y), y, x)
         return [sum_(v, (0,)) if isinstance(v, Value) and not has else v for v, has in zip(made, self.axes, strict=True)]
+
+
+TRANSFORMS["batched"] = batched

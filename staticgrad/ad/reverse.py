@@ -13,6 +13,7 @@ from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full
 from staticgrad.ops.control import Call, NoDerivative, StopGradient
 from staticgrad.ops.index import ScatterAdd
 from staticgrad.ops.movement import Broadcast, Pad, apart, slice_, slice_set
+from staticgrad.ops.nested import TRANSFORMS
 
 
 def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
@@ -121,3 +122,6 @@ def _active(order: Sequence[Node], inputs: Sequence[Value]) -> set[Value]:
         if any(value in active for value in node.inputs) and not isinstance(node.op, StopGradient):
             active.update(value for value in node.outputs if is_float(value.dtype))
     return active
+
+
+TRANSFORMS["cotangents"] = cotangents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,20 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
                 raise
             kind: Any = type(error)
             raise _also_runtime_error(kind)(*error.args) from error.__cause__
+        except TypeError:
+            _check_call(operation, args, kwargs or {})
+            raise
 
     return run(kept(key, make), operands)
+
+
+def _check_call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise if the operation has other parameters."""
+    signature, name = inspect.signature(operation.function), getattr(operation.function, "__name__", "this operation")
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ArgumentError(at_user_line(f"{name}: {error}; its parameters are {signature}")) from None
 
 
 @functools.cache

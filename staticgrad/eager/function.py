@@ -174,7 +174,7 @@ class FunctionNode(Node):
 
     def save(self, tensors: Sequence[Any], results: Sequence[Tensor]) -> None:
         """Keep what `forward` wants to have in `backward`."""
-        place = {id(x): k for k, x in enumerate(results)}
+        place = {id(x): k for k, x in enumerate(results) if x.requires_grad}
         self._saved = [None if x is None else Saved(x, place.get(id(x))) for x in tensors]
 
     def unpacked(self) -> tuple[Tensor | None, ...]:

@@ -17,7 +17,10 @@ from staticgrad.ir.source import at_user_line
 
 
 class Saved:
-    """An array kept for the backward pass, with what is needed to notice that it was written since, and to differentiate through it."""
+    """An array kept for the backward pass, with what is needed to notice that it was written since, and to differentiate through it.
+
+    `result` is its number among the results of the node that keeps it, if it is one with a gradient: the tensor has no edge yet.
+    """
 
     __slots__ = ("array", "edge", "number", "requires_grad", "result", "version")
 

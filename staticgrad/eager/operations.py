@@ -288,8 +288,9 @@ def _named(name: str, function: Callable[..., Any], title: Any = None, numbers: 
 
 FUNCTIONS: dict[str, Operation] = {name: elementwise(ufunc) for name, ufunc in UFUNC_NAMES.items()} | {
     "add": _named("add", _scaled(np.add), numbers=True), "sub": _named("sub", _scaled(np.subtract), numbers=True),
-    "div": _named("div", _divide), "clamp": _named("clamp", _clamp, clamp_name),
-    "clip": _named("clamp", _clamp, clamp_name), "where": _named("where", _where),
+    "subtract": _named("sub", _scaled(np.subtract), numbers=True), "div": _named("div", _divide, numbers=True),
+    "divide": _named("div", _divide, numbers=True), "true_divide": _named("div", _divide, numbers=True),
+    "clamp": _named("clamp", _clamp, clamp_name), "clip": _named("clamp", _clamp, clamp_name), "where": _named("where", _where),
     "relu": _named("relu", _relu), "sigmoid": _named("sigmoid", _activation(activations.sigmoid)),
     "softplus": _named("softplus", _activation(activations.softplus)), "clone": _named("clone", _clone),
     "rsqrt": _named("rsqrt", _rsqrt), "lerp": _named("lerp", _lerp, numbers=True), "addcmul": _named("addcmul", _addcmul),
@@ -308,6 +309,7 @@ _IN_PLACE: dict[str, Operation] = {
 def _assigning(operation: Operation) -> Operation:
     """Return the in-place form of an operation: x.add_(y) writes x.add(y) into x."""
 
+    @functools.wraps(operation.function)
     def assign(input: Any, *args: Any, **kwargs: Any) -> Any:
         return _write(input, operation.function(input, *args, **kwargs))
 

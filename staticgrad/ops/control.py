@@ -16,6 +16,7 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
 from staticgrad.ops.elementwise import Elementwise
+from staticgrad.ops.nested import Nested
 
 
 @op
@@ -113,19 +114,27 @@ def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ..
     return apply_all(Call(graph, rules), *x)
 
 
+def has_calls(graph: Graph) -> bool:
+    """Return whether a graph, or one inside of its ops, calls another."""
+    return any(isinstance(n.op, Call) or any(map(has_calls, n.op.subgraphs)) for n in graph.nodes)
+
+
 def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
     """Return `graph` with its calls replaced by their bodies, except (if asked) those with rules of their own."""
 
     def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
         if isinstance(node.op, Call) and not (keep_rules and node.op.rules is not None):
             return inlined(node.op, inputs)
-        return apply_all(node.op, *inputs, line=node.line)
+        op = node.op
+        if isinstance(op, Nested):
+            op = op.with_subgraphs([inline_calls(inner, keep_rules) for inner in op.subgraphs], op.constants)
+        return apply_all(op, *inputs, line=node.line)
 
     def inlined(call: Call, inputs: tuple[Value, ...]) -> Sequence[Value]:
         body = inline_calls(call.graph, keep_rules)
         return inline(body, inputs)
 
-    return rebuild(graph, replace) if any(isinstance(n.op, Call) for n in graph.nodes) else graph
+    return rebuild(graph, replace) if has_calls(graph) else graph
 
 
 @op

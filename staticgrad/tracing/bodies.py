@@ -16,7 +16,7 @@ from typing import Any
 from staticgrad.errors import UnsupportedError
 from staticgrad.ir.aval import BOOL, Aval
 from staticgrad.ir.graph import Graph, substitution
-from staticgrad.ir.node import Node, Value, new_input
+from staticgrad.ir.node import Input, Node, Value, new_input
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.context import Trace
 from staticgrad.tracing.pytree import Tree, flatten, leaf_names, unflatten
@@ -63,10 +63,10 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
             )
         )
     captures = _captured(outputs, marker.node.serial)
-    fresh = [new_input(v.aval, "") for v in captures]
+    fresh = [new_input(v.aval) for v in captures]
     image = substitution(outputs, dict(zip(captures, fresh, strict=True)))
-    names = ("",) * len(captures) + tuple(labels)
-    graph = Graph((*fresh, *inputs), tuple(image[v] for v in outputs), (), name, names)
+    known = [v.op.label if isinstance(v.op, Input) else "" for v in captures]
+    graph = Graph((*fresh, *inputs), tuple(image[v] for v in outputs), (), name, (*known, *labels))
     return Body(graph, tuple(captures), out_tree)
 
 

@@ -97,6 +97,22 @@ def test_untracked_operands():
     assert torch.backward_graph(y)["untracked 1"].aval == graph["untracked 1"].aval
 
 
+def test_operands_that_were_untracked_once():
+    """What is written in place, or made a leaf, after it was read: the graph shows it as it was read."""
+    w, buffer = torch.tensor(2.0, requires_grad=True), torch.zeros(2)
+    buffer[0] = w
+    graph = torch.backward_graph(buffer.sum(), w=w, buffer=buffer)
+    assert graph.forward_arrows == [
+        ("untracked 1", "CopySlices"), ("w", "CopySlices"), ("CopySlices", "buffer"), ("buffer", "Sum"), ("Sum", "output"),
+    ]  # fmt: skip
+    assert graph.backward_arrows == [("output.backward()", "SumBackward0"), ("SumBackward0", "CopySlices"), ("CopySlices", "w.grad")]
+    ElementTree.fromstring(graph.to_svg())
+    later = torch.tensor(3.0)
+    product = w * later
+    later.requires_grad_()
+    assert torch.backward_graph(product, w=w).backward_arrows[1:] == [("MulBackward0", "w.grad")]
+
+
 def test_a_tensor_that_is_used_twice_is_one_node():
     x, u = torch.tensor(3.0, requires_grad=True), torch.tensor(2.0)
     graph = torch.backward_graph(x * x * u + u)

@@ -207,6 +207,7 @@ class _ImplicitRule(Rule):
         self.captures += [v for v in self.equations.captures if v not in self.captures]
 
     def _recorded_equations(self, function: Callable[..., Any], word: str) -> Body:
+        """Return the equations as a graph of the unknowns; wrong ones are an error at once."""
 
         def run(x: Any) -> Any:
             found = self.run(function, x)

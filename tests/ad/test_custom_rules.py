@@ -23,9 +23,11 @@ from staticgrad.errors import (
     ShapeError,
     UnsupportedError,
 )
+from staticgrad.tracing.closures import holds_tracers
 from tests.ad.test_jacobian import assert_trees_close, interpreted, with_jax
 
 RNG = np.random.default_rng(0)
+ONE = np.ones(())
 OURS = SimpleNamespace(np=np, custom_vjp=sg.custom_vjp, custom_jvp=sg.custom_jvp)
 
 
@@ -505,6 +507,34 @@ def test_closing_over_arrays_of_an_enclosing_trace():
     np.testing.assert_allclose(by_s, [[10, 10], x])
 
 
+def test_what_closes_over_arrays():
+    """Where a tracer may be: cells, defaults, bound objects, partial arguments, containers, functions in functions."""
+    found = []
+
+    class Holder:
+        def __init__(self, x):
+            self.x = x
+
+        def method(self):
+            return self.x
+
+    def outer(x):
+        empty = sg.custom_vjp(np.sin)
+        held = [lambda: x, lambda y=x: y, lambda *, y=x: y, Holder(x).method, functools.partial(np.sin, x), sg.trace(lambda: x)]
+        held += [functools.partial(np.sin, x=[{"x": x}]), lambda f=(lambda: x): f, sg.custom_vjp(lambda: x)]
+        found.extend(map(holds_tracers, held))
+        others = [np.sin, lambda: 3, lambda y=ONE: y, Holder(1.0).method, sg.trace(np.sin), empty, sg, sg.grad(many), lambda: undefined]
+        found.append([holds_tracers(each) for each in others])
+        undefined = 3
+        return x
+
+    many = interpreted(lambda x: np.sum(x) + sum(np.sin(x[k]) for k in range(3)))
+    sg.grad(many)(np.ones(3))
+    with pytest.warns(sg.StaticgradWarning, match="changed"):
+        interpreted(outer)(1.0)
+    assert found == [*[True] * 9, [False] * 9]
+
+
 def test_closing_over_what_a_rule_computed():
     """A function with a rule inside of a rule, over the array that the rule was given."""
     f = sg.custom_vjp(lambda x: x * x)
@@ -705,9 +735,6 @@ def test_the_entry_for_other_front_ends():
 
 
 # ---- mistakes
-
-
-ONE = np.ones(())
 
 
 def vjp_of(backward, forward=None, x=ONE):

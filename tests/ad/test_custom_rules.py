@@ -331,6 +331,34 @@ def test_rules_hold_in_loops(loop, make, backend):
             np.testing.assert_allclose(sg.jvp(found, (0.7, 1.2), (1.0, 0.5)), sg.jvp(expected, (0.7, 1.2), (1.0, 0.5)), rtol=1e-12)
 
 
+CLOSING = {
+    "scan": lambda f, x, w: sg.scan(lambda c, _: (f(c, w), c), x, None, length=3)[0],
+    "fori_loop": lambda f, x, w: sg.fori_loop(0, 3, lambda k, c: f(c, w), x),
+    "while_loop": lambda f, x, w: sg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, f(s[1], w)), (0, x))[1],
+    "bounded while_loop": lambda f, x, w: sg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, f(s[1], w)), (0, x), max_steps=5)[1],
+    "cond": lambda f, x, w: sg.cond(x > -5, lambda x: f(f(f(x, w), w), w), lambda x: x, x),
+    "loop in a loop": lambda f, x, w: sg.fori_loop(0, 3, lambda k, c: sg.fori_loop(0, 1, lambda j, d: f(d, w), c), x),
+}
+
+
+@pytest.mark.parametrize("loop", CLOSING)
+def test_rules_in_loops_close_over_arrays(loop):
+    """What is closed over is an error only where it is differentiated by."""
+
+    def f(x, w):
+        own = sg.custom_vjp(lambda y: np.sin(y) * w)
+        own.defvjp(lambda y: (own(y), y), lambda y, g: (2 * g * np.cos(y) * w,))
+        return own(x)
+
+    def looped(x, w):
+        return CLOSING[loop](f, x, w)
+
+    found = sg.grad(interpreted(looped))(0.7, 1.2)
+    np.testing.assert_allclose(found, sg.grad(interpreted(lambda x, w: f(f(f(x, w), w), w)))(0.7, 1.2), rtol=1e-12)
+    with pytest.raises(MissingDerivativeError, match="closes over an array"):
+        sg.grad(interpreted(looped), 1)(0.7, 1.2)
+
+
 def test_loops_inside_of_rules():
     f = sg.custom_vjp(lambda x: sg.fori_loop(0, 5, lambda k, y: 0.5 * y + x, x))
     f.defvjp(lambda x: (f(x), x), lambda x, g: (sg.fori_loop(0, 3, lambda k, h: 2 * h * x, g),))

@@ -49,6 +49,7 @@ CASES = {
     "a list of two": (lambda: sg.scan(lambda c, v: [c, v], 0.0, xs), TypeError, ["scan", "pair", "list of 2"]),
     "scan changes shape": (lambda: sg.scan(lambda c, v: (v, c), x[:2], xs), ValueError, ["scan", "f64[2]", "f64[3]"]),
     "scan changes structure": (lambda: sg.scan(lambda c, v: ((c, c), v), 0.0, xs), TypeError, ["scan", "structure"]),
+    "a number would be cut off": (lambda: sg.fori_loop(0, 3, lambda i, v: v.astype(int), 1.5), TypeError, ["f64[]", "i64[]"]),
     "a carry of text": (lambda: sg.scan(lambda c, v: (c, v), "text", xs), TypeError, ["text"]),
     "results of text": (lambda: sg.scan(lambda c, v: (c, "text"), 0.0, xs), TypeError, ["text"]),
 }  # fmt: skip

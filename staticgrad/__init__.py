@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
+    from staticgrad.fixed_points import fixed_point
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
@@ -65,6 +66,7 @@ __all__ = [
     "eager",
     "enable_grad",
     "explain_cache",
+    "fixed_point",
     "fori_loop",
     "formula",
     "grad",
@@ -118,6 +120,7 @@ _HOMES = {
     "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
+    "fixed_point": "fixed_points",
     "fori_loop": "control_flow",
     "formula": "formulas",
     "hessian": "jacobians",

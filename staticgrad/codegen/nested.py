@@ -1,9 +1,9 @@
 """From an op with sub-graphs to the loop IR: a native branch or loop around the nests of each sub-graph, which has a schedule of its own.
 
     for step in range(1000):
-        next[0] = carry[0] * a[0] + x[step]      # the nest of the body, in place of a call where it is small
-        y[step] = carry[0]
-        carry[0] = next[0]
+        following = carry * a[0] + x[step]      # the nest of the body, in place of a call where it is small
+        y[step] = carry
+        carry = following
 
 What is carried along lives where the op's result does. A step writes its successor beside it, which is copied when all of the step is
 done; where the last that reads a part of the carry is what computes its successor, element by element, it is written in place. Parts
@@ -22,7 +22,7 @@ from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
 from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
-from staticgrad.codegen.splice import placed, size_of
+from staticgrad.codegen.splice import in_registers, placed, size_of
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.builder import Builder, Index, Scalar
@@ -32,7 +32,7 @@ from staticgrad.ir.loops import Buffer, Function, Space
 from staticgrad.ir.node import Node, Value, constant_array
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.nested import Nested
+from staticgrad.ops.nested import Nested, read_inputs
 from staticgrad.ops.while_loops import While
 
 Place = tuple[Buffer, Index]
@@ -85,7 +85,7 @@ def lower_nested(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], t
         case _:
             raise VerificationError(f"{node.op.name} has no lowering")
     taken = lowering.parameters.taken
-    return Function("", tuple(taken.values()), (), lowering.b.root, nest.title), tuple(taken)
+    return Function("", tuple(taken.values()), (), in_registers(lowering.b.root), nest.title), tuple(taken)
 
 
 class _NestedLowering:
@@ -141,13 +141,14 @@ class _NestedLowering:
         count: Scalar | int = op.length
         if op.counted:
             count = b.min(b.load(*self.operands[0]), b.literal(op.length, INT64))
-            for result, value in zip(results, op.results, strict=True):
+            for result, value in zip(results, op.results, strict=True) if op.padded else ():
                 self._fill(result, op.length * value.aval.size, np.int64(0))
-        step = b.local(INT64, 1, "step")
+        step = b.local(INT64, 1, "number")
         _, _, inputs = self._inner(op, op.body.inputs)
         with b.loop(count, hint="step") as k:
             at = Index.of(count) - 1 - k if op.reverse else k
-            b.store(step, 0, b.position(at))
+            if read_inputs(op.body)[0]:
+                b.store(step, 0, b.position(at))
             parts = [(buffer, at * value.aval.size) for (buffer, _), value in zip(stacked, inputs, strict=True)]
             made = [(buffer, at * value.aval.size) for (buffer, _), value in zip(results, op.results, strict=True)]
             self._step(op.body, [(step, Index()), *consts], carry, parts, made)
@@ -271,8 +272,8 @@ class _NestedLowering:
     def _beside(self, value: Value) -> Place:
         """Return memory for what follows a part of the carry until all of the step is done."""
         if value.aval.size == 1:
-            return self.b.local(value.dtype, 1, "next"), Index()
-        return self.parameters.take(self.tools.scratch.take("next", value.dtype, value.aval.size)), Index()
+            return self.b.local(value.dtype, 1, "following"), Index()
+        return self.parameters.take(self.tools.scratch.take("following", value.dtype, value.aval.size)), Index()
 
     def _placed(self, buffer: Buffer, places: dict[Buffer, Place]) -> Place:
         """Return where a buffer of a nest's function is; what belongs to the unit is handed on by the function around it."""

@@ -97,7 +97,7 @@ def _part(small: Node, large: Node) -> list[Value] | None:
         return None
     if not alike or mine[1] != theirs[1][: len(mine[1])]:
         return None
-    place = [dict(zip(values, range(len(values)), strict=True)) for values in theirs]
+    place = [{v: k for k, v in reversed(list(enumerate(values)))} for values in theirs]  # where several are the same, the first one
     if any(v not in place[k] for k in (0, 2) for v in mine[k]):
         return None
     constants = [place[0][v] for v in mine[0]]

@@ -24,7 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, nn, numpy, optim, random, special, train
-    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
+    from staticgrad.control_flow import associative_scan, cond, fori_loop, scan, switch, while_loop
     from staticgrad.foreign import njit_op
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.runtime.cache_explanation import explain_cache
@@ -39,6 +39,7 @@ __all__ = [
     "TraceError",
     "Trainer",
     "__version__",
+    "associative_scan",
     "check_grads",
     "compile_report",
     "cond",
@@ -72,6 +73,7 @@ _HOMES = {
     "EarlyStopping": "train",
     "Loop": "train",
     "Trainer": "train",
+    "associative_scan": "control_flow",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
     "cond": "control_flow",

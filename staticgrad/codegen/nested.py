@@ -28,7 +28,7 @@ from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.builder import Builder, Index, Scalar
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.loop_text import function_text
-from staticgrad.ir.loops import Buffer, Function, Space
+from staticgrad.ir.loops import Buffer, Function, Space, notes_failures
 from staticgrad.ir.node import Node, Value, constant_array
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
@@ -97,6 +97,7 @@ class _NestedLowering:
         self.tools = tools
         self.parameters = Parameters(schedule.memory, buffers)
         self.memory = schedule.memory
+        self.fuse = schedule.fused
         self.results = [(self.parameters(schedule.memory[value]), Index()) for value in node.outputs]
         self.operands = [self._operand(k, value) for k, value in enumerate(node.inputs)]
         self.size = 0
@@ -166,15 +167,17 @@ class _NestedLowering:
         steps, goes_on = b.local(INT64, 1, "steps"), b.local(BOOL, 1, "goes_on")
         b.store(steps, 0, b.literal(0, INT64))
         with b.while_() as parts:
+            with parts.body():
+                self._step(op.body, consts, carry, [], [])
+                b.store(steps, 0, b.add(b.load(steps, 0), b.literal(1, INT64)))
             with parts.test():
                 self.run(op.condition, [*consts, *carry], [(goes_on, Index())])
                 holds = b.load(goes_on, 0)
                 if op.limit >= 0:
                     holds = b.and_(holds, b.lt(b.load(steps, 0), b.literal(op.limit, INT64)))
+                if notes_failures(parts.test_block) or notes_failures(parts.body_block):  # after one, it might go on for ever
+                    holds = b.and_(holds, b.not_(b.failed()))
                 parts.until(holds)
-            with parts.body():
-                self._step(op.body, consts, carry, [], [])
-                b.store(steps, 0, b.add(b.load(steps, 0), b.literal(1, INT64)))
         self._end(carry)
         b.store(*self.results[-1], b.load(steps, 0))
 
@@ -240,7 +243,7 @@ class _NestedLowering:
 
         One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
         """
-        inner = scheduled(graph)
+        inner = scheduled(graph, self.fuse)
         places: dict[Buffer, Place] = {}
         buffers: dict[Value, Buffer] = {}
 

@@ -336,5 +336,5 @@ def test_a_failure_ends_a_loop(backend):
         f(np.array([640.0]))
     table = np.ones(5)
     g = traced(lambda t: sg.while_loop(lambda c: c[1] < 3, lambda c: (c[0] + 1, c[1] + 0 * t[c[0]]), (0, 0.0)), backend)
-    with pytest.raises(IndexError, match="5.* for an axis with size 5"):
+    with pytest.raises(IndexError, match=r"5.* for an axis with size 5"):
         g(table)

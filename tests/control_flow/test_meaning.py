@@ -35,6 +35,16 @@ def test_closed_over_values_are_operands(backend):
     assert not any(node.op.name == "exp" for node in loop.op.body.nodes)
 
 
+def test_what_is_computed_of_constants_is_computed_once():
+    def f(x):
+        table = sg.scan(lambda c, k: (c * 2 + k, c), 1.0, np.arange(4.0))[1]  # of constants alone
+        return sg.fori_loop(0, 3, lambda i, c: c + np.sum(np.exp(table / 100)), x)
+
+    (outer,) = [node for node in sg.trace(f).lower(1.0).graph.nodes if node.op.name == "scan" and node.op.length == 3]
+    assert {node.op.name for node in outer.op.body.nodes} <= {"input", "add"}
+    np.testing.assert_allclose(sg.trace(f)(1.0), 1.0 + 3 * np.sum(np.exp(np.array([1, 2, 5, 12]) / 100)), rtol=1e-14)
+
+
 @each_backend
 def test_closures_over_two_levels(backend):
     def f(x, y):

@@ -24,7 +24,7 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
-    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
+    from staticgrad.control_flow import associative_scan, cond, fori_loop, scan, switch, while_loop
     from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
@@ -53,6 +53,7 @@ __all__ = [
     "Trainer",
     "Variable",
     "__version__",
+    "associative_scan",
     "autograd_grad",
     "check_grads",
     "compile_report",
@@ -109,6 +110,7 @@ _HOMES = {
     "Tensor": "eager",
     "Trainer": "train",
     "Variable": "eager.creation",
+    "associative_scan": "control_flow",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",

@@ -75,7 +75,9 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
 
         def name(*tracers: Tracer) -> str:
             supply = iter(tracers)
-            return operation.name if isinstance(operation.name, str) else operation.name(*_thawed(form[0], supply))
+            if isinstance(operation.name, str):
+                return operation.name
+            return operation.name(*_thawed(form[0], supply), **_thawed(form[1], supply))
 
         try:
             return recorded(on_tracers, avals, name)
@@ -111,9 +113,12 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
     if numbers and isinstance(obj, np.generic):  # a number like Python's: it does not decide the dtype
         obj = obj.item()
     kind = type(obj)
-    if kind is Tensor:
+    if isinstance(obj, Tensor):
+        array = obj._array
+        if isinstance(array, Tracer):
+            raise _TracedOperand
         operands.append(obj)
-        return _Operand(obj._array.dtype, obj._array.shape)
+        return _Operand(array.dtype, array.shape)
     if kind is float or kind is int:
         if numbers:
             operands.append(Tensor._of(np.array(obj, FLOAT64 if kind is float else INT64)))
@@ -125,11 +130,8 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
         return kind, tuple([(name, _frozen(part, operands, numbers)) for name, part in obj.items()])
     if kind is slice:
         return kind, tuple([_frozen(part, operands, False) for part in (obj.start, obj.stop, obj.step)])
-    if isinstance(obj, Tracer) or (isinstance(obj, Tensor) and isinstance(obj._array, Tracer)):
+    if isinstance(obj, Tracer):
         raise _TracedOperand
-    if isinstance(obj, Tensor):  # a subclass of the user's
-        operands.append(obj)
-        return _Operand(obj._array.dtype, obj._array.shape)
     if isinstance(obj, (np.ndarray, np.generic)):
         operands.append(Tensor._of(np.asarray(obj)))
         return _Operand(operands[-1]._array.dtype, operands[-1]._array.shape)
@@ -217,7 +219,7 @@ def view_of(x: Tensor, path: Path, name: str, part: np.ndarray | None = None) ->
     if part is None:
         part = reading(aval, path, name).run([x._array])[0]
     shares = np.may_share_memory(part, x._array) or not part.size
-    result = Tensor._of(part if shares else part.copy(), version=x._version if shares else None)
+    result = Tensor._of(part if shares else part.copy(), version=x._writes if shares else None)
     if modes.records and x.requires_grad:
         result._edge = (RecipeNode(reading(aval, path, name), [x], [result]), 0)
     if shares:

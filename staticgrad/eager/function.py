@@ -12,7 +12,7 @@ from staticgrad.eager.nodes import FREED, Saved, or_zeros
 from staticgrad.eager.tape import Node
 from staticgrad.eager.tensors import Tensor, aval_of
 from staticgrad.errors import ArgumentError, BackwardError, MissingDerivativeError
-from staticgrad.ir.aval import is_float
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.tracer import Tracer
 
@@ -151,7 +151,7 @@ def _record(cls: type[Function], ctx: FunctionContext, args: tuple[Any, ...], ou
             continue
         if any(x is each for each in ctx._dirty):
             x._check_writable()
-            x._version.number += 1
+            x._writes.number += 1
             x._requires = False
         x._rebase((node, k))
     node.save(ctx._to_save, tensors)
@@ -196,6 +196,10 @@ class FunctionNode(Node):
             ctx._node = None  # else the context and the node would hold each other
         found = checked_gradients(given, self._arguments, self._function.__name__)
         return [g if node is not None else None for g, (node, _) in zip(found, self.next_functions, strict=True)]
+
+    def untracked(self, operand: int) -> Aval | None:
+        argument = self._arguments[operand]
+        return None if argument is None else Aval(*argument)
 
     def release(self) -> None:
         if self._saved:

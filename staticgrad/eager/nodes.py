@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
 
-from staticgrad.eager.recipes import WRITTEN, Recipe
+from staticgrad.eager.names import tape_name
+from staticgrad.eager.recipes import Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
-from staticgrad.ir.aval import is_float
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line
 
 
@@ -24,7 +26,7 @@ class Saved:
 
     def __init__(self, tensor: Tensor, result: int | None = None, own_copy: bool = False) -> None:
         self.array: np.ndarray = tensor._array.copy() if own_copy else tensor._array
-        self.version: Version = Version() if own_copy else tensor._version
+        self.version: Version = Version() if own_copy else tensor._writes
         self.number = self.version.number
         self.result = result
         # A result gets its place on the tape only after its node was made.
@@ -59,18 +61,24 @@ FREED = (
 class RecipeNode(Node):
     """An operation that runs a recipe; its backward pass is the recipe's."""
 
-    __slots__ = ("_freed", "_recipe", "_saved", "_wanted")
+    __slots__ = ("_freed", "_recipe", "_saved", "_untracked", "_wanted")
 
     def __init__(
         self, recipe: Recipe, operands: Sequence[Tensor], results: Sequence[Tensor], overwritten: frozenset[int] = frozenset()
     ) -> None:
         super().__init__(
-            recipe.name if recipe.name == WRITTEN else f"{recipe.name}Backward0",
+            tape_name(recipe.name),
             tuple(x._gradient_edge() for x in operands),
             [(r._array.shape, r._array.dtype) for r in results],
         )
         self._recipe = recipe
         self._wanted = tuple(k for k, (node, _) in enumerate(self.next_functions) if node is not None)
+        self._untracked: dict[int, float | weakref.ref[Tensor]] = {}
+        if len(self._wanted) < len(operands):
+            for k, (node, _) in enumerate(self.next_functions):
+                if node is None:
+                    x = operands[k]
+                    self._untracked[k] = x._array.item() if recipe.graph.inputs[k].aval.weak else weakref.ref(x)
         backward = recipe.backward(self._wanted)
         self._saved: tuple[Saved, ...] = (
             *(Saved(operands[k], own_copy=k in overwritten) for k in backward.operands),
@@ -96,6 +104,17 @@ class RecipeNode(Node):
         for k, grad in zip(self._wanted, found, strict=True):
             given[k] = grad
         return given
+
+    def untracked(self, operand: int) -> Tensor | Aval | float:
+        held = self._untracked[operand]
+        if not isinstance(held, weakref.ref):
+            return held
+        x = held()
+        return self._recipe.graph.inputs[operand].aval if x is None else x
+
+    def reads(self) -> tuple[Sequence[int], Sequence[int]]:
+        backward = self._recipe.backward(self._wanted)
+        return backward.operands, backward.results
 
     def release(self) -> None:
         if self._saved:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.eager.apply import Operation, apply
-from staticgrad.eager.names import contraction_name, node_name
+from staticgrad.eager.names import clamp_name, contraction_name, difference_name, node_name, power_name
 from staticgrad.eager.promotion import can_hold, needs_floats, result_type
 from staticgrad.eager.shaping import SHAPING, SHAPING_IN_PLACE, SHAPING_PROPERTIES
 from staticgrad.eager.summing import SUMMING
@@ -74,7 +74,15 @@ def elementwise(ufunc: np.ufunc, in_place: bool = False) -> Operation:
     """Return a universal function as an operation, or its in-place form."""
     if ufunc.signature is not None:  # products of matrices
         return Operation(functools.partial(_matrix_product, in_place=in_place), contraction_name)
-    return Operation(functools.partial(_in_place if in_place else _elementwise, ufunc), node_name(ufunc.__name__), ufunc not in EXPONENT)
+    return Operation(functools.partial(_in_place if in_place else _elementwise, ufunc), ufunc_name(ufunc), ufunc not in EXPONENT)
+
+
+NAMED_BY_OPERANDS: dict[Any, Any] = {np.subtract: difference_name, np.power: power_name}
+
+
+def ufunc_name(ufunc: np.ufunc) -> Any:
+    """Return what the tape calls a universal function, or what says so."""
+    return NAMED_BY_OPERANDS.get(ufunc) or node_name(ufunc.__name__)
 
 
 def _matrix_product(x: Any, y: Any, in_place: bool = False) -> Any:
@@ -85,7 +93,7 @@ def _matrix_product(x: Any, y: Any, in_place: bool = False) -> Any:
 def numpy_ufunc(ufunc: np.ufunc, method: str) -> Operation:
     """Return what `ufunc.method` does with tensors."""
     if method == "__call__" and ufunc in UFUNCS:
-        return Operation(functools.partial(_elementwise, ufunc), node_name(ufunc.__name__), ufunc not in EXPONENT)
+        return Operation(functools.partial(_elementwise, ufunc), ufunc_name(ufunc), ufunc not in EXPONENT)
 
     def call(*inputs: Any, **options: Any) -> Any:
         return apply_ufunc(ufunc, method, inputs, dict(options))
@@ -280,7 +288,9 @@ def _named(name: str, function: Callable[..., Any], title: Any = None, numbers: 
 
 FUNCTIONS: dict[str, Operation] = {name: elementwise(ufunc) for name, ufunc in UFUNC_NAMES.items()} | {
     "add": _named("add", _scaled(np.add), numbers=True), "sub": _named("sub", _scaled(np.subtract), numbers=True),
-    "div": _named("div", _divide), "clamp": _named("clamp", _clamp), "clip": _named("clamp", _clamp), "where": _named("where", _where),
+    "subtract": _named("sub", _scaled(np.subtract), numbers=True), "div": _named("div", _divide, numbers=True),
+    "divide": _named("div", _divide, numbers=True), "true_divide": _named("div", _divide, numbers=True),
+    "clamp": _named("clamp", _clamp, clamp_name), "clip": _named("clamp", _clamp, clamp_name), "where": _named("where", _where),
     "relu": _named("relu", _relu), "sigmoid": _named("sigmoid", _activation(activations.sigmoid)),
     "softplus": _named("softplus", _activation(activations.softplus)), "clone": _named("clone", _clone),
     "rsqrt": _named("rsqrt", _rsqrt), "lerp": _named("lerp", _lerp, numbers=True), "addcmul": _named("addcmul", _addcmul),

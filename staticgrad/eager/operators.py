@@ -45,6 +45,8 @@ _PICKED, _WRITTEN = Operation(_picked, "Index"), Operation(_written, _writing_na
 
 def _get_item(self: Tensor, index: Any) -> Tensor:
     """Return a part: of a basic index a view, of arrays and masks a copy."""
+    if isinstance(self._array, Tracer):
+        return apply(_PICKED, (self, index))
     index = ready_index(index, self._array.shape)
     view = basic_view(index, self._array.shape)
     if view is None:

@@ -7,6 +7,7 @@ operation, shapes, dtypes and options: what a loop repeats is recorded once.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -121,7 +122,7 @@ class Recipe:
         operands = tuple(k for k, value in enumerate(graph.inputs) if value in used)
         kept = tuple({results[v]: k for k, v in reversed(list(enumerate(graph.outputs))) if results[v] in used}.values())
         parameters = (*(graph.inputs[k] for k in operands), *(results[graph.outputs[k]] for k in kept), *seeds)
-        name = f"{self.name}Backward"
+        name = f"{re.sub('Backward[0-9]$', '', self.name)}Backward"
         return Backward(Recipe(name, Graph(parameters, outputs, (), name)), operands, kept, tuple(differentiable))
 
 

@@ -46,12 +46,12 @@ class Tensor:
 
     __slots__ = (
         "__weakref__", "_accumulator", "_array", "_base", "_edge", "_grad", "_history", "_hooks", "_path", "_requires", "_retains",
-        "_version",
+        "_writes",
     )  # fmt: skip
     __array_priority__ = 900  # below that of traced arrays
 
     _array: np.ndarray
-    _version: Version
+    _writes: Version
     _requires: bool
     _edge: Edge
     _grad: Tensor | None
@@ -75,7 +75,7 @@ class Tensor:
         """Return a tensor of this very memory."""
         self = object.__new__(cls)
         self._array = array
-        self._version = Version() if version is None else version
+        self._writes = Version() if version is None else version
         self._requires = requires
         self._edge = edge
         self._grad = None
@@ -184,9 +184,9 @@ class Tensor:
         return self._retains
 
     @property
-    def _version_number(self) -> int:
+    def _version(self) -> int:
         """How often the memory of this tensor was written in place."""
-        return self._version.number
+        return self._writes.number
 
     # ---- the tape
 
@@ -252,7 +252,7 @@ class Tensor:
     def _write(self, new: Tensor) -> None:
         """Take over the value of `new` into this tensor's memory, and its history."""
         np.copyto(self._array, new._array)
-        self._version.number += 1
+        self._writes.number += 1
         if not modes.records:
             return
         base = self._base
@@ -280,7 +280,7 @@ class Tensor:
                 self._grad = Tensor._of(held._array + grad._array)
             else:
                 np.add(held._array, grad._array, out=held._array)
-                held._version.number += 1
+                held._writes.number += 1
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Add the gradients of this tensor to the `.grad` of the leaves it was computed from.
@@ -315,7 +315,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return the same memory as a tensor that does not require gradients."""
-        return Tensor._of(self._array, version=self._version)
+        return Tensor._of(self._array, version=self._writes)
 
     def detach_(self) -> Tensor:
         """Forget the history of this tensor, and return it."""

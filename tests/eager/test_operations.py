@@ -213,7 +213,7 @@ def test_operators_in_place(name):
     same = changed
     changed = in_place(changed, b)
     assert changed is same
-    assert changed._version_number == 1
+    assert changed._version == 1
     assert_agree(changed, operate(x, y))
     if name in INTEGER:
         return
@@ -286,7 +286,7 @@ def test_in_place(sample):
     found = sample.call(lambda x, *args, **kwargs: getattr(x, f"{sample.name}_")(*args, **kwargs), *xs)
     assert found is xs[0]
     assert found.data_ptr() == before
-    assert found._version_number == 1
+    assert found._version == 1
     assert_agree(found, expected)
 
 
@@ -331,7 +331,7 @@ def test_floats_do_not_fit_integers_in_place(change):
     with pytest.raises(TypeError, match="int64"):
         change(x)
     assert x.tolist() == [1, 2]
-    assert x._version_number == 0
+    assert x._version == 0
 
 
 def test_in_place_results_keep_the_dtype():

@@ -38,3 +38,17 @@ def test_operands_that_are_needed(function):
     x.zero_()
     with pytest.raises(StaleValueError):
         y.backward()
+
+
+def test_versions_count_writes():
+    x = torch.tensor([1.0, 2.0])
+    view, alias, copied = x[0], x.detach(), x.clone()
+    assert x._version == 0
+    x += 1
+    x[0] = 5.0
+    view.mul_(2)
+    assert x._version == view._version == alias._version == 3 and copied._version == 0
+    x.data.zero_()
+    assert x._version == 3, "what .data writes is not noticed"
+    with pytest.raises(AttributeError):
+        x._version = 0

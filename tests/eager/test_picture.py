@@ -157,7 +157,11 @@ def test_functions_and_traced_functions():
     x, u = torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([1.0, 1.0])
     graph = torch.backward_graph(wave(Double.apply(x, u, 2)), x=x)
     assert graph.forward_arrows == [("x", "Double"), ("untracked 1", "Double"), ("Double", "%1"), ("%1", "Wave"), ("Wave", "output")]
-    assert graph.backward_arrows == [("output.backward()", "WaveBackward"), ("WaveBackward", "DoubleBackward"), ("DoubleBackward", "x.grad")]
+    assert graph.backward_arrows == [
+        ("output.backward()", "WaveBackward"),
+        ("WaveBackward", "DoubleBackward"),
+        ("DoubleBackward", "x.grad"),
+    ]
 
 
 def test_after_backward_the_graph_is_the_same():

@@ -59,9 +59,11 @@ def test_the_first_gradient_is_memory_of_its_own():
     assert b.grad.tolist() == [1.0, 1.0]
     assert seed.tolist() == [1.0, 1.0]
     x = leaf(1.0, 2.0)
-    x.backward(seed)
-    x.grad.mul_(5)
-    assert seed.tolist() == [1.0, 1.0]
+    for recording in (False, True):
+        x.grad = None
+        x.backward(seed, create_graph=recording)
+        x.grad.mul_(5)
+        assert seed.tolist() == [1.0, 1.0]
 
 
 def test_recorded_gradients_are_memory_of_their_own():
@@ -90,7 +92,7 @@ def test_setting_gradients():
         x.grad = sg.tensor([1.0, 2.0, 3.0])
     with pytest.raises(RuntimeError, match="float64"):
         x.grad = sg.tensor([1.0, 2.0], dtype=np.float64)
-    with pytest.raises(RuntimeError, match="expected a tensor"):
+    with pytest.raises(TypeError, match="expected a tensor"):
         x.grad = 1.0
 
 
@@ -575,7 +577,7 @@ def test_walking_the_graph():
     y = (a * b + 1).exp()
     node = y.grad_fn
     assert repr(node) == "<ExpBackward0>"
-    (added, _),  = node.next_functions
+    ((added, _),) = node.next_functions
     assert added.name() == "AddBackward0"
     assert [edge[0] and edge[0].name() for edge in added.next_functions] == ["MulBackward0", None]
     multiplied = added.next_functions[0][0]
@@ -597,7 +599,7 @@ def test_one_end_for_each_leaf():
     "make, name",
     [
         (lambda x: x + 1, "AddBackward0"),
-        (lambda x: 1 - x, "SubBackward0"),
+        (lambda x: x - 1, "SubBackward0"),
         (lambda x: x / 2, "DivBackward0"),
         (lambda x: x**2, "PowBackward0"),
         (lambda x: -x, "NegBackward0"),
@@ -605,10 +607,10 @@ def test_one_end_for_each_leaf():
         (lambda x: x @ x[0], "MvBackward0"),
         (lambda x: x[0] @ x[0], "DotBackward0"),
         (lambda x: x.sum(), "SumBackward0"),
-        (lambda x: x.mean(0), "MeanBackward0"),
+        (lambda x: x.mean(0), "MeanBackward1"),
         (lambda x: np.exp(x), "ExpBackward0"),
         (lambda x: x.relu(), "ReluBackward0"),
-        (lambda x: x.clamp(min=0), "ClampBackward0"),
+        (lambda x: x.clamp(min=0), "ClampBackward1"),
         (lambda x: x[0], "SelectBackward0"),
         (lambda x: x[:1], "SliceBackward0"),
         (lambda x: x.T, "PermuteBackward0"),

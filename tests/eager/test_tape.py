@@ -168,7 +168,7 @@ def test_a_shared_part_that_was_freed():
     shared = x * x
     a, b = shared * 3, shared + 1
     a.backward()
-    with pytest.raises(BackwardError, match="freed.*\n?.*retain_graph"):
+    with pytest.raises(BackwardError, match=r"freed.*retain_graph"):
         b.backward()
 
 

@@ -109,8 +109,8 @@ class RecipeNode(Node):
         held = self._untracked[operand]
         if not isinstance(held, weakref.ref):
             return held
-        x = held()
-        return self._recipe.graph.inputs[operand].aval if x is None else x
+        x = held()  # which an operation in place may have put on the tape since
+        return self._recipe.graph.inputs[operand].aval if x is None or x.requires_grad else x
 
     def reads(self) -> tuple[Sequence[int], Sequence[int]]:
         backward = self._recipe.backward(self._wanted)

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from staticgrad.eager.apply import Operation, apply
+from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.names import clamp_name, contraction_name, difference_name, node_name, power_name
 from staticgrad.eager.promotion import can_hold, needs_floats, result_type
 from staticgrad.eager.shaping import SHAPING, SHAPING_IN_PLACE, SHAPING_PROPERTIES
 from staticgrad.eager.summing import SUMMING
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import DTypeError, InvalidValueError, ShapeError, UnsupportedError
+from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.nn import activations
@@ -36,9 +38,7 @@ def promoted(*operands: Any, floats: bool = False) -> list[Any]:
     values = [lift(x) for x in operands]
     dtype = result_type(values)
     if floats and dtype.kind != "f":
-        from staticgrad.eager.modes import get_default_dtype
-
-        dtype = get_default_dtype()
+        dtype = FLOAT64 if all(v.aval.weak for v in values) else get_default_dtype()
     return [x if v.aval.weak and len(values) > 1 else _converted(x, v, dtype) for x, v in zip(operands, values, strict=True)]
 
 

@@ -321,9 +321,9 @@ def backward_graph(*outputs: Tensor, **tensors: Tensor) -> BackwardGraph:
     >>> c.backward()
     >>> torch.backward_graph(c, a=a, b=b, c=c)
     tensors
-      a: float32[]: data tensor(3.), grad tensor(2.), grad_fn None, is_leaf True, requires_grad True
-      b: float32[]: data tensor(2.), grad None, grad_fn None, is_leaf True, requires_grad False
-      c: float32[]: data tensor(6.), grad None, grad_fn <MulBackward0>, is_leaf False, requires_grad True
+      a: f32[]: data tensor(3.), grad tensor(2.), grad_fn None, is_leaf True, requires_grad True
+      b: f32[]: data tensor(2.), grad None, grad_fn None, is_leaf True, requires_grad False
+      c: f32[]: data tensor(6.), grad None, grad_fn <MulBackward0>, is_leaf False, requires_grad True
     forward
       c = Mul(a, b)
     backward

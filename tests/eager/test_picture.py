@@ -97,6 +97,22 @@ def test_untracked_operands():
     assert torch.backward_graph(y)["untracked 1"].aval == graph["untracked 1"].aval
 
 
+def test_operands_that_were_untracked_once():
+    """What is written in place, or made a leaf, after it was read: the graph shows it as it was read."""
+    w, buffer = torch.tensor(2.0, requires_grad=True), torch.zeros(2)
+    buffer[0] = w
+    graph = torch.backward_graph(buffer.sum(), w=w, buffer=buffer)
+    assert graph.forward_arrows == [
+        ("untracked 1", "CopySlices"), ("w", "CopySlices"), ("CopySlices", "buffer"), ("buffer", "Sum"), ("Sum", "output"),
+    ]  # fmt: skip
+    assert graph.backward_arrows == [("output.backward()", "SumBackward0"), ("SumBackward0", "CopySlices"), ("CopySlices", "w.grad")]
+    ElementTree.fromstring(graph.to_svg())
+    later = torch.tensor(3.0)
+    product = w * later
+    later.requires_grad_()
+    assert torch.backward_graph(product, w=w).backward_arrows[1:] == [("MulBackward0", "w.grad")]
+
+
 def test_a_tensor_that_is_used_twice_is_one_node():
     x, u = torch.tensor(3.0, requires_grad=True), torch.tensor(2.0)
     graph = torch.backward_graph(x * x * u + u)
@@ -158,10 +174,8 @@ def test_functions_and_traced_functions():
     graph = torch.backward_graph(wave(Double.apply(x, u, 2)), x=x)
     assert graph.forward_arrows == [("x", "Double"), ("untracked 1", "Double"), ("Double", "%1"), ("%1", "Wave"), ("Wave", "output")]
     assert graph.backward_arrows == [
-        ("output.backward()", "WaveBackward"),
-        ("WaveBackward", "DoubleBackward"),
-        ("DoubleBackward", "x.grad"),
-    ]
+        ("output.backward()", "WaveBackward"), ("WaveBackward", "DoubleBackward"), ("DoubleBackward", "x.grad"),
+    ]  # fmt: skip
 
 
 def test_after_backward_the_graph_is_the_same():

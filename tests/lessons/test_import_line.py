@@ -12,15 +12,17 @@ import pytest
 import staticgrad as sg
 import staticgrad.eager as torch
 
-NAMES = """
-    tensor as_tensor randn zeros ones arange linspace manual_seed float float32 float64 double int uint8 int64 bool device
-    cuda.is_available sin cos exp log sqrt sigmoid relu tanh clamp where sum mean stack cat matmul mm no_grad enable_grad
-    is_grad_enabled set_default_dtype get_default_dtype autograd.Function autograd.grad autograd.gradcheck
-""".split()
-ATTRIBUTES = """
-    mm matmul view reshape pow sub add mul clamp sum mean sin exp log sigmoid relu clone float double int to item numpy tolist
-    detach requires_grad_ zero_ backward retain_grad register_hook T shape size dim dtype grad grad_fn is_leaf requires_grad data
-""".split()
+NAMES = [
+    "tensor", "as_tensor", "randn", "zeros", "ones", "arange", "linspace", "manual_seed", "float", "float32", "float64", "double", "int",
+    "uint8", "int64", "bool", "device", "cuda.is_available", "sin", "cos", "exp", "log", "sqrt", "sigmoid", "relu", "tanh", "clamp",
+    "where", "sum", "mean", "stack", "cat", "matmul", "mm", "no_grad", "enable_grad", "is_grad_enabled", "set_default_dtype",
+    "get_default_dtype", "autograd.Function", "autograd.grad", "autograd.gradcheck",
+]  # fmt: skip
+ATTRIBUTES = [
+    "mm", "matmul", "view", "reshape", "pow", "sub", "add", "mul", "clamp", "sum", "mean", "sin", "exp", "log", "sigmoid", "relu",
+    "clone", "float", "double", "int", "to", "item", "numpy", "tolist", "detach", "requires_grad_", "zero_", "backward", "retain_grad",
+    "register_hook", "T", "shape", "size", "dim", "dtype", "grad", "grad_fn", "is_leaf", "requires_grad", "data",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -224,7 +224,8 @@ def test_the_pictures(lesson):
     np.testing.assert_allclose(slopes[:, 1], 2 * x * np.cos(x**2) * np.exp(np.sin(x**2)), rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(dots, [[3.0, -8.2549131], [2.0, -1.2266647]], rtol=1e-5)
     assert lesson["chain"].backward_arrows == [
-        ("output.backward()", "ExpBackward0"), ("ExpBackward0", "SinBackward0"), ("SinBackward0", "PowBackward0"), ("PowBackward0", "x.grad"),
+        ("output.backward()", "ExpBackward0"), ("ExpBackward0", "SinBackward0"), ("SinBackward0", "PowBackward0"),
+        ("PowBackward0", "x.grad"),
     ]  # fmt: skip
     ElementTree.fromstring((lesson["output"] / "l5_chain.svg").read_text(encoding="utf-8"))
     assert sorted(path.name for path in lesson["output"].iterdir()) == ["l5_chain.svg", "l5_slope.png"]

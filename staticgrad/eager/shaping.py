@@ -11,7 +11,8 @@ from staticgrad.eager.apply import Operation
 from staticgrad.eager.names import node_name
 from staticgrad.errors import ArgumentError, IndexingError, InvalidValueError, TensorError
 from staticgrad.ir.source import at_user_line
-from staticgrad.tracing.functions.arguments import axis_of
+from staticgrad.tracing.functions.arguments import axis_of, distinct_axes
+from staticgrad.tracing.functions.shapes import diagonal_view
 from staticgrad.tracing.lift import check_dtype_here, lift
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
@@ -207,7 +208,7 @@ def _diag(input: Any, diagonal: int = 0) -> Any:
 
 
 def _diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    return np.diagonal(input, offset, dim1, dim2)
+    return diagonal_view(input, offset, *distinct_axes((dim1, dim2), len(input.shape), "diagonal"))  # unlike NumPy's it can be written
 
 
 def _movedim(input: Any, source: Any, destination: Any) -> Any:

@@ -112,6 +112,10 @@ class Node:
         """Let the gradient of one result be stored in the tensor, as long as there is one."""
         self._retained[result] = weakref.ref(tensor)
 
+    def forget(self, tensor: Tensor) -> None:
+        """Undo what `retain` did for this tensor."""
+        self._retained = {k: held for k, held in self._retained.items() if held() is not tensor}
+
     def retained(self, result: int) -> Tensor | None:
         """Return the tensor that wants the gradient of one result."""
         reference = self._retained.get(result)

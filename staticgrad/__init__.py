@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
+    from staticgrad.sparse import sparse_hessian, sparse_jacobian
     from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
@@ -69,6 +70,8 @@ __all__ = [
     "optim",
     "random",
     "set_default_dtype",
+    "sparse_hessian",
+    "sparse_jacobian",
     "special",
     "stop_gradient",
     "tensor",
@@ -103,6 +106,8 @@ _HOMES = {
     "no_grad": "eager",
     "numeric_grad": "gradient_check",
     "set_default_dtype": "eager",
+    "sparse_hessian": "sparse",
+    "sparse_jacobian": "sparse",
     "tensor": "eager",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""

@@ -40,14 +40,15 @@ class Coloring:
 
     def places(self, pattern: csr_array) -> np.ndarray:
         """Return where each entry of the pattern stands in the sweeps, an array (colours, rows), or for reverse mode (colours, columns)."""
-        rows, columns = np.repeat(np.arange(pattern.shape[0]), np.diff(pattern.indptr)), pattern.indices.astype(np.int64)
-        colors = self.colors.astype(np.int64)
+        count, width = pattern.shape
+        rows: np.ndarray = np.repeat(np.arange(count), np.diff(pattern.indptr))
+        columns, colors = pattern.indices.astype(np.int64), self.colors.astype(np.int64)
         if self.mode == "reverse":
-            return colors[rows] * pattern.shape[1] + columns
-        places = colors[columns] * pattern.shape[0] + rows
+            return np.asarray(colors[rows] * width + columns)
+        places = np.asarray(colors[columns] * count + rows)
         if self.mode == "symmetric":
             # Where row i has several columns of the colour of j, the entry is read at (j, i).
-            mirrored = colors[rows] * pattern.shape[0] + columns
+            mirrored = colors[rows] * count + columns
             places = np.where(np.bincount(places)[places] > 1, mirrored, places)
         return places
 

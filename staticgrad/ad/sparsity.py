@@ -82,9 +82,8 @@ def _spread(dependence: csr_array, links: Links, node: Node, name: str) -> csr_a
         dependence = _rows(order, np.append(0, ends), len(links.groups)) @ dependence
     if links.source is None:
         return dependence
-    read = links.source >= 0
-    at = np.where(read, links.source, 0)
-    starts, lengths = dependence.indptr[at].astype(np.int64), np.where(read, np.diff(dependence.indptr)[at], 0)
+    at = np.where(links.source < 0, dependence.shape[0], links.source)  # behind the last row is an empty one
+    starts, lengths = dependence.indptr[at].astype(np.int64), np.append(np.diff(dependence.indptr), 0)[at]
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
     if total > MOST_ENTRIES:

@@ -106,23 +106,42 @@ def color_symmetric(pattern: csr_array) -> Coloring:
 def _apart(members: csr_array, sizes: np.ndarray, least: int, limit: int | None) -> tuple[np.ndarray, int] | None:
     """Return colours of the rows of `members` such that no column has two of one colour, and their number; None for `limit` or more.
 
-    In the order they come in, which is best for bands; if that takes more than it must, also beginning with those that meet most others.
+    Colours taken in turns are best for bands and good for grids. Otherwise each row gets the first colour that it can have, in the
+    order they come in, and beginning with those that meet most others.
     """
-    bits = _greedy(members, range(members.shape[0]), limit)
-    best = None if bits is None else _numbered(bits)
-    if best is not None and best[1] == least:
-        return best
-    bits = _greedy(members, np.argsort(-(members.astype(np.int64) @ sizes), kind="stable").tolist(), best[1] if best else limit)
-    return best if bits is None else _numbered(bits)
+    best = _in_turns(members, least, limit)
+    for order in (np.arange(members.shape[0]), np.argsort(-(members.astype(np.int64) @ sizes), kind="stable")):
+        if best is not None and best[1] <= least:
+            break
+        bits = _greedy(members, order, limit if best is None else best[1])
+        best = best if bits is None else _numbered(bits)
+    return best
 
 
-def _greedy(members: csr_array, order: range | list[int], limit: int | None) -> list[int] | None:
+TURNS = 8
+"""How many numbers of colours are tried in turns, and how many times as long as the pattern the table of what they meet may be."""
+
+
+def _in_turns(members: csr_array, least: int, limit: int | None) -> tuple[np.ndarray, int] | None:
+    """Return the colours 0, 1, ..., count - 1, 0, 1, ... for a count near `least`, below `limit`, that is enough; None if none is."""
+    count = members.shape[0]
+    rows = np.repeat(np.arange(count), np.diff(members.indptr))
+    for turns in range(max(least, 1), min(least + TURNS, count + 1, count + 1 if limit is None else limit)):
+        if turns * members.shape[1] > TURNS * len(rows):
+            return None
+        seen = np.bincount(members.indices.astype(np.int64) * turns + rows % turns, minlength=1)
+        if seen.max() < 2:
+            return _compact(np.arange(count) % turns), turns
+    return None
+
+
+def _greedy(members: csr_array, order: np.ndarray, limit: int | None) -> list[int] | None:
     """Return for each row the first colour that none of its columns has seen, as a bit; None if that takes `limit` colours."""
     starts, columns = members.indptr.tolist(), members.indices.tolist()
     end = None if limit is None else 1 << (limit - 1)
     seen = [0] * members.shape[1]
     colors = [1] * members.shape[0]
-    for row in order:
+    for row in order.tolist():
         own = columns[starts[row] : starts[row + 1]]
         taken = 0
         for column in own:
@@ -167,9 +186,13 @@ def _star(pattern: csr_array, order: np.ndarray) -> list[int]:
 
 
 def _numbered(bits: list[int]) -> tuple[np.ndarray, int]:
-    """Return colours as numbers from 0 on, in the least dtype that holds them, and how many there are."""
-    numbers = [bit.bit_length() - 1 for bit in bits]
-    count = max(numbers, default=-1) + 1
-    colors = np.array(numbers, np.min_scalar_type(max(count - 1, 0)))
-    colors.setflags(write=False)
-    return colors, count
+    """Return colours as numbers from 0 on, and how many there are."""
+    colors = np.array([bit.bit_length() - 1 for bit in bits], np.int64)
+    return _compact(colors), int(np.max(colors, initial=-1)) + 1
+
+
+def _compact(colors: np.ndarray) -> np.ndarray:
+    """Return colours in the least dtype that holds them, read-only."""
+    compact = colors.astype(np.min_scalar_type(np.max(colors, initial=0)))
+    compact.setflags(write=False)
+    return compact

@@ -25,7 +25,7 @@ from staticgrad.transforms.gradient import Grad
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-MOST_ELEMENTS = 1_000_000_000
+MOST_ELEMENTS = 500_000_000
 """How many numbers all sweeps together may give."""
 
 

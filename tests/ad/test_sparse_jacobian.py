@@ -46,12 +46,11 @@ def rosenbrock(x):
 
 
 def brusselator(state):
-    """Two concentrations that react, and diffuse on a grid with walls."""
+    """Two concentrations that react, and diffuse on a grid whose ends meet."""
     u, v = state
 
     def diffused(w):
-        wide = np.pad(w, 1, mode="edge")
-        return wide[2:, 1:-1] + wide[:-2, 1:-1] + wide[1:-1, 2:] + wide[1:-1, :-2] - 4 * w
+        return np.roll(w, 1, 0) + np.roll(w, -1, 0) + np.roll(w, 1, 1) + np.roll(w, -1, 1) - 4 * w
 
     return np.stack([1 + u * u * v - 4.4 * u + 0.2 * diffused(u), 3.4 * u - u * u * v + 0.2 * diffused(v)])
 
@@ -147,7 +146,7 @@ def test_random_programs(seed):
 
 def test_a_tridiagonal_jacobian_of_a_million_takes_three_sweeps():
     n = 1_000_000
-    jacobian = sg.sparse_jacobian(tridiagonal)
+    jacobian = sg.sparse_jacobian(lambda x: tridiagonal(x))
     x = np.random.default_rng(0).standard_normal(n)
     found = jacobian(x)
     coloring = jacobian.coloring(x)
@@ -185,9 +184,9 @@ def test_the_brusselator_on_a_grid():
     jacobian = sg.sparse_jacobian(brusselator)
     found = jacobian(state)
     assert np.diff(found.indptr).max() == 6  # itself, four neighbours, the other concentration
-    assert 6 <= jacobian.coloring(state).count <= 10
+    assert 6 <= jacobian.coloring(state).count <= 12
     u, v = state
-    np.testing.assert_allclose(found.diagonal()[:1600].reshape(40, 40)[1:-1, 1:-1], (2 * u * v - 4.4 - 0.8)[1:-1, 1:-1], rtol=1e-12)
+    np.testing.assert_allclose(found.diagonal()[:1600], np.ravel(2 * u * v - 4.4 - 0.8), rtol=1e-12)
     np.testing.assert_allclose(found.diagonal(1600), np.ravel(u * u), rtol=1e-12)
     np.testing.assert_allclose(found.diagonal(-1600), np.ravel(3.4 - 2 * u * v), rtol=1e-12)
     small = state[:, :5, :4]
@@ -207,7 +206,7 @@ def test_a_laplacian_in_the_plane_is_the_sum_of_those_along_its_axes():
     one = [diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(k, k)) for k in (rows, columns)]
     expected = kron(one[0], eye_array(columns)) + kron(eye_array(rows), one[1])
     assert_equal(jacobian(u), expected.toarray())
-    assert jacobian.coloring(u).count <= 8
+    assert jacobian.coloring(u).count == 5
 
 
 def test_the_hessian_of_an_arrow_takes_two_sweeps():
@@ -242,7 +241,10 @@ def random_pattern(rng, rows, columns, density):
     return pattern
 
 
-@given(seed=st.integers(0, 1000), rows=st.integers(0, 12), columns=st.integers(0, 12), density=st.floats(0, 0.5), mode=st.sampled_from(MODES))
+sizes = st.integers(0, 12)
+
+
+@given(seed=st.integers(0, 1000), rows=sizes, columns=sizes, density=st.floats(0, 0.5), mode=st.sampled_from(MODES))
 def test_colours_of_one_row_differ(seed, rows, columns, density, mode):
     pattern = random_pattern(np.random.default_rng(seed), rows, columns, density)
     coloring = color_jacobian(pattern, mode)

@@ -11,12 +11,15 @@ from staticgrad.ad import sparsity
 from staticgrad.ad.jacobian import blocks_by_pullback, blocks_by_pushforward
 from staticgrad.ad.sparsity import pattern_of
 from staticgrad.errors import InvalidValueError
-from staticgrad.ir.aval import Aval
+from staticgrad.ir.aval import FLOAT64, Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply_all, constant, new_input
 from staticgrad.ir.op import REGISTRY
-from staticgrad.ops.control import inline_calls
+from staticgrad.ops.arithmetic import multiply
+from staticgrad.ops.control import Rules, call, inline_calls
+from staticgrad.ops.movement import slice_
+from staticgrad.ops.reduce import sum_
 from tests.fuzz.programs import Program
 from tests.ops.samples import Sample, smooth_samples
 
@@ -158,6 +161,15 @@ def test_a_function_without_a_rule_is_dense():
     x = np.arange(3.0)
     np.testing.assert_array_equal(pattern(lambda x: double(x[:2]), x), [[1, 1, 0], [1, 1, 0]])
     np.testing.assert_array_equal(sg.sparse_jacobian(lambda x: double(x[:2]))(x).toarray(), [[2, 0, 0], [0, 2, 0]])
+
+
+def test_an_op_with_a_graph_inside_is_dense():
+    """Each of its outputs depends on all of its operands: the rules of a call may say anything."""
+    x, y = new_input(Aval((3,), FLOAT64)), new_input(Aval((2,), FLOAT64))
+    body = Graph((x, y), (multiply(x, x), sum_(y, (0,))), (), "body")
+    first, second = call(body, x, y, rules=Rules("by hand", vjp=lambda g, outputs, *operands: operands))
+    found = pattern_of([first, second, slice_(first, (0,), (1,), (1,))], [x, y], "test")
+    np.testing.assert_array_equal(found.toarray(), np.ones((5, 5)))
 
 
 def test_second_derivatives_of_what_is_linear_are_not_there():

@@ -269,9 +269,7 @@ def test_a_star_colouring_tells_each_entry_apart(seed, size, density):
     for a in range(size):
         for b in near[a]:
             assert colors[a] != colors[b]
-            assert not any(
-                colors[c] == colors[a] and colors[d] == colors[b] for c in near[b] if c != a for d in near[c] if d not in (a, b)
-            )
+            assert not any(colors[c] == colors[a] and colors[d] == colors[b] for c in near[b] if c != a for d in near[c] if d not in (a, b))
     values = rng.integers(1, 9, (size, size)) * 1.0
     matrix = (values + values.T) * pattern.toarray()
     sweeps = np.stack([matrix @ (colors == k) for k in range(coloring.count)]) if size else np.zeros((0, 0))

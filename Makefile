@@ -50,7 +50,7 @@ venv: $(VENV)/bin/python ## make the virtual environment only
 install: $(VENV)/.installed-dev ## install staticgrad there, editable, with everything a developer needs
 
 clean: ## remove what make, pytest and the build left (the virtual environment too)
-	rm -rf $(VENV) build dist demo_output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo_output lessons_output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find staticgrad kernels tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is made anew when it does not work, or when PYTHON names another interpreter than the one it was made with.

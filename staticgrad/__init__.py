@@ -24,12 +24,16 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
+    from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
     from staticgrad.foreign import njit_op
+    from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
     from staticgrad.jacobians import hessian, hvp, jacobian
+    from staticgrad.optim.fitting import least_squares
     from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
@@ -51,16 +55,23 @@ __all__ = [
     "autograd_grad",
     "check_grads",
     "compile_report",
+    "cond",
+    "custom_jvp",
+    "custom_vjp",
     "debug",
+    "derivative_formula",
     "eager",
     "enable_grad",
     "explain_cache",
+    "fori_loop",
+    "formula",
     "grad",
     "hessian",
     "hvp",
     "is_grad_enabled",
     "jacobian",
     "jvp",
+    "least_squares",
     "linearize",
     "njit_op",
     "nn",
@@ -69,17 +80,20 @@ __all__ = [
     "numpy",
     "optim",
     "random",
+    "scan",
     "set_default_dtype",
     "sparse_hessian",
     "sparse_jacobian",
     "special",
     "stop_gradient",
+    "switch",
     "tensor",
     "trace",
     "train",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]  # fmt: skip
 
 _MODULES = frozenset({"debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
@@ -96,19 +110,29 @@ _HOMES = {
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
+    "cond": "control_flow",
+    "custom_jvp": "custom_derivatives",
+    "custom_vjp": "custom_derivatives",
+    "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
+    "fori_loop": "control_flow",
+    "formula": "formulas",
     "hessian": "jacobians",
     "hvp": "jacobians",
     "is_grad_enabled": "eager",
     "jacobian": "jacobians",
+    "least_squares": "optim.fitting",
     "njit_op": "foreign",
     "no_grad": "eager",
     "numeric_grad": "gradient_check",
+    "scan": "control_flow",
     "set_default_dtype": "eager",
     "sparse_hessian": "sparse",
     "sparse_jacobian": "sparse",
+    "switch": "control_flow",
     "tensor": "eager",
+    "while_loop": "control_flow",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""
 

@@ -124,8 +124,8 @@ class VerificationError(StaticgradError, RuntimeError):
     """A graph or a loop program that breaks its own rules: a defect of staticgrad; the message names the guilty pass."""
 
 
-class GradientCheckError(StaticgradError, AssertionError):
-    """`check_grads` found a derivative that differs from its numerical estimate."""
+class GradientCheckError(StaticgradError, AssertionError, RuntimeError):
+    """`check_grads` or `gradcheck` found a derivative that differs from its numerical estimate (in PyTorch a `RuntimeError`)."""
 
 
 class ExpressionError(StaticgradError, SyntaxError, ValueError):

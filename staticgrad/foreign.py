@@ -251,7 +251,7 @@ def _traced_rule(rule: Any, name: str, args: tuple[Any, ...], levels: Sequence[L
     leaves, tree = flatten((args, {}))
     avals = tuple(Aval(v.shape[sum(has) :], v.dtype) for v, has in zip(leaves, levels, strict=True))
     program = record(rule, Signature(tree, avals), name)
-    graph = inline_calls(program.graph, keep_rules=not sizes)
+    graph = inline_calls(program.graph)
     inputs, outputs = graph.inputs, list(graph.outputs[: program.results])
     for level, size in reversed(list(enumerate(sizes))):
         flags = [*(has[level] for has in levels), *(False for _ in program.captures)]

@@ -24,7 +24,8 @@ LEVELS = {
 
 API = {
     "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
-    "linear_part", "jacobians", "sparse",
+    "formulas", "linear_part", "jacobians", "sparse", "custom_rules", "custom_modes", "custom_derivatives",
+    "control_flow", "control_bodies",
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
 

@@ -23,7 +23,10 @@ def loaded(code: str, *names: str) -> list[str]:
     return done.stdout.split()
 
 
-PARTS = ("codegen.lower", "passes.pipeline", "tracing.functions", "nn", "optim", "train", "numpy", "gradient_check", "lowered", "debug")
+PARTS = (
+    "codegen.lower", "passes.pipeline", "tracing.functions", "nn", "optim", "train", "numpy", "gradient_check", "lowered", "debug",
+    "formulas",
+)  # fmt: skip
 
 
 def test_the_import_is_light():

@@ -8,6 +8,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.graph import topological
 from staticgrad.ir.node import Value, at_line
 from staticgrad.ops.control import Call
+from staticgrad.ops.nested import TRANSFORMS
 
 
 def tangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
@@ -27,3 +28,6 @@ def tangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[
                 raise VerificationError(f"the tangent {tangent.aval} does not fit {value!r}")
             found[value] = tangent
     return [found.get(value) for value in outputs]
+
+
+TRANSFORMS["tangents"] = tangents

@@ -20,14 +20,14 @@ LinearMap = Callable[[Value], Sequence[Value | None]]
 
 def blocks_by_pullback(y: Value, inputs: Sequence[Value]) -> list[Value]:
     """Return dy/dx for each input, of shape y.shape + x.shape and the input's dtype: one pullback for each element of y."""
-    rows = _of_unit_vectors(lambda g: cotangents([y], inputs, [g]), y.aval)
+    rows = of_unit_vectors(lambda g: cotangents([y], inputs, [g]), y.aval)
     return [_zeros(y, x) if row is None else reshape(row, (*y.shape, *x.shape)) for row, x in zip(rows, inputs, strict=True)]
 
 
 def blocks_by_pushforward(outputs: Sequence[Value], x: Value) -> list[Value]:
     """Return dy/dx for each output, of shape y.shape + x.shape and the input's dtype: one pushforward for each element of x."""
     blocks = []
-    for column, y in zip(_of_unit_vectors(lambda t: tangents(outputs, [x], [t]), x.aval), outputs, strict=True):
+    for column, y in zip(of_unit_vectors(lambda t: tangents(outputs, [x], [t]), x.aval), outputs, strict=True):
         if column is None:
             blocks.append(_zeros(y, x))
         else:
@@ -70,7 +70,7 @@ def _of_colored(
     return concatenate(rows, 1)
 
 
-def _of_unit_vectors(linear: LinearMap, aval: Aval) -> list[Value | None]:
+def of_unit_vectors(linear: LinearMap, aval: Aval) -> list[Value | None]:
     """Return what a linear map makes of each unit vector, one after the other along a new first axis; None stands for zero."""
     if aval.size == 1:
         return [None if r is None else reshape(r, (1, *r.shape)) for r in linear(full(aval.shape, 1, aval.dtype))]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import is_float
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import topological
-from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full
-from staticgrad.ops.control import Call, StopGradient
+from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full, new_input
+from staticgrad.ops.control import Call, NoDerivative, StopGradient
 from staticgrad.ops.index import ScatterAdd
 from staticgrad.ops.movement import Broadcast, Pad, apart, slice_, slice_set
+from staticgrad.ops.nested import TRANSFORMS
 
 
 def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
@@ -29,9 +30,11 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
     active = _active(order, inputs)
     gathered: dict[Value, _Gathered] = {}
 
-    def give(value: Value, g: Value | None) -> None:
+    def give(value: Value, g: Value | NoDerivative | None) -> None:
         if g is None or value not in active or not is_float(value.dtype):
             return
+        if isinstance(g, NoDerivative):
+            raise g.error
         if g.shape != value.shape or g.dtype != value.dtype:
             raise VerificationError(f"the cotangent {g.aval} does not fit {value!r}")
         gathered.setdefault(value, _Gathered()).add(g)
@@ -51,6 +54,15 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
             for value, piece in zip(node.inputs, node.op.vjp(g, y, *node.inputs), strict=True):
                 give(value, piece)
     return [total(value) for value in inputs]
+
+
+def tangents_by_pullback(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
+    """Return the tangent of each output for the tangents `seeds` of the inputs by reverse mode: the pullback of the pullback."""
+    gs = [new_input(Aval(y.shape, y.dtype), "cotangent") if is_float(y.dtype) else None for y in outputs]
+    pulled = cotangents(outputs, inputs, gs)
+    there = [(v, t) for v, t in zip(pulled, seeds, strict=True) if v is not None and t is not None]
+    found = iter(cotangents([v for v, _ in there], [g for g in gs if g is not None], [t for _, t in there]))
+    return [None if g is None else next(found) for g in gs]
 
 
 SPARSE = 4
@@ -110,3 +122,6 @@ def _active(order: Sequence[Node], inputs: Sequence[Value]) -> set[Value]:
         if any(value in active for value in node.inputs) and not isinstance(node.op, StopGradient):
             active.update(value for value in node.outputs if is_float(value.dtype))
     return active
+
+
+TRANSFORMS["cotangents"] = cotangents

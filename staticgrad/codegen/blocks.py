@@ -18,8 +18,12 @@ from staticgrad.codegen.contraction import ROWS, VECTOR_BYTES, VECTORS
 from staticgrad.codegen.schedule import Blocks, Item, Nest, Schedule
 from staticgrad.ir.aval import product
 from staticgrad.ir.builder import Builder
-from staticgrad.ir.node import Node
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.node import Constant, Input, Node
 from staticgrad.ops.contract import Contract
+from staticgrad.ops.loops import Scan
+from staticgrad.ops.nested import Nested
+from staticgrad.ops.while_loops import While
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def divide(schedule: Schedule, grain: Grain) -> Schedule:
     """Choose the blocks of every nest of `schedule` that is worth it, and return it."""
     for nest in schedule.nests:
         estimate = estimated_work(nest)
-        if nest.foreign is None and estimate >= grain.work:
+        if nest.foreign is None and nest.nested is None and estimate >= grain.work:
             count = int(min(MOST_BLOCKS, 2 * estimate / grain.work))
             nest.blocks = _contraction(nest.contraction, count) if nest.contraction is not None else _nest(nest, schedule, count, grain)
     return schedule
@@ -65,12 +69,35 @@ def estimated_work(nest: Nest) -> float:
     """Return the nanoseconds that one core is expected to need for a nest."""
     if nest.foreign is not None:
         return FOREIGN
+    if nest.nested is not None:
+        return _nested_work(nest.nested)
     if nest.contraction is not None:
         op, out = nest.contraction.op, nest.contraction.outputs[0]
         assert isinstance(op, Contract)
         return MULTIPLY_ADD * out.dtype.itemsize * product(op.extents(*(v.aval for v in nest.contraction.inputs)).values())
     widest = max(max(item.value.dtype.itemsize, item.target.dtype.itemsize) for item in nest.items)
     return PRICE * widest * nest.price * product(nest.domain)
+
+
+def _nested_work(node: Node) -> float:
+    """Return the work of an op with sub-graphs: of a loop whose number of steps nobody knows as much as of a foreign function."""
+    if isinstance(node.op, While):
+        return FOREIGN
+    steps = node.op.length if isinstance(node.op, Scan) else 1
+    return steps * sum(_graph_work(graph) for graph in node.op.subgraphs)
+
+
+def _graph_work(graph: Graph) -> float:
+    total = 0.0
+    for node in graph.nodes:
+        out = node.outputs[0]
+        if isinstance(node.op, Nested):
+            total += _nested_work(node)
+        elif isinstance(node.op, Contract):
+            total += MULTIPLY_ADD * out.dtype.itemsize * product(node.op.extents(*(v.aval for v in node.inputs)).values())
+        elif not isinstance(node.op, (Input, Constant)):
+            total += PRICE * out.dtype.itemsize * (node.op.cost + 1) * out.aval.size
+    return total
 
 
 def _nest(nest: Nest, schedule: Schedule, count: int, grain: Grain) -> Blocks | None:

@@ -130,7 +130,13 @@ class GpuLowering:
         if self.nest.foreign is not None:
             node = self.nest.foreign
             raise UnsupportedError(at_user_line(f"{node.op.name} is compiled for CPUs only: it cannot run with backend='cuda'", node.line))
+        if self.nest.nested is not None:
+            node = self.nest.nested
+            raise UnsupportedError(
+                at_user_line(f"{node.op.name}: loops and branches run on CPUs only so far, not with backend='cuda'", node.line)
+            )
         if self.nest.rows is not None:
+            self.scratch.clear()
             yield self._rows(self.nest.rows)
             return
         if not self.nest.domain:

@@ -11,10 +11,12 @@ from staticgrad.codegen.contraction import ContractionLowering, TileLibrary
 from staticgrad.codegen.foreign import lower_foreign
 from staticgrad.codegen.memory import Plan, Scratch, plan
 from staticgrad.codegen.nest import NestLowering
+from staticgrad.codegen.nested import Library, Tools, lower_nested
 from staticgrad.codegen.rows import lower_rows
-from staticgrad.codegen.schedule import Nest, Schedule
+from staticgrad.codegen.schedule import Item, Nest, Schedule
 from staticgrad.ir.loop_text import function_text
 from staticgrad.ir.loops import Block, Buffer, External, Function, Index, Invoke, Load, Loop, Scalar, Statement, Store, Unit, children, walk
+from staticgrad.ir.node import Value
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,22 +38,32 @@ def lower(schedule: Schedule, name: str) -> Lowered:
     layout = plan(schedule)
     tiles, scratch = TileLibrary(), Scratch(layout.workspace)
 
-    def functions_of(nest: Nest) -> Iterator[Made]:
+    def functions_of(
+        nest: Nest, inner: Schedule, buffers: dict[Value, Buffer], partials: dict[Item, tuple[Buffer, ...]] | None = None
+    ) -> Iterator[Made]:
         if nest.contraction is not None:
-            yield ContractionLowering(nest, schedule, layout.buffers, tiles).function("")
+            yield ContractionLowering(nest, inner, buffers, tiles).function("")
             return
         if nest.foreign is not None:
-            yield lower_foreign(nest, nest.foreign, schedule, layout.buffers)
+            yield lower_foreign(nest, nest.foreign, inner, buffers)
+            return
+        if nest.nested is not None:
+            yield lower_nested(nest, inner, buffers, tools)
             return
         if nest.rows is not None:
-            yield lower_rows(nest, schedule, layout.buffers, scratch)
+            yield lower_rows(nest, inner, buffers, scratch)
             return
-        lowering = NestLowering(nest, schedule, layout.buffers, layout.partials)
+        lowering = NestLowering(nest, inner, buffers, partials)
         yield lowering.function("")
         if nest.partial_items:
             yield lowering.merging("_merged")
 
-    return with_scratch(assembled(schedule, name, layout, functions_of), scratch)
+    def own_functions_of(nest: Nest) -> Iterator[Made]:
+        scratch.clear()
+        return functions_of(nest, schedule, layout.buffers, layout.partials)
+
+    tools = Tools(functions_of, scratch, Library())
+    return with_scratch(assembled(schedule, name, layout, own_functions_of), scratch)
 
 
 def with_scratch(lowered: Lowered, scratch: Scratch) -> Lowered:

@@ -115,7 +115,7 @@ def plan(schedule: Schedule) -> Plan:
     for number, value in enumerate(schedule.outputs):
         argument(memory[value], f"out{number}", Space.OUTPUT)
 
-    first, last, read_by_backward = _lifetimes(schedule)
+    first, last, read_by_backward = lifetimes(schedule)
     owners = [value for value in dict.fromkeys(memory.values()) if value not in buffers]
     stage_of = {target: nest.stage for nest in schedule.nests for target in map(memory.__getitem__, nest.targets)}
     residuals = [v for v in owners if stage_of.get(v) == "forward" and v in read_by_backward]
@@ -172,7 +172,7 @@ def _place_scratch(
     return arena.end
 
 
-def _lifetimes(schedule: Schedule) -> tuple[dict[Value, int], dict[Value, int], set[Value]]:
+def lifetimes(schedule: Schedule) -> tuple[dict[Value, int], dict[Value, int], set[Value]]:
     """Return, by owner, the first nest that writes and the last that touches, and who is read by the backward kernel."""
     first: dict[Value, int] = {}
     last: dict[Value, int] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from staticgrad.ir.node import Value
+import numpy as np
+
+from staticgrad.ir.node import Value, constant_array
 from staticgrad.ops.movement import Broadcast, Flip, Reshape, Slice, Transpose, View, only_unit_axes_differ
 
 
@@ -39,6 +41,14 @@ def held_by(v: Value) -> Value:
     while isinstance(v.op, Reshape):
         v = v.node.inputs[0]
     return v
+
+
+def number_of(v: Value) -> np.generic | None:
+    """Return the number that every element of `v` is, None where that is not known."""
+    while isinstance(v.op, (Broadcast, Reshape)):
+        v = v.node.inputs[0]
+    array = constant_array(v)
+    return array.reshape(-1)[0] if array is not None and array.size == 1 else None
 
 
 def _viewed(v: Value) -> Value | None:

@@ -34,7 +34,6 @@ def room_for(item: Item, parameters: Parameters, scratch: Scratch, count: int = 
     """Return the scratch memory of row `number` of `count` that are worked on at the same time."""
     op, shape, dtype = item.target.op, item.value.shape, item.value.dtype
     assert isinstance(op, Along)
-    scratch.clear()
     length = shape[op.axis]
     arrays = {name: scratch.take(name, kind, length * count) for name, kind in op.room(dtype, length).items()}
     start = Index() if number is None else number * length

@@ -97,13 +97,14 @@ class Blocks:
 
 @dataclass(eq=False)
 class Nest:
-    """Loops over `domain`; or one contraction, or one call of a foreign function."""
+    """Loops over `domain`; or one contraction, one call of a foreign function, or one op with sub-graphs."""
 
     domain: Shape
     stage: str
     items: list[Item] = field(default_factory=list)
     contraction: Node | None = None
     foreign: Node | None = None
+    nested: Node | None = None
     price: int = 0
     reads: dict[Value, bool] = field(default_factory=dict)
     order: tuple[int, ...] = ()
@@ -119,13 +120,13 @@ class Nest:
     @property
     def whole(self) -> Node | None:
         """The one node of a nest that is no loop over items."""
-        return self.contraction or self.foreign
+        return self.contraction or self.foreign or self.nested
 
     @property
     def targets(self) -> tuple[Value, ...]:
         """What the nest writes."""
         if self.whole is not None:
-            return (self.whole.outputs[0],)
+            return self.whole.outputs
         return tuple(item.target for item in self.items)
 
     @property
@@ -226,3 +227,29 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
         elif not isinstance(value.op, (Constant, Input)):
             raise VerificationError(f"schedule: {value!r} is read but has no memory")
     return reads
+
+
+def can_replace(schedule: Schedule, new: Value, old: Value) -> bool:
+    """Return whether `new` may be written where the input `old` is: what computes it, element by element, is the last that reads that."""
+    if new.shape != old.shape or new.dtype != old.dtype or schedule.memory.get(new) is not new:
+        return False
+
+    def reads_old(values: Iterable[Value]) -> bool:
+        return any(schedule.memory.get(v) is old for v in values)
+
+    found = False
+    for nest in schedule.nests:
+        if found and reads_old(nest.reads):
+            return False
+        if new not in nest.targets:
+            continue
+        if found or nest.whole is not None or any(v is not old or not at_own for v, at_own in nest.reads.items() if reads_old([v])):
+            return False
+        found = True
+        numbers = [k for k, item in enumerate(nest.items) if item.target is new]
+        item = nest.items[numbers[0]]
+        if len(numbers) > 1 or item.reduce is not None or item.partial or item.value is not new:
+            return False
+        if any(reads_old(item_reads(each, schedule.memory)) for each in nest.items[numbers[0] + 1 :]):
+            return False
+    return found

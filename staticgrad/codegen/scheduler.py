@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from staticgrad.codegen.in_place import Readers, is_alias, root_of
-from staticgrad.codegen.operands import held_by, in_rows, steps_forward
+from staticgrad.codegen.operands import held_by, in_rows, number_of, steps_forward
 from staticgrad.codegen.schedule import Item, Nest, Schedule, is_renamed, is_view, item_nodes, item_reads, items_title, node_title
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
 from staticgrad.ops.along import Along, SearchSorted
-from staticgrad.ops.contract import Contract
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.index import Gather
 from staticgrad.ops.movement import Broadcast, Concatenate, Reshape, SliceSet, View, Write
+from staticgrad.ops.nested import Nested
 from staticgrad.ops.reduce import Position, Reduce
 
 MAX_INLINED = 290
@@ -26,8 +26,11 @@ MAX_VIEWS = 24
 MAX_NEST = 300
 """A nest takes in further items up to this total price."""
 
-OWNERS = ("reduce", "contract", "assemble", "row", "foreign")
+OWNERS = ("reduce", "contract", "assemble", "row", "foreign", "nested")
 """The kinds of ops whose results always have memory."""
+
+WHOLE = {"contract": "contraction", "foreign": "foreign", "nested": "nested"}
+"""The kinds of ops that are nests of their own, and what such a nest calls its node."""
 
 ITEM = 4
 """The price of an item beside what it computes: a load, a store, the step of a reduction."""
@@ -105,14 +108,16 @@ class Scheduler:
         for node in self.nodes:
             op, value = node.op, node.outputs[0]
             if op.kind in OWNERS:
-                self._need(value)
+                for each in node.outputs:
+                    self._need(each)
             if op.kind == "contract":
                 left, right = node.inputs
                 self._need_strided(left, steps_forward(left))
                 self._need_strided(right, steps_forward(right) and in_rows(right))
-            if op.kind == "foreign":
-                for operand in node.inputs:
-                    self._need(held_by(operand))
+            if op.kind in ("foreign", "nested"):
+                for place, operand in enumerate(node.inputs):
+                    if not (isinstance(op, Nested) and place in op.starts and number_of(operand) is not None):
+                        self._need(held_by(operand))
             if isinstance(op, Write):
                 self._need_base(node)
             if isinstance(op, Gather):
@@ -214,6 +219,8 @@ class Scheduler:
                     memory[value] = value
             elif is_alias(value):
                 memory[value] = memory[node.inputs[0]]
+            elif node.op.kind == "nested":
+                memory |= {each: each for each in node.outputs}
             elif value in self.required:
                 shared = self._in_place(node) or (isinstance(node.op, Reshape) and node.inputs[0].op.kind in OWNERS)
                 memory[value] = memory[node.inputs[0]] if shared else value
@@ -267,10 +274,11 @@ class Scheduler:
             if memory.get(value) is None or isinstance(node.op, (Input, Constant)):
                 continue
             stage = self.stage_of(value)
-            if isinstance(node.op, Contract) or node.op.kind == "foreign":
-                contraction, foreign = (node, None) if isinstance(node.op, Contract) else (None, node)
-                nests.append(Nest((), stage, [], contraction, foreign, reads=self._operands(node, memory)))
-                place[value] = len(nests) - 1
+            if node.op.kind in WHOLE:
+                nest = Nest((), stage, reads=self._operands(node, memory))
+                setattr(nest, WHOLE[node.op.kind], node)
+                nests.append(nest)
+                place |= dict.fromkeys(node.outputs, len(nests) - 1)
                 continue
             in_place = memory[value] is not value
             if in_place:

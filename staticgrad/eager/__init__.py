@@ -26,6 +26,7 @@ from staticgrad.eager import (
     operators,  # noqa: F401  (gives tensors their operators)
 )
 from staticgrad.eager.apply import Operation, apply
+from staticgrad.eager.comparing import allclose, equal
 from staticgrad.eager.creation import (
     arange,
     as_tensor,
@@ -69,16 +70,6 @@ pi, e, inf, nan = math.pi, math.e, math.inf, math.nan
 def is_tensor(obj: object) -> bool:
     """Return whether an object is a tensor."""
     return isinstance(obj, Tensor)
-
-
-def allclose(input: Tensor, other: Tensor, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> bool:
-    """Return whether all elements agree: |input - other| <= atol + rtol |other|."""
-    return bool(np.allclose(input._array, other._array, rtol, atol, equal_nan))
-
-
-def equal(input: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors have the same shape and elements."""
-    return bool(np.array_equal(input._array, other._array))
 
 
 def numel(input: Tensor) -> int:

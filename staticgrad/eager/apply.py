@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.nodes import RecipeNode
 from staticgrad.eager.recipes import Computed, Path, Recipe, Viewed, kept, reading, recorded
 from staticgrad.eager.tensors import Tensor
-from staticgrad.errors import ArgumentError
+from staticgrad.errors import ArgumentError, StaticgradError
 from staticgrad.ir.aval import FLOAT64, INT64, Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import unflatten
@@ -73,19 +74,38 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
 
         def name(*tracers: Tracer) -> str:
             supply = iter(tracers)
-            return operation.name if isinstance(operation.name, str) else operation.name(*_thawed(form[0], supply))
+            if isinstance(operation.name, str):
+                return operation.name
+            return operation.name(*_thawed(form[0], supply), **_thawed(form[1], supply))
 
-        return recorded(on_tracers, avals, name)
+        try:
+            return recorded(on_tracers, avals, name)
+        except StaticgradError as error:
+            if isinstance(error, RuntimeError):
+                raise
+            kind: Any = type(error)
+            raise _also_runtime_error(kind)(*error.args) from error.__cause__
 
     return run(kept(key, make), operands)
 
 
+@functools.cache
+def _also_runtime_error(kind: Any) -> Any:
+    """Return the kind of error that is also what PyTorch raises where NumPy raises ValueError or TypeError."""
+    return type(kind.__name__, (kind, RuntimeError), {"__doc__": kind.__doc__, "__module__": kind.__module__})
+
+
 def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
     """Return arguments as a key: operands are taken out and leave their shapes and dtypes."""
+    if numbers and isinstance(obj, np.generic):  # a number like Python's: it does not decide the dtype
+        obj = obj.item()
     kind = type(obj)
-    if kind is Tensor:
+    if isinstance(obj, Tensor):
+        array = obj._array
+        if isinstance(array, Tracer):
+            raise _TracedOperand
         operands.append(obj)
-        return _Operand(obj._array.dtype, obj._array.shape)
+        return _Operand(array.dtype, array.shape)
     if kind is float or kind is int:
         if numbers:
             operands.append(Tensor._of(np.array(obj, FLOAT64 if kind is float else INT64)))
@@ -97,11 +117,8 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
         return kind, tuple([(name, _frozen(part, operands, numbers)) for name, part in obj.items()])
     if kind is slice:
         return kind, tuple([_frozen(part, operands, False) for part in (obj.start, obj.stop, obj.step)])
-    if isinstance(obj, Tracer) or (isinstance(obj, Tensor) and isinstance(obj._array, Tracer)):
+    if isinstance(obj, Tracer):
         raise _TracedOperand
-    if isinstance(obj, Tensor):  # a subclass of the user's
-        operands.append(obj)
-        return _Operand(obj._array.dtype, obj._array.shape)
     if isinstance(obj, (np.ndarray, np.generic)):
         operands.append(Tensor._of(np.asarray(obj)))
         return _Operand(operands[-1]._array.dtype, operands[-1]._array.shape)
@@ -173,7 +190,7 @@ def run_recipe(recipe: Recipe, operands: Sequence[Tensor]) -> list[Tensor]:
 
 def _own(array: np.ndarray, operands: Sequence[np.ndarray]) -> np.ndarray:
     """Return a result in memory of its own: the interpreter may give parts of operands, or one element repeated."""
-    if not array.flags.writeable:
+    if not array.flags.writeable or not array.flags.c_contiguous:  # a result can be viewed in any shape
         return array.copy()
     for x in operands:
         if array is x or (not array.flags.owndata and np.may_share_memory(array, x)):
@@ -189,7 +206,7 @@ def view_of(x: Tensor, path: Path, name: str, part: np.ndarray | None = None) ->
     if part is None:
         part = reading(aval, path, name).run([x._array])[0]
     shares = np.may_share_memory(part, x._array) or not part.size
-    result = Tensor._of(part if shares else part.copy(), version=x._version if shares else None)
+    result = Tensor._of(part if shares else part.copy(), version=x._writes if shares else None)
     if modes.records and x.requires_grad:
         result._edge = (RecipeNode(reading(aval, path, name), [x], [result]), 0)
     if shares:

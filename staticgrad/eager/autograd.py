@@ -12,7 +12,7 @@ from staticgrad.eager.engine import backward
 from staticgrad.eager.function import Function
 from staticgrad.eager.modes import enable_grad, no_grad, set_grad_enabled
 from staticgrad.eager.tensors import Tensor
-from staticgrad.errors import ArgumentError, GradientCheckError
+from staticgrad.errors import GradientCheckError, InvalidValueError
 from staticgrad.gradient_check import derivative_at_zero
 from staticgrad.ir.aval import FLOAT64, is_float
 from staticgrad.ir.source import at_user_line
@@ -59,7 +59,7 @@ def gradcheck(
     arguments = list(inputs) if isinstance(inputs, (tuple, list)) else [inputs]
     varied = [k for k, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad]
     if not varied:
-        raise ArgumentError(at_user_line("gradcheck: no argument requires gradients: make one with requires_grad=True"))
+        raise InvalidValueError(at_user_line("gradcheck: no argument requires gradients: make one with requires_grad=True"))
     for number, output in enumerate(_outputs(func(*arguments))):
         if not is_float(output.dtype) or not output.requires_grad:
             continue

@@ -13,7 +13,7 @@ from staticgrad.eager.apply import apply
 from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.operations import FUNCTIONS
 from staticgrad.eager.tensors import Tensor, check_differentiable
-from staticgrad.errors import ArgumentError, InvalidValueError, TensorError
+from staticgrad.errors import ArgumentError, TensorError
 from staticgrad.ir.source import at_user_line, user_stack_level
 from staticgrad.tracing.lift import as_array, check_dtype_here
 from staticgrad.tracing.tracer import Tracer
@@ -53,9 +53,17 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     _check_device(device)
     if isinstance(data, Tracer):
         return np.copy(data) if dtype is None else data.astype(dtype)
-    array = np.array(_plain(data), dtype=None if dtype is None else check_dtype_here(dtype, "sg.tensor: dtype"), order="C")
-    if dtype is None and array.dtype == np.float64 and not _holds_arrays(data):
-        array = array.astype(get_default_dtype())
+    kind = None if dtype is None else check_dtype_here(dtype, "sg.tensor: dtype")
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite there
+        try:
+            array = np.array(_plain(data), kind, order="C")
+        except OverflowError as error:
+            raise TensorError(at_user_line(f"sg.tensor: {error}")) from None
+        if dtype is None and not _holds_arrays(data):
+            if array.dtype == np.float64:
+                array = array.astype(get_default_dtype())
+            elif array.dtype == np.uint64:
+                raise TensorError(at_user_line("sg.tensor: an integer is too large for int64; write it with a point, or pass dtype"))
     return _made(array, requires_grad, "sg.tensor")
 
 
@@ -165,7 +173,7 @@ def _shape(size: tuple[Any, ...], name: str) -> tuple[int, ...]:
     except (AttributeError, TypeError):
         raise ArgumentError(at_user_line(f"{name}: a shape is made of whole numbers, not {size!r}")) from None
     if any(n < 0 for n in shape):
-        raise InvalidValueError(at_user_line(f"{name}: negative lengths in the shape {shape}"))
+        raise TensorError(at_user_line(f"{name}: negative lengths in the shape {shape}"))
     return shape
 
 
@@ -208,12 +216,25 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any 
     return full(input.shape, fill_value, dtype=input.dtype if dtype is None else dtype, device=device, requires_grad=requires_grad)
 
 
-def arange(*bounds: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """Return numbers from a start (0) up to, without, an end, in steps (of 1): int64 if all three are whole."""
+def arange(*bounds: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **named: Any) -> Tensor:
+    """Return numbers from a start (0) up to, without, an end, in steps (of 1): int64 if all three are whole.
+
+    Examples
+    --------
+    >>> arange(3), arange(1, 2, 0.25), arange(start=6, end=0, step=-2)
+    (tensor([0, 1, 2]), tensor([1.0000, 1.2500, 1.5000, 1.7500]), tensor([6, 4, 2]))
+    """
     _check_device(device)
-    whole = all(isinstance(b, (int, np.integer)) for b in bounds)
+    names = ("end",) if len(bounds) == 1 else ("start", "end", "step")
+    given = {"start": 0, "step": 1} | dict(zip(names, bounds, strict=False)) | named
+    if len(bounds) > 3 or given.keys() != {"start", "end", "step"} or named.keys() & set(names[: len(bounds)]):
+        raise ArgumentError(at_user_line("arange: expected arange(end), arange(start, end) or arange(start, end, step)"))
+    start, end, step = (given[name] for name in ("start", "end", "step"))
+    if step == 0 or (end - start) * (1 if step > 0 else -1) < 0:
+        raise TensorError(at_user_line(f"arange: no steps of {step} lead from {start} to {end}"))
+    whole = all(isinstance(b, (int, np.integer)) for b in (start, end, step))
     kind = (np.dtype(np.int64) if whole else get_default_dtype()) if dtype is None else check_dtype_here(dtype, "arange: dtype")
-    return _made(np.arange(*bounds).astype(kind), requires_grad, "arange")
+    return _made(np.arange(start, end, step).astype(kind), requires_grad, "arange")
 
 
 def linspace(start: Any, end: Any, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:

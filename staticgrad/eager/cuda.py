@@ -27,7 +27,7 @@ class device(str):
     @property
     def type(self) -> str:
         """What kind of device it is."""
-        return self.partition(":")[0]
+        return str(self.partition(":")[0])  # which may be this very object
 
     @property
     def index(self) -> int | None:  # type: ignore[override]

@@ -240,7 +240,7 @@ class _Pass:
 
 def _checked_answer(answer: Any, grad: Tensor) -> Tensor:
     if not isinstance(answer, Tensor):
-        raise BackwardError(at_user_line(f"a hook returned {type(answer).__name__}: expected a tensor, or None to keep the gradient"))
+        raise ArgumentError(at_user_line(f"a hook returned {type(answer).__name__}: expected a tensor, or None to keep the gradient"))
     if answer.shape != grad.shape:
         raise BackwardError(at_user_line(f"a hook replaced a gradient of shape {grad.shape} by one of shape {answer.shape}"))
     return answer
@@ -289,7 +289,5 @@ def _seeds(roots: Sequence[Tensor], gradients: Any, name: str, argument: str) ->
             raise BackwardError(
                 at_user_line(f"{name}: {argument} has shape {seed.shape}, the tensor it belongs to {root.shape}; they must be equal")
             )
-        if not is_float(seed.dtype):
-            raise BackwardError(at_user_line(f"{name}: {argument} is of {seed.dtype}; gradients are floats"))
-        seeds.append(seed)
+        seeds.append(seed if is_float(seed.dtype) else seed.to(root.dtype))
     return seeds

@@ -151,7 +151,7 @@ def _record(cls: type[Function], ctx: FunctionContext, args: tuple[Any, ...], ou
             continue
         if any(x is each for each in ctx._dirty):
             x._check_writable()
-            x._version.number += 1
+            x._writes.number += 1
             x._requires = False
         x._rebase((node, k))
     node.save(ctx._to_save, tensors)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from staticgrad.eager.recipes import WRITTEN, Recipe
+from staticgrad.eager.names import tape_name
+from staticgrad.eager.recipes import Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
+from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line
 
 
@@ -20,10 +22,11 @@ class Saved:
 
     def __init__(self, tensor: Tensor, result: int | None = None, own_copy: bool = False) -> None:
         self.array: np.ndarray = tensor._array.copy() if own_copy else tensor._array
-        self.version: Version = Version() if own_copy else tensor._version
+        self.version: Version = Version() if own_copy else tensor._writes
         self.number = self.version.number
         self.result = result
-        self.requires_grad = tensor.requires_grad
+        # A result gets its place on the tape only after its node was made.
+        self.requires_grad = tensor.requires_grad or (result is not None and is_float(tensor._array.dtype))
         self.edge: Edge = NOWHERE if result is not None or not self.requires_grad else tensor._gradient_edge()
 
     def checked(self, node: Node, what: str) -> np.ndarray:
@@ -60,7 +63,7 @@ class RecipeNode(Node):
         self, recipe: Recipe, operands: Sequence[Tensor], results: Sequence[Tensor], overwritten: frozenset[int] = frozenset()
     ) -> None:
         super().__init__(
-            recipe.name if recipe.name == WRITTEN else f"{recipe.name}Backward0",
+            tape_name(recipe.name),
             tuple(x._gradient_edge() for x in operands),
             [(r._array.shape, r._array.dtype) for r in results],
         )

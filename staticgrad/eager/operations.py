@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from staticgrad.eager.apply import Operation, apply
-from staticgrad.eager.names import contraction_name, node_name
-from staticgrad.eager.promotion import needs_floats, result_type
+from staticgrad.eager.names import clamp_name, contraction_name, difference_name, node_name, power_name
+from staticgrad.eager.promotion import can_hold, needs_floats, result_type
 from staticgrad.eager.shaping import SHAPING, SHAPING_IN_PLACE, SHAPING_PROPERTIES
 from staticgrad.eager.summing import SUMMING
 from staticgrad.eager.tensors import Tensor
-from staticgrad.errors import DTypeError, InvalidValueError, UnsupportedError
+from staticgrad.errors import DTypeError, InvalidValueError, ShapeError, UnsupportedError
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.nn import activations
@@ -51,7 +51,18 @@ def _elementwise(ufunc: np.ufunc, *operands: Any, **options: Any) -> Any:
 
 
 def _in_place(ufunc: np.ufunc, target: Tracer, *operands: Any) -> Any:
-    return _elementwise(ufunc, target, *operands, out=(target,))
+    return _write(target, _elementwise(ufunc, target, *operands))
+
+
+def _write(target: Tracer, result: Any) -> Tracer:
+    """Write a result into the tensor it was computed from."""
+    value = lift(result)
+    if not can_hold(target.dtype, value.dtype):
+        raise DTypeError(at_user_line(f"a result of {value.dtype} cannot be written in place into a tensor of {target.dtype}"))
+    if value.shape != target.shape:
+        raise ShapeError(at_user_line(f"a result of shape {value.shape} cannot be written in place into a tensor of shape {target.shape}"))
+    target.assign(value, "an in-place operation")
+    return target
 
 
 EXPONENT = {np.power, np.float_power}
@@ -63,7 +74,15 @@ def elementwise(ufunc: np.ufunc, in_place: bool = False) -> Operation:
     """Return a universal function as an operation, or its in-place form."""
     if ufunc.signature is not None:  # products of matrices
         return Operation(functools.partial(_matrix_product, in_place=in_place), contraction_name)
-    return Operation(functools.partial(_in_place if in_place else _elementwise, ufunc), node_name(ufunc.__name__), ufunc not in EXPONENT)
+    return Operation(functools.partial(_in_place if in_place else _elementwise, ufunc), ufunc_name(ufunc), ufunc not in EXPONENT)
+
+
+NAMED_BY_OPERANDS: dict[Any, Any] = {np.subtract: difference_name, np.power: power_name}
+
+
+def ufunc_name(ufunc: np.ufunc) -> Any:
+    """Return what the tape calls a universal function, or what says so."""
+    return NAMED_BY_OPERANDS.get(ufunc) or node_name(ufunc.__name__)
 
 
 def _matrix_product(x: Any, y: Any, in_place: bool = False) -> Any:
@@ -74,7 +93,7 @@ def _matrix_product(x: Any, y: Any, in_place: bool = False) -> Any:
 def numpy_ufunc(ufunc: np.ufunc, method: str) -> Operation:
     """Return what `ufunc.method` does with tensors."""
     if method == "__call__" and ufunc in UFUNCS:
-        return Operation(functools.partial(_elementwise, ufunc), node_name(ufunc.__name__), ufunc not in EXPONENT)
+        return Operation(functools.partial(_elementwise, ufunc), ufunc_name(ufunc), ufunc not in EXPONENT)
 
     def call(*inputs: Any, **options: Any) -> Any:
         return apply_ufunc(ufunc, method, inputs, dict(options))
@@ -269,7 +288,8 @@ def _named(name: str, function: Callable[..., Any], title: Any = None, numbers: 
 
 FUNCTIONS: dict[str, Operation] = {name: elementwise(ufunc) for name, ufunc in UFUNC_NAMES.items()} | {
     "add": _named("add", _scaled(np.add), numbers=True), "sub": _named("sub", _scaled(np.subtract), numbers=True),
-    "div": _named("div", _divide), "clamp": _named("clamp", _clamp), "clip": _named("clamp", _clamp), "where": _named("where", _where),
+    "div": _named("div", _divide), "clamp": _named("clamp", _clamp, clamp_name),
+    "clip": _named("clamp", _clamp, clamp_name), "where": _named("where", _where),
     "relu": _named("relu", _relu), "sigmoid": _named("sigmoid", _activation(activations.sigmoid)),
     "softplus": _named("softplus", _activation(activations.softplus)), "clone": _named("clone", _clone),
     "rsqrt": _named("rsqrt", _rsqrt), "lerp": _named("lerp", _lerp, numbers=True), "addcmul": _named("addcmul", _addcmul),
@@ -289,11 +309,7 @@ def _assigning(operation: Operation) -> Operation:
     """Return the in-place form of an operation: x.add_(y) writes x.add(y) into x."""
 
     def assign(input: Any, *args: Any, **kwargs: Any) -> Any:
-        result = operation.function(input, *args, **kwargs)
-        if not np.can_cast(lift(result).dtype, input.dtype, "same_kind"):
-            raise DTypeError(at_user_line(f"a result of {lift(result).dtype} cannot be written in place into a tensor of {input.dtype}"))
-        input.assign(lift(result), "an in-place operation")
-        return input
+        return _write(input, operation.function(input, *args, **kwargs))
 
     return Operation(assign, operation.name, operation.numbers)
 

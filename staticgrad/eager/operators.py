@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from staticgrad.eager.apply import Operation, apply, view_of
+from staticgrad.eager.comparing import allclose, equal
 from staticgrad.eager.indexing import basic_view, ready_index
 from staticgrad.eager.names import node_name
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
+from staticgrad.eager.recipes import WRITTEN
 from staticgrad.eager.tensors import Tensor
 from staticgrad.eager.traced import call_traced
-from staticgrad.errors import MissingAttributeError, TensorError
+from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
 from staticgrad.ir.source import at_user_line
 from staticgrad.traced import Traced
 from staticgrad.tracing.functions.table import closest
@@ -32,12 +34,20 @@ def _written(x: Tracer, index: Any, new: Any) -> None:
     x[index] = new
 
 
-_PICKED, _WRITTEN = Operation(_picked, "Index"), Operation(_written, "IndexPut")
+def _writing_name(x: Tracer, index: Any, new: Any) -> str:
+    """Return what the tape calls a write: of a part of the memory, or of elements here and there."""
+    items = index if isinstance(index, tuple) else (index,)
+    return WRITTEN if all(item is None or item is Ellipsis or isinstance(item, (int, slice)) for item in items) else "IndexPut"
+
+
+_PICKED, _WRITTEN = Operation(_picked, "Index"), Operation(_written, _writing_name)
 
 
 def _get_item(self: Tensor, index: Any) -> Tensor:
     """Return a part: of a basic index a view, of arrays and masks a copy."""
-    index = ready_index(index)
+    if isinstance(self._array, Tracer):
+        return apply(_PICKED, (self, index))
+    index = ready_index(index, self._array.shape)
     view = basic_view(index, self._array.shape)
     if view is None:
         return apply(_PICKED, (self, index))  # type: ignore[no-any-return]
@@ -49,12 +59,12 @@ def _get_item(self: Tensor, index: Any) -> Tensor:
 
 def _set_item(self: Tensor, index: Any, new: Any) -> None:
     """Write a part in place."""
-    apply(_WRITTEN, (self, ready_index(index), new))
+    apply(_WRITTEN, (self, ready_index(index, self._array.shape), new))
 
 
 def _iterate(self: Tensor) -> Iterator[Tensor]:
     if not self._array.ndim:
-        raise TensorError(at_user_line("a tensor without axes cannot be iterated over"))
+        raise ArgumentError(at_user_line("a tensor without axes cannot be iterated over"))
     return (self[k] for k in range(len(self._array)))
 
 
@@ -73,6 +83,29 @@ def _attribute(self: Tensor, name: str) -> Any:
 
 def _call_method(operation: Operation, self: Tensor, *args: Any, **kwargs: Any) -> Any:
     return apply(operation, (self, *args), kwargs)
+
+
+def _sharing(name: str) -> Callable[..., Tensor]:
+    """Return the method that gives the same memory in another shape, and refuses where only a copy could have that shape."""
+
+    def view(self: Tensor, *shape: Any) -> Tensor:
+        result: Tensor = apply(METHODS[name], (self, *shape))
+        if isinstance(self._array, np.ndarray) and result._array.size and not np.may_share_memory(result._array, self._array):
+            raise TensorError(
+                at_user_line(
+                    f"{name}: the elements of this tensor of shape {self.shape} do not stand in memory in an order that gives shape "
+                    f"{result.shape}; use .reshape(), which copies them where it must"
+                )
+            )
+        return result
+
+    view.__name__, view.__doc__ = name, "Return the same memory in another shape."
+    return view
+
+
+def _contiguous(self: Tensor) -> Tensor:
+    """Return the tensor itself if its elements stand in memory one after the other, and a copy of which that holds if not."""
+    return self if isinstance(self._array, np.ndarray) and self.is_contiguous() else apply(METHODS["contiguous"], (self,))
 
 
 def _names(self: Tensor) -> list[str]:
@@ -136,8 +169,10 @@ def _install() -> None:
         members[f"i{name}"] = _binary(f"i{name}", elementwise(ufunc, in_place=True))
     members |= {name: _binary(name, elementwise(ufunc)) for name, ufunc in COMPARISONS.items()}
     members |= {name: _unary(elementwise(ufunc)) for name, ufunc in UNARY.items()}
-    for name, member in members.items():
-        setattr(Tensor, f"__{name}__", member)
+    methods = {f"__{name}__": member for name, member in members.items()} | {name: _sharing(name) for name in ("view", "view_as")}
+    methods |= {"allclose": allclose, "equal": equal, "contiguous": _contiguous}
+    for name, method in methods.items():
+        setattr(Tensor, name, method)
 
 
 _install()

@@ -20,6 +20,11 @@ def _level(dtype: np.dtype) -> int:
     return {"b": 0, "i": 1, "u": 1, "f": 2}[dtype.kind]
 
 
+def can_hold(target: np.dtype, result: np.dtype) -> bool:
+    """Return whether a result may be written in place: into a dtype of its kind or of a higher one, of any size."""
+    return _level(result) <= _level(target)
+
+
 def promote_types(first: np.dtype, second: np.dtype) -> np.dtype:
     """Return the dtype that holds both: int64 and float32 give float32.
 
@@ -54,6 +59,8 @@ def result_type(values: Sequence[Value]) -> np.dtype:
 @functools.cache
 def needs_floats(ufunc: np.ufunc) -> bool:
     """Return whether a universal function of integers gives floats."""
+    if ufunc is np.reciprocal:  # NumPy's gives integers, which are 0 but for 1 and -1
+        return True
     try:
         return bool(ufunc.resolve_dtypes((*(INT64,) * ufunc.nin, *(None,) * ufunc.nout))[0].kind == "f")
     except TypeError:

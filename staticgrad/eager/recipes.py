@@ -7,6 +7,7 @@ operation, shapes, dtypes and options: what a loop repeats is recorded once.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -34,6 +35,10 @@ WRITTEN = "CopySlices"
 
 CAPACITY = 4096
 """So many recipes are kept, those used last; a program that indexes with ever new numbers must not grow."""
+
+
+COMPUTED_AGAIN = frozenset({"divide"})
+"""Ops whose results a backward pass computes a second time, from operands that it needs anyway: they may be changed in place."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,18 @@ class Recipe:
         found = [zeros_like(x) if g is None else g for g, x in zip(cotangents(heads, inputs, seeds), inputs, strict=True)]
         results = {value: new_input(Aval(value.shape, value.dtype), "result") for value in graph.outputs}
         known = {value: value for value in (*graph.inputs, *seeds)}
-        known |= {value: result for value, result in results.items() if not isinstance(value.op, Input) and not value.node.is_fixed}
+        known |= {
+            value: result
+            for value, result in results.items()
+            if not isinstance(value.op, Input) and not value.node.is_fixed and value.op.name not in COMPUTED_AGAIN
+        }
         image = substitution(found, known)
         outputs = tuple(image[g] for g in found)
         used = {node.outputs[0] for node in topological(outputs) if isinstance(node.op, Input)}
         operands = tuple(k for k, value in enumerate(graph.inputs) if value in used)
         kept = tuple({results[v]: k for k, v in reversed(list(enumerate(graph.outputs))) if results[v] in used}.values())
         parameters = (*(graph.inputs[k] for k in operands), *(results[graph.outputs[k]] for k in kept), *seeds)
-        name = f"{self.name}Backward"
+        name = f"{re.sub('Backward[0-9]$', '', self.name)}Backward"
         return Backward(Recipe(name, Graph(parameters, outputs, (), name)), operands, kept, tuple(differentiable))
 
 

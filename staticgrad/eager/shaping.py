@@ -163,7 +163,7 @@ def _cut(input: Any, index: Any, dim: int) -> Any:
 
 
 def _flip(input: Any, *dims: Any) -> Any:
-    return np.flip(input, tuple(_sizes(dims)))
+    return np.copy(np.flip(input, tuple(_sizes(dims))))
 
 
 def _roll(input: Any, shifts: Any, dims: Any = None) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 
 from staticgrad.eager.apply import Operation
 from staticgrad.eager.modes import get_default_dtype
-from staticgrad.eager.names import node_name
+from staticgrad.eager.names import extremum_name, node_name, reduction_name
 from staticgrad.errors import DTypeError, TensorError
+from staticgrad.ir.aval import INT64
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.functions import norms
 from staticgrad.tracing.lift import convert, lift
@@ -26,6 +27,10 @@ def _axis(dim: Any, axis: Any) -> Any:
     return chosen
 
 
+ADDING = {np.sum, np.prod, np.nansum}
+"""Reductions whose result of whole numbers is int64, also of those without a sign."""
+
+
 def _reduction(function: Callable[..., Any], floats: bool = False) -> Callable[..., Any]:
     """Return a reduction of all elements, or along some axes."""
 
@@ -37,6 +42,8 @@ def _reduction(function: Callable[..., Any], floats: bool = False) -> Callable[.
             raise DTypeError(
                 at_user_line(f"{function.__name__} of a tensor of {value.dtype}: its result is no integer; convert it first, x.float()")
             )
+        elif function in ADDING and value.dtype.kind == "u":
+            input = tracer_of(convert(value, INT64))
         return function(input, axis=_axis(dim, axis), keepdims=keepdim or keepdims)
 
     return reduce
@@ -104,7 +111,7 @@ def _running(input: Any, dim: Any = None, *, dtype: Any = None, axis: Any = None
     chosen = _axis(dim, axis)
     if chosen is None:
         raise TensorError(at_user_line("cumsum: dim, the axis to add along, is missing"))
-    return np.cumsum(input, axis=chosen, dtype=dtype)
+    return np.cumsum(input, axis=chosen, dtype=INT64 if dtype is None and lift(input).dtype.kind == "u" else dtype)
 
 
 def _softmax(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,17 +159,19 @@ def lift_length(x: Any, axis: int) -> int:
     return shape[axis] if shape else 1
 
 
-def _named(name: str, function: Callable[..., Any], title: str | None = None) -> Operation:
+def _named(name: str, function: Callable[..., Any], title: Any = None) -> Operation:
     function.__name__ = name
     return Operation(function, title or node_name(name))
 
 
 SUMMING: dict[str, Operation] = {
-    "sum": _named("sum", _reduction(np.sum)), "mean": _named("mean", _reduction(np.mean, floats=True)),
-    "prod": _named("prod", _reduction(np.prod)), "var": _named("var", _spread(np.var)), "std": _named("std", _spread(np.std)),
+    "sum": _named("sum", _reduction(np.sum), reduction_name("Sum")),
+    "mean": _named("mean", _reduction(np.mean, floats=True), reduction_name("Mean")),
+    "prod": _named("prod", _reduction(np.prod), reduction_name("Prod")),
+    "var": _named("var", _spread(np.var)), "std": _named("std", _spread(np.std)),
     "amax": _named("amax", _reduction(np.max)), "amin": _named("amin", _reduction(np.min)),
-    "max": _named("max", _extremum("max", np.max, np.argmax, np.maximum)),
-    "min": _named("min", _extremum("min", np.min, np.argmin, np.minimum)),
+    "max": _named("max", _extremum("max", np.max, np.argmax, np.maximum), extremum_name("Max", "Maximum")),
+    "min": _named("min", _extremum("min", np.min, np.argmin, np.minimum), extremum_name("Min", "Minimum")),
     "argmax": _named("argmax", _along(np.argmax)), "argmin": _named("argmin", _along(np.argmin)),
     "any": _named("any", _along(np.any)), "all": _named("all", _along(np.all)), "nansum": _named("nansum", _reduction(np.nansum)),
     "nanmean": _named("nanmean", _reduction(np.nanmean, floats=True)), "count_nonzero": _named("count_nonzero", _count_nonzero),

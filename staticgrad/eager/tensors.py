@@ -14,7 +14,7 @@ from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.recipes import Path, reading, writing
 from staticgrad.eager.tape import NOWHERE, AccumulateGrad, Edge, Handle, Hooks, Node, Version
 from staticgrad.eager.text import tensor_text
-from staticgrad.errors import StaticgradWarning, TensorError
+from staticgrad.errors import ArgumentError, InvalidValueError, StaticgradWarning, TensorError
 from staticgrad.ir.aval import Aval, check_dtype, is_float
 from staticgrad.ir.source import at_user_line, user_stack_level
 
@@ -46,12 +46,12 @@ class Tensor:
 
     __slots__ = (
         "__weakref__", "_accumulator", "_array", "_base", "_edge", "_grad", "_history", "_hooks", "_path", "_requires", "_retains",
-        "_version",
+        "_writes",
     )  # fmt: skip
     __array_priority__ = 900  # below that of traced arrays
 
     _array: np.ndarray
-    _version: Version
+    _writes: Version
     _requires: bool
     _edge: Edge
     _grad: Tensor | None
@@ -75,7 +75,7 @@ class Tensor:
         """Return a tensor of this very memory."""
         self = object.__new__(cls)
         self._array = array
-        self._version = Version() if version is None else version
+        self._writes = Version() if version is None else version
         self._requires = requires
         self._edge = edge
         self._grad = None
@@ -133,10 +133,14 @@ class Tensor:
     def grad(self, new: Tensor | None) -> None:
         if new is not None:
             if not isinstance(new, Tensor):
-                raise TensorError(at_user_line(f".grad = {type(new).__name__}: expected a tensor or None"))
+                raise ArgumentError(at_user_line(f".grad = {type(new).__name__}: expected a tensor or None"))
             if new._array.shape != self._array.shape or new._array.dtype != self._array.dtype:
                 raise TensorError(at_user_line(f".grad = {aval_of(new)}: expected {aval_of(self)}, the shape and dtype of the tensor"))
         self._grad = new
+
+    @grad.deleter
+    def grad(self) -> None:
+        self._grad = None
 
     @property
     def grad_fn(self) -> Node | None:
@@ -180,9 +184,9 @@ class Tensor:
         return self._retains
 
     @property
-    def _version_number(self) -> int:
+    def _version(self) -> int:
         """How often the memory of this tensor was written in place."""
-        return self._version.number
+        return self._writes.number
 
     # ---- the tape
 
@@ -248,7 +252,7 @@ class Tensor:
     def _write(self, new: Tensor) -> None:
         """Take over the value of `new` into this tensor's memory, and its history."""
         np.copyto(self._array, new._array)
-        self._version.number += 1
+        self._writes.number += 1
         if not modes.records:
             return
         base = self._base
@@ -269,14 +273,14 @@ class Tensor:
         with _accumulating:
             held = self._grad
             if held is None:
-                self._grad = grad if recording else Tensor._of(np.array(grad._array))
+                self._grad = grad if recording else Tensor._of(np.array(grad._array, order="C"))
             elif recording:
                 self._grad = held + grad
             elif held.requires_grad or not held._array.flags.writeable:
                 self._grad = Tensor._of(held._array + grad._array)
             else:
                 np.add(held._array, grad._array, out=held._array)
-                held._version.number += 1
+                held._writes.number += 1
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Add the gradients of this tensor to the `.grad` of the leaves it was computed from.
@@ -311,7 +315,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """Return the same memory as a tensor that does not require gradients."""
-        return Tensor._of(self._array, version=self._version)
+        return Tensor._of(self._array, version=self._writes)
 
     def detach_(self) -> Tensor:
         """Forget the history of this tensor, and return it."""
@@ -404,7 +408,7 @@ class Tensor:
 
     def __len__(self) -> int:
         if not self._array.ndim:
-            raise TensorError(at_user_line("len() of a tensor without axes"))
+            raise ArgumentError(at_user_line("len() of a tensor without axes"))
         return len(self._array)
 
     def __repr__(self) -> str:
@@ -417,10 +421,12 @@ class Tensor:
         )
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if not self._array.ndim and spec else repr(self) if not spec else self._no_format(spec)
+        if not self._array.ndim:
+            return format(self.item(), spec)
+        return repr(self) if not spec else self._no_format(spec)
 
     def _no_format(self, spec: str) -> NoReturn:
-        raise TensorError(at_user_line(f"the format {spec!r} is for one number, not for a tensor of shape {self.shape}"))
+        raise ArgumentError(at_user_line(f"the format {spec!r} is for one number, not for a tensor of shape {self.shape}"))
 
     # ---- its value for Python and NumPy
 
@@ -469,23 +475,30 @@ class Tensor:
         return bool(self._array)
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._single())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._single())
 
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._single())
+
+    def _single(self) -> Any:
+        if self._array.size != 1:
+            raise InvalidValueError(at_user_line(f"a tensor of {self._array.size} elements (shape {self.shape}) is no single number"))
+        return self._array.item()
 
     def __index__(self) -> int:
         if self._array.size != 1 or self._array.dtype.kind not in "biu":
-            raise TensorError(at_user_line(f"only integer tensors of one element can be indices, not {aval_of(self)}"))
+            raise ArgumentError(at_user_line(f"only integer tensors of one element can be indices, not {aval_of(self)}"))
         return int(self._array.item())
 
     def __hash__(self) -> int:
         return id(self)
 
     def __contains__(self, element: Any) -> bool:
+        if not isinstance(element, (Tensor, bool, int, float, complex, np.ndarray, np.generic)):
+            raise TensorError(at_user_line(f"a tensor holds numbers; {type(element).__name__} {element!r} cannot be among them"))
         return bool(np.any(self._array == (element._array if isinstance(element, Tensor) else element)))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:

@@ -398,6 +398,15 @@ class Builder:
             raise VerificationError("a while loop without a condition")
         self._emit(While(parts.test_block, parts.condition, parts.body_block))
 
+    def splice(self, block: Block) -> None:
+        """Append the statements of a block that another builder made; its small arrays are declared by the function."""
+        for statement in block.statements:
+            if isinstance(statement, Local):
+                self.locals.append(statement.buffer)
+                self.root.statements.insert(len(self.locals) - 1, statement)
+            else:
+                self._emit(statement)
+
     def invoke(self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
         """Call an internal function."""
         self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers)))

@@ -46,6 +46,14 @@ class Op:
     cost: ClassVar[int] = 1
     """Rough price of one element in scalar instructions; decides what is worth saving for the backward pass."""
 
+    notation: ClassVar[str | None] = None
+    """The op as a formula of its operands `x, y, z` over the real numbers, in SymPy's language, for people; for a reduction the name
+    of its big operator. None: a formula with this op in it is refused."""
+
+    def formula(self, *avals: Aval) -> str | None:
+        """Return the notation for operands of these avals, for an op whose parameters it depends on."""
+        return self.notation
+
     def infer(self, *avals: Any, **_: Any) -> Any:
         """Return the aval(s) of the output(s) for the avals of the operands."""
         raise VerificationError(f"{self.name} has no shape rule")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Constant, Input, Node, Value
 
@@ -28,7 +30,7 @@ def value_names(graph: Graph) -> dict[Value, str]:
 
 
 def graph_text(graph: Graph) -> str:
-    """Return the graph as text: `%3: f64[4] = multiply(%1, x)  # model.py:12`."""
+    """Return the graph as text: `%3: f64[4] = multiply(%1, x)  # model.py:12`; graphs inside of an op below it, further in."""
     names = value_names(graph)
     parameters = ", ".join(f"{names[v]}: {v.aval}" for v in graph.inputs)
     lines = [f"{graph.name}({parameters}):"]
@@ -42,14 +44,19 @@ def graph_text(graph: Graph) -> str:
             lines.append("  # backward")
             backward_begun = True
         lines.append("  " + _node_text(node, names))
+        for inner in node.op.subgraphs:
+            lines += [f"    {line}" for line in graph_text(inner).splitlines()]
     lines.append(f"  return {', '.join(names[v] for v in graph.outputs)}")
     return "\n".join(lines)
 
 
 def _node_text(node: Node, names: dict[Value, str]) -> str:
     left = ", ".join(f"{names[v]}: {v.aval}" for v in node.outputs)
-    signature = node.op.signature()
     operands = ", ".join(names[v] for v in node.inputs)
-    head, _, parameters = signature.partition("(")
+    head, _, parameters = node.op.signature().partition("(")
+    if node.op.subgraphs:  # which stand below; what is as usual goes without saying
+        given = ((f.name, getattr(node.op, f.name), f.default) for f in fields(node.op))
+        shown = [f"{name}={value}" for name, value, usual in given if isinstance(value, int) and value != usual]
+        parameters = ", ".join(shown) + ")" if shown else ""
     call = f"{head}({operands}{'; ' + parameters[:-1] if parameters else ''})"
     return f"{left} = {call}" + (f"  # {node.line}" if node.line else "")

@@ -4,6 +4,7 @@ from staticgrad.ops import (
     along,
     arithmetic,
     bits,
+    branches,
     casts,
     comparison,
     contract,
@@ -12,7 +13,9 @@ from staticgrad.ops import (
     exponential,
     extrema,
     index,
+    loops,
     movement,
+    nested,
     powers,
     random,
     reduce,
@@ -20,12 +23,14 @@ from staticgrad.ops import (
     rounding,
     special,
     trigonometric,
+    while_loops,
 )
 
 __all__ = [
     "along",
     "arithmetic",
     "bits",
+    "branches",
     "casts",
     "comparison",
     "contract",
@@ -34,7 +39,9 @@ __all__ = [
     "exponential",
     "extrema",
     "index",
+    "loops",
     "movement",
+    "nested",
     "powers",
     "random",
     "reduce",
@@ -42,4 +49,5 @@ __all__ = [
     "rounding",
     "special",
     "trigonometric",
+    "while_loops",
 ]

@@ -19,18 +19,31 @@ def _logical(opcode: str, otherwise: str) -> Callable[..., Scalar]:
     return lambda b, *x: getattr(b, opcode if x[0].dtype == BOOL else otherwise)(*x)
 
 
-add: Apply = elementwise("add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True)
+add: Apply = elementwise(
+    "add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True, notation="x + y", logic="x | y"
+)
 subtract: Apply = elementwise(
     "subtract", np.subtract, lambda b, x, y: b.sub(x, y), lambda g, y, a, b: g, lambda g, y, a, b: -g,
-    arity=2, kinds=NUMBER, linear=True,
+    arity=2, kinds=NUMBER, linear=True, notation="x - y",
 )  # fmt: skip
-multiply: Apply = elementwise("multiply", np.multiply, _logical("and_", "mul"), lambda g, y, a, b: g * b, lambda g, y, a, b: a * g, arity=2)
+multiply: Apply = elementwise(
+    "multiply",
+    np.multiply,
+    _logical("and_", "mul"),
+    lambda g, y, a, b: g * b,
+    lambda g, y, a, b: a * g,
+    arity=2,
+    notation="x*y",
+    logic="x & y",
+)
 divide: Apply = elementwise(
     "divide", np.divide, lambda b, x, y: b.div(x, y), lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b,
-    arity=2, kinds=FLOAT, cost=4,
+    arity=2, kinds=FLOAT, cost=4, notation="x/y",
 )  # fmt: skip
-negative: Apply = elementwise("negative", np.negative, lambda b, x: b.neg(x), lambda g, y, x: -g, kinds=NUMBER, linear=True)
-absolute: Apply = elementwise("absolute", np.absolute, lambda b, x: x if x.dtype.kind in "bu" else b.abs(x), lambda g, y, x: g * sign(x))
+negative: Apply = elementwise("negative", np.negative, lambda b, x: b.neg(x), lambda g, y, x: -g, kinds=NUMBER, linear=True, notation="-x")
+absolute: Apply = elementwise(
+    "absolute", np.absolute, lambda b, x: x if x.dtype.kind in "bu" else b.abs(x), lambda g, y, x: g * sign(x), notation="Abs(x)", logic="x"
+)
 
 
 def _emit_sign(b: Builder, x: Scalar) -> Scalar:
@@ -41,7 +54,7 @@ def _emit_sign(b: Builder, x: Scalar) -> Scalar:
     return b.select(b.is_nan(x), x, signed) if is_float(x.dtype) else signed
 
 
-sign: Apply = elementwise("sign", np.sign, _emit_sign, None, kinds=NUMBER, cost=3)
+sign: Apply = elementwise("sign", np.sign, _emit_sign, None, kinds=NUMBER, cost=3, notation="sign(x)")
 
 
 def _copied_sign(g: Value, y: Value, x: Value, other: Value) -> Value:
@@ -49,7 +62,15 @@ def _copied_sign(g: Value, y: Value, x: Value, other: Value) -> Value:
 
 
 copysign: Apply = elementwise(
-    "copysign", np.copysign, lambda b, x, y: with_sign_of(b, b.abs(x), y), _copied_sign, None, arity=2, kinds=FLOAT, cost=4
+    "copysign",
+    np.copysign,
+    lambda b, x, y: with_sign_of(b, b.abs(x), y),
+    _copied_sign,
+    None,
+    arity=2,
+    kinds=FLOAT,
+    cost=4,
+    notation="Piecewise((Abs(x), y >= 0), (-Abs(x), True))",
 )
 
 
@@ -68,4 +89,5 @@ heaviside: Apply = elementwise(
     arity=2,
     kinds=FLOAT,
     cost=4,
+    notation="Heaviside(x, y)",
 )

@@ -34,6 +34,12 @@ class Cast(Elementwise):
             return b.ne(x, b.like(0, x)) if x.dtype != BOOL else x
         return b.cast(x, self.dtype)
 
+    def formula(self, *avals: Aval) -> str:
+        (x,) = avals
+        if x.dtype == BOOL or self.dtype == BOOL:
+            return "x" if x.dtype == self.dtype else "Ne(x, 0)" if self.dtype == BOOL else "Piecewise((1, x), (0, True))"
+        return "sign(x)*floor(Abs(x))" if is_float(x.dtype) and not is_float(self.dtype) else "x"
+
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value | None]:
         return (cast(g, x.dtype) if is_float(x.dtype) and is_float(self.dtype) else None,)
 

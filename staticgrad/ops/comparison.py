@@ -16,29 +16,33 @@ from staticgrad.kernels.floating import format_of
 from staticgrad.ops.elementwise import FLOAT, Apply, Elementwise, elementwise
 
 
-def _comparison(name: str, meaning: Callable[..., Any], emit: Callable[..., Scalar]) -> Callable[..., Value]:
-    return elementwise(name, meaning, emit, None, None, arity=2, result=BOOL)
+def _comparison(
+    name: str, meaning: Callable[..., Any], emit: Callable[..., Scalar], notation: str, logic: str | None = None
+) -> Callable[..., Value]:
+    return elementwise(name, meaning, emit, None, None, arity=2, result=BOOL, notation=notation, logic=logic)
 
 
-less: Apply = _comparison("less", np.less, lambda b, x, y: b.lt(x, y))
-less_equal: Apply = _comparison("less_equal", np.less_equal, lambda b, x, y: b.le(x, y))
-greater: Apply = _comparison("greater", np.greater, lambda b, x, y: b.lt(y, x))
-greater_equal: Apply = _comparison("greater_equal", np.greater_equal, lambda b, x, y: b.le(y, x))
-equal: Apply = _comparison("equal", np.equal, lambda b, x, y: b.eq(x, y))
-not_equal: Apply = _comparison("not_equal", np.not_equal, lambda b, x, y: b.ne(x, y))
-logical_and: Apply = elementwise("logical_and", np.logical_and, lambda b, x, y: b.and_(x, y), None, None, arity=2, kinds="b")
-logical_or: Apply = elementwise("logical_or", np.logical_or, lambda b, x, y: b.or_(x, y), None, None, arity=2, kinds="b")
-logical_xor: Apply = elementwise("logical_xor", np.logical_xor, lambda b, x, y: b.xor(x, y), None, None, arity=2, kinds="b")
-logical_not: Apply = elementwise("logical_not", np.logical_not, lambda b, x: b.not_(x), None, kinds="b")
+less: Apply = _comparison("less", np.less, lambda b, x, y: b.lt(x, y), notation="x < y", logic="~x & y")
+less_equal: Apply = _comparison("less_equal", np.less_equal, lambda b, x, y: b.le(x, y), notation="x <= y", logic="~x | y")
+greater: Apply = _comparison("greater", np.greater, lambda b, x, y: b.lt(y, x), notation="x > y", logic="x & ~y")
+greater_equal: Apply = _comparison("greater_equal", np.greater_equal, lambda b, x, y: b.le(y, x), notation="x >= y", logic="x | ~y")
+equal: Apply = _comparison("equal", np.equal, lambda b, x, y: b.eq(x, y), notation="Eq(x, y)", logic="~(x ^ y)")
+not_equal: Apply = _comparison("not_equal", np.not_equal, lambda b, x, y: b.ne(x, y), notation="Ne(x, y)", logic="x ^ y")
+logical_and: Apply = elementwise("logical_and", np.logical_and, lambda b, x, y: b.and_(x, y), None, None, arity=2, kinds="b", logic="x & y")
+logical_or: Apply = elementwise("logical_or", np.logical_or, lambda b, x, y: b.or_(x, y), None, None, arity=2, kinds="b", logic="x | y")
+logical_xor: Apply = elementwise("logical_xor", np.logical_xor, lambda b, x, y: b.xor(x, y), None, None, arity=2, kinds="b", logic="x ^ y")
+logical_not: Apply = elementwise("logical_not", np.logical_not, lambda b, x: b.not_(x), None, kinds="b", logic="~x")
 
 
 def _emit_finite(b: Builder, x: Scalar) -> Scalar:
     return b.lt(b.abs(x), b.like(np.inf, x))
 
 
-isnan: Apply = elementwise("isnan", np.isnan, lambda b, x: b.ne(x, x), None, kinds=FLOAT, result=BOOL)
-isinf: Apply = elementwise("isinf", np.isinf, lambda b, x: b.eq(b.abs(x), b.like(np.inf, x)), None, kinds=FLOAT, result=BOOL)
-isfinite: Apply = elementwise("isfinite", np.isfinite, _emit_finite, None, kinds=FLOAT, result=BOOL)
+isnan: Apply = elementwise("isnan", np.isnan, lambda b, x: b.ne(x, x), None, kinds=FLOAT, result=BOOL, notation="False")
+isinf: Apply = elementwise(
+    "isinf", np.isinf, lambda b, x: b.eq(b.abs(x), b.like(np.inf, x)), None, kinds=FLOAT, result=BOOL, notation="False"
+)
+isfinite: Apply = elementwise("isfinite", np.isfinite, _emit_finite, None, kinds=FLOAT, result=BOOL, notation="True")
 
 
 def _emit_signbit(b: Builder, x: Scalar) -> Scalar:
@@ -56,6 +60,8 @@ class Where(Elementwise):
 
     name = "where"
     arity = 3
+    notation = "Piecewise((y, x), (z, True))"
+    logic = "x & y | ~x & z"
     derivatives = (None, lambda g, y, c, a, b: where_zero(c, g), lambda g, y, c, a, b: where(c, zeros_like(g), g))
 
     def operand_avals(self, avals: Sequence[Aval]) -> Sequence[Aval]:

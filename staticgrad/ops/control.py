@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import VerificationError
+from staticgrad.errors import StaticgradError, VerificationError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.graph import Graph, inline, rebuild
@@ -16,6 +16,7 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
 from staticgrad.ops.elementwise import Elementwise
+from staticgrad.ops.nested import Nested
 
 
 @op
@@ -23,6 +24,7 @@ class StopGradient(Elementwise):
     """x itself, constant to every derivative; removed after differentiation."""
 
     derivatives = (None,)
+    notation = logic = "x"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -37,17 +39,24 @@ def stop_gradient(x: Value) -> Value:
 
 
 @dataclass(frozen=True)
+class NoDerivative:
+    """In place of the cotangent of an operand that a rule knows nothing of: an error where that operand is differentiated by."""
+
+    error: StaticgradError
+
+
+@dataclass(frozen=True)
 class Rules:
     """Derivatives given by hand for a sub-graph: functions on values with the signatures of `Op.jvp` and `Op.vjp`.
 
-    `name` and `key` tell two sets of rules apart, as the functions themselves cannot be hashed by content.
+    The operands and results are always tuples. A cotangent may be a `NoDerivative`. `name` and `key` tell two sets of rules apart,
+    as the functions themselves cannot be hashed by content.
     """
 
     name: str
     key: str = ""
     jvp: Callable[..., Any] | None = None
     vjp: Callable[..., Any] | None = None
-    inline: bool = True
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.key}"
@@ -77,8 +86,8 @@ class Call(Op):
     def infer(self, *avals: Aval) -> tuple[Aval, ...]:
         if self.graph.free:
             raise VerificationError(f"call of {self.graph.name}: what it closes over must stand among its operands")
-        expected = tuple(value.aval for value in self.graph.inputs)
-        if expected != avals:
+        expected = [(value.shape, value.dtype) for value in self.graph.inputs]
+        if expected != [(aval.shape, aval.dtype) for aval in avals]:
             raise VerificationError(f"call of {self.graph.name}: operands {avals}, parameters {expected}")
         return tuple(value.aval for value in self.graph.outputs)
 
@@ -90,7 +99,7 @@ class Call(Op):
             raise VerificationError(f"call of {self.graph.name} without a tangent rule was not inlined")
         return self.rules.jvp(tangents, y, *x)
 
-    def vjp(self, g: Any, y: Any, *x: Value) -> tuple[Value | None, ...]:
+    def vjp(self, g: Any, y: Any, *x: Value) -> tuple[Value | NoDerivative | None, ...]:
         if self.rules is None or self.rules.vjp is None:
             raise VerificationError(f"call of {self.graph.name} without a cotangent rule was not inlined")
         return tuple(self.rules.vjp(g, y, *x))
@@ -105,19 +114,27 @@ def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ..
     return apply_all(Call(graph, rules), *x)
 
 
+def has_calls(graph: Graph) -> bool:
+    """Return whether a graph, or one inside of its ops, calls another."""
+    return any(isinstance(n.op, Call) or any(map(has_calls, n.op.subgraphs)) for n in graph.nodes)
+
+
 def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
     """Return `graph` with its calls replaced by their bodies, except (if asked) those with rules of their own."""
 
     def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
         if isinstance(node.op, Call) and not (keep_rules and node.op.rules is not None):
             return inlined(node.op, inputs)
-        return apply_all(node.op, *inputs, line=node.line)
+        op = node.op
+        if isinstance(op, Nested):
+            op = op.with_subgraphs([inline_calls(inner, keep_rules) for inner in op.subgraphs], op.constants)
+        return apply_all(op, *inputs, line=node.line)
 
     def inlined(call: Call, inputs: tuple[Value, ...]) -> Sequence[Value]:
         body = inline_calls(call.graph, keep_rules)
         return inline(body, inputs)
 
-    return rebuild(graph, replace) if any(isinstance(n.op, Call) for n in graph.nodes) else graph
+    return rebuild(graph, replace) if has_calls(graph) else graph
 
 
 @op
@@ -125,6 +142,7 @@ class Contiguous(Elementwise):
     """x itself, in memory of its own: put in by passes where a kernel wants another layout than the one at hand."""
 
     linear = True
+    notation = logic = "x"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(x).reshape(x.shape)

@@ -33,6 +33,8 @@ class Elementwise(Op):
     """The dtype kinds it takes."""
     derivatives: ClassVar[tuple[Derivative | None, ...] | None] = None
     """One rule an operand; None where the derivative is zero."""
+    logic: ClassVar[str | None] = None
+    """The notation for operands that are truth values."""
 
     def result(self, dtype: np.dtype) -> np.dtype:
         """Return the output's dtype for operands of `dtype`."""
@@ -49,6 +51,9 @@ class Elementwise(Op):
             raise DTypeError(f"{self.name} is not defined for {first.dtype}")
         dtype = self.result(first.dtype)
         return Aval(first.shape, dtype, dtype != BOOL and all(a.weak for a in avals))
+
+    def formula(self, *avals: Aval) -> str | None:
+        return self.logic if self.operand_avals(avals)[0].dtype == BOOL else self.notation
 
     def operand_avals(self, avals: Sequence[Aval]) -> Sequence[Aval]:
         """Return the avals that must agree in dtype."""
@@ -97,6 +102,8 @@ def elementwise(
     result: np.dtype | None = None,
     cost: int = 1,
     linear: bool = False,
+    notation: str | None = None,
+    logic: str | None = None,
 ) -> Callable[..., Value]:
     """Define an elementwise op and return the function that applies it."""
 
@@ -108,7 +115,7 @@ def elementwise(
 
     members: dict[str, Any] = {
         "__doc__": f"Elementwise {name}.", "__module__": __name__, "name": name, "numpy": numpy, "scalar": scalar, "kinds": kinds,
-        "arity": arity, "cost": cost, "linear": linear, "derivatives": derivatives or None,
+        "arity": arity, "cost": cost, "linear": linear, "derivatives": derivatives or None, "notation": notation, "logic": logic,
     }  # fmt: skip
     if result is not None:
         members["result"] = lambda self, dtype: result

@@ -26,8 +26,12 @@ def _winner(better: Callable[..., Value]) -> tuple[Derivative, Derivative]:
     return (lambda g, y, a, b: share(g, a, b)), (lambda g, y, a, b: share(g, b, a))
 
 
-maximum: Apply = elementwise("maximum", np.maximum, _emit_extremum("max", "or_"), *_winner(greater), arity=2, cost=2)
-minimum: Apply = elementwise("minimum", np.minimum, _emit_extremum("min", "and_"), *_winner(less), arity=2, cost=2)
+maximum: Apply = elementwise(
+    "maximum", np.maximum, _emit_extremum("max", "or_"), *_winner(greater), arity=2, cost=2, notation="Max(x, y)", logic="x | y"
+)
+minimum: Apply = elementwise(
+    "minimum", np.minimum, _emit_extremum("min", "and_"), *_winner(less), arity=2, cost=2, notation="Min(x, y)", logic="x & y"
+)
 
 
 def _emit_ignoring_nan(opcode: str, for_bool: str) -> Callable[..., Scalar]:
@@ -46,8 +50,12 @@ def _winner_ignoring_nan(better: Callable[..., Value]) -> tuple[Derivative, Deri
     return _winner(lambda x, other: logical_or(better(x, other), logical_and(not_equal(other, other), equal(x, x))))
 
 
-fmax: Apply = elementwise("fmax", np.fmax, _emit_ignoring_nan("max", "or_"), *_winner_ignoring_nan(greater), arity=2, cost=4)
-fmin: Apply = elementwise("fmin", np.fmin, _emit_ignoring_nan("min", "and_"), *_winner_ignoring_nan(less), arity=2, cost=4)
+fmax: Apply = elementwise(
+    "fmax", np.fmax, _emit_ignoring_nan("max", "or_"), *_winner_ignoring_nan(greater), arity=2, cost=4, notation="Max(x, y)", logic="x | y"
+)
+fmin: Apply = elementwise(
+    "fmin", np.fmin, _emit_ignoring_nan("min", "and_"), *_winner_ignoring_nan(less), arity=2, cost=4, notation="Min(x, y)", logic="x & y"
+)
 clip: Apply = elementwise(
     "clip",
     lambda x, low, high: np.minimum(np.maximum(x, low), high),
@@ -55,10 +63,10 @@ clip: Apply = elementwise(
     lambda g, y, x, low, high: where_zero(logical_and(less_equal(low, x), less_equal(x, high)), g),
     lambda g, y, x, low, high: where_zero(logical_and(less(x, low), less_equal(low, high)), g),
     lambda g, y, x, low, high: where_zero(logical_or(less(high, x), less(high, low)), g),
-    arity=3, kinds=NUMBER, cost=4,
+    arity=3, kinds=NUMBER, cost=4, notation="Min(Max(x, y), z)",
 )  # fmt: skip
 relu: Apply = elementwise(
     "relu", lambda x: np.where(x < 0, np.zeros_like(x), x),
     lambda b, x: b.select(b.lt(x, b.like(0, x)), b.like(0, x), x),
-    lambda g, y, x: where_zero(greater(x, zeros_like(x)), g), kinds=NUMBER, cost=2,
+    lambda g, y, x: where_zero(greater(x, zeros_like(x)), g), kinds=NUMBER, cost=2, notation="Max(0, x)",
 )  # fmt: skip

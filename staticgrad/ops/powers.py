@@ -18,8 +18,8 @@ from staticgrad.ops.comparison import equal, less_equal, logical_and, logical_no
 from staticgrad.ops.elementwise import FLOAT, NUMBER, Apply, Elementwise, elementwise
 from staticgrad.ops.exponential import log
 
-sqrt: Apply = elementwise("sqrt", np.sqrt, lambda b, x: b.sqrt(x), lambda g, y, x: g / (y + y), kinds=FLOAT, cost=6)
-cbrt: Apply = elementwise("cbrt", np.cbrt, kernels.cbrt, lambda g, y, x: g / (y * y * 3), kinds=FLOAT, cost=40)
+sqrt: Apply = elementwise("sqrt", np.sqrt, lambda b, x: b.sqrt(x), lambda g, y, x: g / (y + y), kinds=FLOAT, cost=6, notation="sqrt(x)")
+cbrt: Apply = elementwise("cbrt", np.cbrt, kernels.cbrt, lambda g, y, x: g / (y * y * 3), kinds=FLOAT, cost=40, notation="real_root(x, 3)")
 
 
 def _cosine(g: Value, part: Value, length: Value) -> Value:
@@ -30,7 +30,7 @@ def _cosine(g: Value, part: Value, length: Value) -> Value:
 
 hypot: Apply = elementwise(
     "hypot", np.hypot, kernels.hypot, lambda g, y, a, b: _cosine(g, a, y), lambda g, y, a, b: _cosine(g, b, y),
-    arity=2, kinds=FLOAT, cost=20,
+    arity=2, kinds=FLOAT, cost=20, notation="sqrt(x**2 + y**2)",
 )  # fmt: skip
 
 
@@ -67,6 +67,9 @@ class IntegerPower(Elementwise):
         return power if self.exponent > 0 else b.div(b.like(1, x), power)
 
     derivatives = ()
+
+    def formula(self, *avals: Aval) -> str:
+        return f"x**{self.exponent}"
 
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value | None]:
         if not is_float(x.dtype) or self.exponent == 0:
@@ -117,7 +120,7 @@ def _power_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
 
 power: Apply = elementwise(
     "power", _power, lambda b, x, p: kernels.power(b, x, p) if is_float(x.dtype) else _power_of_integers(b, x, p),
-    _power_base, _power_exponent, arity=2, kinds=NUMBER, cost=60,
+    _power_base, _power_exponent, arity=2, kinds=NUMBER, cost=60, notation="x**y",
 )  # fmt: skip
 
 
@@ -129,6 +132,7 @@ class Ldexp(Elementwise):
     arity = 2
     kinds = FLOAT
     cost = 15
+    notation = "x*2**y"
     derivatives = (lambda g, y, x, n: ldexp(g, n), None)
 
     def operand_avals(self, avals: Sequence[Aval]) -> Sequence[Aval]:

@@ -79,6 +79,7 @@ class Sum(Reduce):
 
     axes: Axes
     linear = True
+    notation = "Sum"
 
     def infer(self, *avals: Aval) -> Aval:
         if avals[0].dtype == BOOL:
@@ -106,6 +107,7 @@ class Prod(Reduce):
     """Multiply over `axes`. Its derivative goes through a tree of products, so zeros are no special case at any order."""
 
     axes: Axes
+    notation = "Product"
 
     def numpy(self, x: np.ndarray) -> np.ndarray:
         return np.asarray(np.prod(x, axis=self.axes, dtype=x.dtype))

@@ -79,13 +79,23 @@ def _emit_floor_divide(b: Builder, x: Scalar, y: Scalar) -> Scalar:
     return b.select(b.eq(y, zero), ratio, result)
 
 
-floor_divide: Apply = elementwise("floor_divide", np.floor_divide, _emit_floor_divide, None, None, arity=2, kinds=NUMBER, cost=30)
+floor_divide: Apply = elementwise(
+    "floor_divide", np.floor_divide, _emit_floor_divide, None, None, arity=2, kinds=NUMBER, cost=30, notation="floor(x/y)"
+)
 remainder: Apply = elementwise(
     "remainder", np.remainder, _emit_remainder, lambda g, r, x, y: g, lambda g, r, x, y: -(g * floor_divide(x, y)),
-    arity=2, kinds=NUMBER, cost=25,
+    arity=2, kinds=NUMBER, cost=25, notation="x - y*floor(x/y)",
 )  # fmt: skip
 fmod: Apply = elementwise(
-    "fmod", np.fmod, _truncated, lambda g, r, x, y: g, lambda g, r, x, y: -(g * rint((x - r) / y)), arity=2, kinds=NUMBER, cost=20
+    "fmod",
+    np.fmod,
+    _truncated,
+    lambda g, r, x, y: g,
+    lambda g, r, x, y: -(g * rint((x - r) / y)),
+    arity=2,
+    kinds=NUMBER,
+    cost=20,
+    notation="x - y*sign(x/y)*floor(Abs(x/y))",
 )
 
 

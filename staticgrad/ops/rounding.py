@@ -8,10 +8,10 @@ from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.kernels.floating import format_of, with_sign_of
 from staticgrad.ops.elementwise import FLOAT, Apply, elementwise
 
-floor: Apply = elementwise("floor", np.floor, lambda b, x: b.floor(x), None, kinds=FLOAT)
-ceil: Apply = elementwise("ceil", np.ceil, lambda b, x: b.neg(b.floor(b.neg(x))), None, kinds=FLOAT)
-trunc: Apply = elementwise("trunc", np.trunc, lambda b, x: b.trunc(x), None, kinds=FLOAT)
-rint: Apply = elementwise("rint", np.rint, lambda b, x: b.rint(x), None, kinds=FLOAT)
+floor: Apply = elementwise("floor", np.floor, lambda b, x: b.floor(x), None, kinds=FLOAT, notation="floor(x)")
+ceil: Apply = elementwise("ceil", np.ceil, lambda b, x: b.neg(b.floor(b.neg(x))), None, kinds=FLOAT, notation="ceiling(x)")
+trunc: Apply = elementwise("trunc", np.trunc, lambda b, x: b.trunc(x), None, kinds=FLOAT, notation="sign(x)*floor(Abs(x))")
+rint: Apply = elementwise("rint", np.rint, lambda b, x: b.rint(x), None, kinds=FLOAT, notation="floor(x/2 + 1/4) + ceiling(x/2 - 1/4)")
 
 
 def _emit_nextafter(b: Builder, x: Scalar, y: Scalar) -> Scalar:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 import staticgrad.kernels as kernels
+from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.floats import OnFloats
 from staticgrad.ir.node import Value, apply, full, zeros_like
@@ -54,15 +55,29 @@ def _normal_density(x: np.ndarray) -> np.ndarray:
     return result
 
 
-gaussian: Apply = elementwise("gaussian", _gaussian, kernels.gaussian, lambda g, y, x: g * (y * (x * -2)), kinds=FLOAT, cost=20)
+gaussian: Apply = elementwise(
+    "gaussian", _gaussian, kernels.gaussian, lambda g, y, x: g * (y * (x * -2)), kinds=FLOAT, cost=20, notation="exp(-x**2)"
+)
 normal_density: Apply = elementwise(
-    "normal_density", _normal_density, kernels.normal_density, lambda g, y, x: -(g * (y * x)), kinds=FLOAT, cost=20
+    "normal_density",
+    _normal_density,
+    kernels.normal_density,
+    lambda g, y, x: -(g * (y * x)),
+    kinds=FLOAT,
+    cost=20,
+    notation="exp(-x**2/2)/sqrt(2*pi)",
 )
 erf: Apply = elementwise(
-    "erf", scipy_function("erf"), kernels.erf, lambda g, y, x: g * (gaussian(x) * TWO_OVER_ROOT_PI), kinds=FLOAT, cost=50
+    "erf", scipy_function("erf"), kernels.erf, lambda g, y, x: g * (gaussian(x) * TWO_OVER_ROOT_PI), kinds=FLOAT, cost=50, notation="erf(x)"
 )
 erfc: Apply = elementwise(
-    "erfc", scipy_function("erfc"), kernels.erfc, lambda g, y, x: g * (gaussian(x) * -TWO_OVER_ROOT_PI), kinds=FLOAT, cost=50
+    "erfc",
+    scipy_function("erfc"),
+    kernels.erfc,
+    lambda g, y, x: g * (gaussian(x) * -TWO_OVER_ROOT_PI),
+    kinds=FLOAT,
+    cost=50,
+    notation="erfc(x)",
 )
 
 
@@ -73,7 +88,13 @@ def _erfinv(x: np.ndarray) -> np.ndarray:
 
 
 erfinv: Apply = elementwise(
-    "erfinv", _erfinv, kernels.erfinv, lambda g, y, x: g * (exp(y * y) * (math.sqrt(math.pi) / 2)), kinds=FLOAT, cost=60
+    "erfinv",
+    _erfinv,
+    kernels.erfinv,
+    lambda g, y, x: g * (exp(y * y) * (math.sqrt(math.pi) / 2)),
+    kinds=FLOAT,
+    cost=60,
+    notation="erfinv(x)",
 )
 
 
@@ -81,7 +102,9 @@ def _erfcx_slope(g: Value, y: Value, x: Value) -> Value:
     return g * (erfcx_integral(x, 1) * -2)
 
 
-erfcx: Apply = elementwise("erfcx", scipy_function("erfcx"), kernels.erfcx, _erfcx_slope, kinds=FLOAT, cost=60)
+erfcx: Apply = elementwise(
+    "erfcx", scipy_function("erfcx"), kernels.erfcx, _erfcx_slope, kinds=FLOAT, cost=60, notation="exp(x**2)*erfc(x)"
+)
 
 
 @op
@@ -102,6 +125,13 @@ class ErfcxIntegral(Elementwise):
         result: Scalar = kernels.erfcx_integral(b, x, self.order)
         return result
 
+    def formula(self, *avals: Aval) -> str:
+        """Return the recurrence, begun with the derivative of -erfc and with erfcx."""
+        before, integral = "2/sqrt(pi)", "exp(x**2)*erfc(x)"
+        for order in range(1, self.order + 1):
+            before, integral = integral, f"(({before})/2 - x*({integral}))/{order}"
+        return integral
+
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
         return (g * (erfcx_integral(x, self.order + 1) * (-2 * (self.order + 1))),)
 
@@ -114,10 +144,19 @@ def erfcx_integral(x: Value, order: int) -> Value:
     return apply(ErfcxIntegral(order), x)
 
 
-ndtr: Apply = elementwise("ndtr", scipy_function("ndtr"), kernels.ndtr, lambda g, y, x: g * normal_density(x), kinds=FLOAT, cost=60)
+ndtr: Apply = elementwise(
+    "ndtr",
+    scipy_function("ndtr"),
+    kernels.ndtr,
+    lambda g, y, x: g * normal_density(x),
+    kinds=FLOAT,
+    cost=60,
+    notation="(1 + erf(x/sqrt(2)))/2",
+)
 log_ndtr: Apply = elementwise(
     "log_ndtr", scipy_function("log_ndtr"), kernels.log_ndtr,
     lambda g, y, x: g * (math.sqrt(2 / math.pi) / erfcx(x * -math.sqrt(0.5))), kinds=FLOAT, cost=120,
+    notation="log((1 + erf(x/sqrt(2)))/2)",
 )  # fmt: skip
 
 # ---- the gamma function ----------------------------------------------------------------------------------------------------------
@@ -130,10 +169,14 @@ def _gammaln(x: np.ndarray) -> np.ndarray:
     return np.where(subnormal, -np.log(size), scipy_function("gammaln")(x))
 
 
-gamma: Apply = elementwise("gamma", scipy_function("gamma"), kernels.gamma, lambda g, y, x: g * (y * digamma(x)), kinds=FLOAT, cost=150)
-gammaln: Apply = elementwise("gammaln", _gammaln, kernels.gammaln, lambda g, y, x: g * digamma(x), kinds=FLOAT, cost=120)
+gamma: Apply = elementwise(
+    "gamma", scipy_function("gamma"), kernels.gamma, lambda g, y, x: g * (y * digamma(x)), kinds=FLOAT, cost=150, notation="gamma(x)"
+)
+gammaln: Apply = elementwise(
+    "gammaln", _gammaln, kernels.gammaln, lambda g, y, x: g * digamma(x), kinds=FLOAT, cost=120, notation="log(Abs(gamma(x)))"
+)
 digamma: Apply = elementwise(
-    "digamma", scipy_function("digamma"), kernels.digamma, lambda g, y, x: g * polygamma(x, 1), kinds=FLOAT, cost=120
+    "digamma", scipy_function("digamma"), kernels.digamma, lambda g, y, x: g * polygamma(x, 1), kinds=FLOAT, cost=120, notation="digamma(x)"
 )
 
 
@@ -167,6 +210,9 @@ class Polygamma(Elementwise):
         result: Scalar = kernels.polygamma(b, x, self.order)
         return result
 
+    def formula(self, *avals: Aval) -> str:
+        return f"polygamma({self.order}, x)"
+
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
         return (g * polygamma(x, self.order + 1),)
 
@@ -182,7 +228,7 @@ def polygamma(x: Value, order: int) -> Value:
 betaln: Apply = elementwise(
     "betaln", scipy_function("betaln"), kernels.betaln,
     lambda g, z, x, y: g * (digamma(x) - digamma(x + y)), lambda g, z, x, y: g * (digamma(y) - digamma(x + y)),
-    arity=2, kinds=FLOAT, cost=600,
+    arity=2, kinds=FLOAT, cost=600, notation="log(Abs(gamma(x)*gamma(y)/gamma(x + y)))",
 )  # fmt: skip
 
 # ---- divergences ---------------------------------------------------------------------------------------------------------------
@@ -230,15 +276,23 @@ def _where_positive(rule: Callable[[Value, Value, Value], Value]) -> Derivative:
 
 
 log_ratio: Apply = elementwise(
-    "log_ratio", _log_ratio, kernels.log_ratio, lambda g, z, x, y: g / x, lambda g, z, x, y: -(g / y), arity=2, kinds=FLOAT, cost=100
+    "log_ratio",
+    _log_ratio,
+    kernels.log_ratio,
+    lambda g, z, x, y: g / x,
+    lambda g, z, x, y: -(g / y),
+    arity=2,
+    kinds=FLOAT,
+    cost=100,
+    notation="log(x/y)",
 )
 rel_entr: Apply = elementwise(
     "rel_entr", scipy_function("rel_entr"), kernels.rel_entr,
     _where_positive(lambda g, x, y: g * (log_ratio(x, y) + 1)), _where_positive(lambda g, x, y: -(g * (x / y))),
-    arity=2, kinds=FLOAT, cost=110,
+    arity=2, kinds=FLOAT, cost=110, notation="Piecewise((x*log(x/y), (x > 0) & (y > 0)), (0, Eq(x, 0) & (y >= 0)), (oo, True))",
 )  # fmt: skip
 kl_div: Apply = elementwise(
     "kl_div", _kl_div, kernels.kl_div,
     _where_positive(lambda g, x, y: g * log_ratio(x, y)), _where_positive(lambda g, x, y: g * ((y - x) / y)),
-    arity=2, kinds=FLOAT, cost=110,
+    arity=2, kinds=FLOAT, cost=110, notation="Piecewise((x*log(x/y) - x + y, (x > 0) & (y > 0)), (y, Eq(x, 0) & (y >= 0)), (oo, True))",
 )  # fmt: skip

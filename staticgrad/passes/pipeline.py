@@ -16,6 +16,7 @@ from staticgrad.passes.movement_rules import transpose_of_contract
 from staticgrad.passes.reduction_rules import contract_of_transposes
 from staticgrad.passes.rewrite import Rewriter, Rule
 from staticgrad.passes.simplify import RULES
+from staticgrad.passes.subgraphs import everywhere, lift_constants, merge_loops, tidy_subgraphs
 
 log = logging.getLogger("staticgrad.pass")
 
@@ -53,14 +54,18 @@ def _plain(function: Callable[[Graph], Graph]) -> Callable[[Graph], tuple[Graph,
 
 PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...] = (
     ("inline calls", _plain(lambda graph: inline_calls(graph, keep_rules=False))),
+    ("merge loops", _plain(merge_loops)),
+    ("tidy sub-graphs", _plain(tidy_subgraphs)),
     ("simplify", simplify),
-    ("thin contractions as sums", _plain(thin_contractions_as_sums)),
-    ("pack operands", _plain(pack_operands)),
+    ("tidy sub-graphs again", _plain(tidy_subgraphs)),
+    ("thin contractions as sums", _plain(everywhere(thin_contractions_as_sums))),
+    ("pack operands", _plain(everywhere(pack_operands))),
     ("simplify again", simplify_packed),
+    ("lift constants", _plain(lift_constants)),
 )
 """Every pass in order. `STATICGRAD_SKIP` leaves out passes and rules by name."""
 
-REQUIRED = frozenset({"inline calls", "thin contractions as sums", "pack operands"})
+REQUIRED = frozenset({"inline calls", "thin contractions as sums", "pack operands", "lift constants"})
 """Passes that code generation relies on; they cannot be skipped."""
 
 

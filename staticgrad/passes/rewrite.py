@@ -11,6 +11,7 @@ from staticgrad.config import config
 from staticgrad.ir.graph import Graph, rebuild
 from staticgrad.ir.node import Node, Value, apply_all, at_line
 from staticgrad.ir.op import Op
+from staticgrad.ops.nested import Nested
 
 log = logging.getLogger("staticgrad.pass")
 
@@ -49,11 +50,14 @@ class Rewriter:
         self._limit = limit
 
     def __call__(self, graph: Graph) -> Graph:
-        """Return the rewritten graph."""
+        """Return the rewritten graph, those inside of its ops as well."""
         return rebuild(graph, self._replace)
 
     def _replace(self, node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        outputs = apply_all(node.op, *inputs, line=node.line)
+        op = node.op
+        if isinstance(op, Nested):
+            op = op.with_subgraphs([self(inner) for inner in op.subgraphs], op.constants)
+        outputs = apply_all(op, *inputs, line=node.line)
         if len(outputs) != 1:
             return outputs
         value = outputs[0]

@@ -18,6 +18,7 @@ from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.loops import external_symbols
+from staticgrad.ops.control import inline_calls
 from staticgrad.runtime.executor import CallPlan, Executable
 from staticgrad.runtime.report import UnitReport, note_memory_hit, note_unit, phase
 from staticgrad.runtime.stored_units import StoredUnit, fetch, graph_parts, store
@@ -107,7 +108,7 @@ def lower_graph(
         if to_loops is None:
             divide(chosen, grain or GRAIN)
     with phase("lowering"):
-        lowered = (to_loops or lower)(chosen, f"sg_{graph.digest[:16]}")
+        lowered = (to_loops or lower)(chosen, f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}")
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
 
@@ -148,6 +149,7 @@ def build(graph: Graph, backend: str, printer: str | None = None, fastmath: bool
         return Built(lambda arrays, threads=None: interpret(graph, arrays), None, "interp"), "compiled"
     if backend not in BACKENDS:
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
+    graph = inline_calls(graph, keep_rules=False)  # the key must not depend on rules for derivatives, which differ from trace to trace
     printer = (printer or config().printer) if backend == "cpu" else ""
     key = (graph.digest, backend, printer, fastmath, config().skip, config().rewrite_limit)
     with compile_lock:

@@ -57,9 +57,9 @@ def record(function: Callable[..., Any], signature: Signature, name: str) -> Pro
         tracers = [argument_tracer(v, trace, label) for v, label in zip(inputs, names, strict=True)]
         args, kwargs = arguments(signature, tracers)
         check_arguments(function, args, kwargs, name)
-        result = _run(function, args, kwargs, name)
+        result = run_traced(function, args, kwargs, name)
         leaves, out_tree = flatten(result)
-        outputs = (*(_output(leaf, name) for leaf in leaves), *(v for _, values in trace.prints for v in values))
+        outputs = (*(output_value(leaf, name) for leaf in leaves), *(v for _, values in trace.prints for v in values))
         prints = tuple((text, len(values)) for text, values in trace.prints)
     guards.warn_about_side_effects(user_stack_level() + 1)
     guards.warn_about_random(user_stack_level() + 1)
@@ -116,7 +116,8 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
         raise ArgumentError(at_user_line(f"{name}{known}: {error}")) from None
 
 
-def _run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+def run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+    """Return what `function` returns for tracers, or raise what a user should see of what went wrong."""
     try:
         return function(*args, **kwargs)
     except RecursionError as error:
@@ -153,7 +154,8 @@ def _cause(error: BaseException) -> StaticgradError | None:
     return None
 
 
-def _output(leaf: Any, name: str) -> Value:
+def output_value(leaf: Any, name: str) -> Value:
+    """Return a leaf of the result of a traced function as a value."""
     if isinstance(leaf, (Tracer, np.ndarray, np.generic, bool, int, float)) and not isinstance(leaf, np.str_):
         return lift(leaf)
     raise ArgumentError(

@@ -66,6 +66,9 @@ class Trainer:
             raise ArgumentError(at_user_line(f"Trainer: the loss is a {type(loss).__name__}, not a function"))
         if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
             raise ArgumentError(at_user_line(f"Trainer: {optimizer!r} is no optimizer; pass one, for example sg.optim.adam(1e-3)"))
+        if getattr(optimizer, "of_residuals", False):
+            hint = "fit all data at once with sg.least_squares(residuals, params), or pass sg.optim.adam(1e-3)"
+            raise ArgumentError(at_user_line(f"Trainer: {optimizer!r} takes residuals, not the gradient of a loss; {hint}"))
         if metrics is not None and (not isinstance(metrics, Mapping) or not all(map(callable, metrics.values()))):
             raise ArgumentError(at_user_line("Trainer: metrics must be a dict of functions by name"))
         self.optimizer = optimizer

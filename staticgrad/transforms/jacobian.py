@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from staticgrad.ad.jacobian import blocks_by_pullback, blocks_by_pushforward
+from staticgrad.ad.reverse import tangents_by_pullback
 from staticgrad.errors import MissingDerivativeError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value
@@ -78,26 +79,42 @@ _MAKERS = {"reverse": _by_reverse, "forward": _by_forward}
 
 @dataclass(frozen=True)
 class Hessian:
-    """The second derivatives: forward over reverse."""
+    """The second derivatives: forward over reverse, or reverse over reverse where there are rules for that mode alone."""
 
     argnums: int | tuple[int, ...]
     has_aux: bool = False
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         first = Derived(base, Jacobian(self.argnums, "reverse", self.has_aux, "hessian"))
-        return Jacobian(self.argnums, "forward", self.has_aux, "hessian")(first, signature)
+        try:
+            return Jacobian(self.argnums, "forward", self.has_aux, "hessian")(first, signature)
+        except MissingDerivativeError as missing:
+            try:
+                return Jacobian(self.argnums, "reverse", self.has_aux, "hessian")(first, signature)
+            except MissingDerivativeError:
+                raise missing from None
 
 
 @dataclass(frozen=True)
 class Hvp:
-    """The product of the Hessian of a scalar function with vectors: forward over reverse; called with (primals, vectors)."""
+    """The product of the Hessian of a scalar function with vectors; called with (primals, vectors).
+
+    That is forward over reverse, or two pullbacks of the gradient where there are rules for reverse mode alone.
+    """
 
     count: int
     """How many primals there are: a single one has a product of its own structure, several have a tuple."""
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         argnums = 0 if self.count == 1 else tuple(range(self.count))
-        program = Jvp("hvp", "vectors")(Derived(base, Grad(argnums, False, False, "hvp")), signature)
+        gradient = Derived(base, Grad(argnums, False, False, "hvp"))
+        try:
+            program = Jvp("hvp", "vectors")(gradient, signature)
+        except MissingDerivativeError as missing:
+            try:
+                program = Jvp("hvp", "vectors", tangents_by_pullback)(gradient, signature)
+            except MissingDerivativeError:
+                raise missing from None
         _, tree = program.out_tree.children()
         moved = program.graph.outputs[tree.num_leaves :]
         graph = program.graph.with_outputs(moved, program.graph.primals)

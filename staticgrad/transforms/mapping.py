@@ -48,7 +48,7 @@ class Vmap:
         if size is None:
             raise InvalidValueError(at_user_line(f"vmap of {base.name}: in_axes maps no argument"))
         program = base.program(Signature(signature.tree, tuple(inner), signature.static))
-        graph = inline_calls(program.graph, keep_rules=False)
+        graph = inline_calls(program.graph)
         outer = [new_input(aval, label) for aval, label in zip(signature.avals, graph.labels, strict=False)]
         moved = [v if axis_of[k] is None else _to_front(v, axis_of[k] or 0) for k, v in enumerate(outer)]
         flags = [axis_of[k] is not None for k in range(len(outer))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from staticgrad.ad.forward import tangents as push_forward
@@ -25,6 +26,8 @@ class Jvp:
     word: str = "jvp"
     directions: str = "tangents"
     """What users call the tangents."""
+
+    push: Callable[..., Sequence[Value | None]] = push_forward
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         args, _ = unflatten(signature.tree, list(range(len(signature.avals))))
@@ -54,7 +57,7 @@ class Jvp:
                 )
             seeds.append(cast(tangent, v.dtype) if is_float(v.dtype) else None)
         results, printed = graph.outputs[: program.results], graph.outputs[program.results :]
-        found = push_forward(results, graph.inputs[:count], seeds)
+        found = self.push(results, graph.inputs[:count], seeds)
         moved = [zeros_like(v) if t is None else t for t, v in zip(found, results, strict=True)]
         shape = unflatten(program.out_tree, list(range(len(moved))))
         shape_of_tangents = unflatten(program.out_tree, list(range(len(moved), 2 * len(moved))))

@@ -16,7 +16,7 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.casts import cast
-from staticgrad.ops.control import inline_calls
+from staticgrad.ops.control import Call, inline_calls
 from staticgrad.tracing.pytree import Signature, flatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms.base import Derived, Source, check_float_results, check_floats, selected
@@ -110,14 +110,18 @@ class SparseJacobian:
 
 @dataclass(frozen=True)
 class SparseHessian:
-    """The second derivatives of a scalar function, as sweeps of its gradient: forward over reverse."""
+    """The second derivatives of a scalar function, as sweeps of its gradient."""
 
     argnums: int | tuple[int, ...]
     word: str = "sparse_hessian"
 
     def __call__(self, base: Source, signature: Signature) -> Program:
-        graph = inline_calls(base.program(signature).graph)
-        # Derivatives given by hand need not be those of any function: then the matrix of second derivatives is not symmetric.
-        by_hand = any(node.op.subgraphs or node.op.kind == "foreign" for node in graph.nodes)
+        mode = "auto" if _has_rules_by_hand(inline_calls(base.program(signature).graph)) else "symmetric"
         first = Derived(base, Grad(self.argnums, False, False, self.word))
-        return SparseJacobian(self.argnums, "forward" if by_hand else "symmetric", self.word)(first, signature)
+        return SparseJacobian(self.argnums, mode, self.word)(first, signature)
+
+
+def _has_rules_by_hand(graph: Graph) -> bool:
+    """Return whether some derivatives need not be those of any function, so that second ones need not be symmetric."""
+    ops = [node.op for node in graph.nodes]
+    return any(isinstance(op, Call) or op.kind == "foreign" or any(map(_has_rules_by_hand, op.subgraphs)) for op in ops)

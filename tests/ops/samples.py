@@ -379,7 +379,8 @@ def _random_bits(name: str) -> Iterator[Sample]:
 
 def samples_of(name: str) -> list[Sample]:
     """Return the samples of an op, none where nothing is known of it."""
-    import tests.ops.index_samples  # noqa: F401  (fills the table)
+    import tests.ops.index_samples
+    import tests.ops.nested_samples  # noqa: F401  (both fill the table)
 
     if name in SAMPLERS:
         return list(SAMPLERS[name]())

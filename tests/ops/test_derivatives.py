@@ -101,7 +101,7 @@ def test_third_order(name):
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_float32_stays_float32(name):
     for sample in smooth_samples(name):
-        if name == "cast":
+        if name == "cast" or sample.op.subgraphs:  # whose graphs say float64
             continue
         single = Sample(sample.op, tuple(x.astype(np.float32) if x.dtype == np.float64 else x for x in sample.operands))
         function, wide = Function.of(single), Function.of(sample)

@@ -1,0 +1,316 @@
+"""From an op with sub-graphs to the loop IR: a native branch or loop around the nests of each sub-graph, which has a schedule of its own.
+
+    for step in range(1000):
+        next[0] = carry[0] * a[0] + x[step]      # the nest of the body, in place of a call where it is small
+        y[step] = carry[0]
+        carry[0] = next[0]
+
+What is carried along lives where the op's result does. A step writes its successor beside it, which is copied when all of the step is
+done; where the last that reads a part of the carry is what computes its successor, element by element, it is written in place. Parts
+of stacked operands and results are read and written where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from staticgrad.codegen.memory import Scratch, lifetimes
+from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.operands import number_of
+from staticgrad.codegen.schedule import Nest, Schedule, can_replace
+from staticgrad.codegen.scheduler import schedule as scheduled
+from staticgrad.codegen.splice import placed, size_of
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import BOOL, INT64
+from staticgrad.ir.builder import Builder, Index, Scalar
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.loop_text import function_text
+from staticgrad.ir.loops import Buffer, Function, Space
+from staticgrad.ir.node import Node, Value, constant_array
+from staticgrad.ops.branches import Switch
+from staticgrad.ops.loops import Scan
+from staticgrad.ops.nested import Nested
+from staticgrad.ops.while_loops import While
+
+Place = tuple[Buffer, Index]
+"""Where an array begins."""
+
+Made = tuple[Function, tuple[Buffer, ...]]
+FunctionsOf = Callable[[Nest, Schedule, dict[Value, Buffer]], Iterable[Made]]
+
+LARGEST_INLINE, LARGEST_BODY = 120, 400
+"""Statements of a nest that becomes a part of the function around it instead of a call, and of such a function altogether."""
+
+
+class Library:
+    """The functions of a unit that others call, equal ones once."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Function] = {}
+
+    def __call__(self, made: Function) -> Function:
+        """Return the function of the unit that does what `made` does."""
+        text = function_text(made, anonymous=True)
+        if text not in self._functions:
+            self._functions[text] = replace(made, name=f"part_{len(self._functions)}")
+        return self._functions[text]
+
+
+@dataclass(frozen=True, eq=False)
+class Tools:
+    """What lowering a nest inside of an op needs of the unit."""
+
+    functions_of: FunctionsOf
+    scratch: Scratch
+    library: Library
+
+
+def lower_nested(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], tools: Tools) -> Made:
+    """Return the function of an op with sub-graphs, and the buffers that it is called with."""
+    assert nest.nested is not None
+    node = nest.nested
+    lowering = _NestedLowering(node, schedule, buffers, tools)
+    match node.op:
+        case Switch():
+            lowering.switch(node.op)
+        case Scan():
+            lowering.scan(node.op)
+        case While():
+            lowering.while_loop(node.op)
+        case _:
+            raise VerificationError(f"{node.op.name} has no lowering")
+    taken = lowering.parameters.taken
+    return Function("", tuple(taken.values()), (), lowering.b.root, nest.title), tuple(taken)
+
+
+class _NestedLowering:
+    """Lowers one op."""
+
+    def __init__(self, node: Node, schedule: Schedule, buffers: dict[Value, Buffer], tools: Tools) -> None:
+        self.b = Builder()
+        self.node = node
+        self.tools = tools
+        self.parameters = Parameters(schedule.memory, buffers)
+        self.memory = schedule.memory
+        self.results = [(self.parameters(schedule.memory[value]), Index()) for value in node.outputs]
+        self.operands = [self._operand(k, value) for k, value in enumerate(node.inputs)]
+        self.size = 0
+
+    def _operand(self, place: int, value: Value) -> Place:
+        """Return the memory that holds an operand; a number that is known gets some of the function's own where it is read there."""
+        assert isinstance(self.node.op, Nested)
+        if place in self.node.op.starts and number_of(value) is not None:
+            return self.results[place - self.node.op.starts.start]  # which is filled with it
+        while value not in self.memory and value.node.inputs:
+            value = value.node.inputs[0]
+        if value in self.memory:
+            return self.parameters(self.memory[value]), Index()
+        number = self.b.local(value.dtype, 1, "number"), Index()
+        known = number_of(value)
+        assert known is not None
+        self._fill(number, 1, known)
+        return number
+
+    # ---- the ops
+
+    def switch(self, op: Switch) -> None:
+        """Emit the branches, the one of the smallest number first; larger numbers than there are mean the last one."""
+        index = self.b.load(*self.operands[0])
+        self._branch(op, index, 0)
+
+    def _branch(self, op: Switch, index: Scalar, number: int) -> None:
+        b = self.b
+        if number == len(op.branches) - 1:
+            self.run(op.branches[number], self.operands[1:], self.results)
+            return
+        with b.if_(b.lt(index, b.literal(number + 1, INT64))) as otherwise:
+            self.run(op.branches[number], self.operands[1:], self.results)
+        with b.otherwise(otherwise):
+            self._branch(op, index, number + 1)
+
+    def scan(self, op: Scan) -> None:
+        """Emit a loop over steps."""
+        b = self.b
+        consts, init, stacked = op.parts(self.operands)
+        carry, results = self._started(op.parts(self.node.inputs)[1], init), self.results[op.carries :]
+        count: Scalar | int = op.length
+        if op.counted:
+            count = b.min(b.load(*self.operands[0]), b.literal(op.length, INT64))
+            for result, value in zip(results, op.results, strict=True):
+                self._fill(result, op.length * value.aval.size, np.int64(0))
+        step = b.local(INT64, 1, "step")
+        _, _, inputs = self._inner(op, op.body.inputs)
+        with b.loop(count, hint="step") as k:
+            at = Index.of(count) - 1 - k if op.reverse else k
+            b.store(step, 0, b.position(at))
+            parts = [(buffer, at * value.aval.size) for (buffer, _), value in zip(stacked, inputs, strict=True)]
+            made = [(buffer, at * value.aval.size) for (buffer, _), value in zip(results, op.results, strict=True)]
+            self._step(op.body, [(step, Index()), *consts], carry, parts, made)
+        self._end(carry)
+
+    @staticmethod
+    def _inner(op: Scan, values: Sequence[Value]) -> tuple[Sequence[Value], Sequence[Value], Sequence[Value]]:
+        first = 1 + op.consts
+        return values[1:first], values[first : first + op.carries], values[first + op.carries :]
+
+    def while_loop(self, op: While) -> None:
+        """Emit a loop that counts its steps."""
+        b = self.b
+        consts, carry = self.operands[: op.consts], self._started(self.node.inputs[op.consts :], self.operands[op.consts :])
+        steps, goes_on = b.local(INT64, 1, "steps"), b.local(BOOL, 1, "goes_on")
+        b.store(steps, 0, b.literal(0, INT64))
+        with b.while_() as parts:
+            with parts.test():
+                self.run(op.condition, [*consts, *carry], [(goes_on, Index())])
+                holds = b.load(goes_on, 0)
+                if op.limit >= 0:
+                    holds = b.and_(holds, b.lt(b.load(steps, 0), b.literal(op.limit, INT64)))
+                parts.until(holds)
+            with parts.body():
+                self._step(op.body, consts, carry, [], [])
+                b.store(steps, 0, b.add(b.load(steps, 0), b.literal(1, INT64)))
+        self._end(carry)
+        b.store(*self.results[-1], b.load(steps, 0))
+
+    # ---- what is carried along
+
+    def _started(self, values: Sequence[Value], init: Sequence[Place]) -> list[Place]:
+        """Return where the carry lives, with what it starts as: numbers in memory of the function's own, which becomes registers."""
+        carry = []
+        for value, start, (result, _) in zip(values, init, self.results, strict=False):
+            place = (self.b.local(result.dtype, 1, "carry"), Index()) if result.size == 1 else (result, Index())
+            known = number_of(value)
+            if known is None:
+                self._copy(place, start, result.size)
+            else:
+                self._fill(place, result.size, known)
+            carry.append(place)
+        return carry
+
+    def _end(self, carry: Sequence[Place]) -> None:
+        for place, result in zip(carry, self.results, strict=False):
+            if place[0] is not result[0]:
+                self._copy(result, place, 1)
+
+    def _step(self, body: Graph, ahead: Sequence[Place], carry: Sequence[Place], parts: Sequence[Place], made: Sequence[Place]) -> None:
+        """Emit one step and let the carry move on."""
+        own = body.inputs[len(ahead) : len(ahead) + len(carry)]
+        moving = {k: value for k, value in enumerate(body.outputs[: len(carry)]) if value is not own[k]}
+        beside: dict[Value, tuple[Value, Place]] = {}
+        for k, value in moving.items():
+            beside.setdefault(value, (own[k], carry[k]))
+        outputs = [*((None if k in moving else place) for k, place in enumerate(carry)), *made]
+        found = self.run(body, [*ahead, *carry, *parts], outputs, beside)
+        for k, value in moving.items():
+            if found[value] != carry[k]:
+                self._copy(carry[k], found[value], value.aval.size)
+
+    def _copy(self, to: Place, source: Place, size: int) -> None:
+        b = self.b
+        if size == 1:
+            b.store(*to, b.load(*source))
+        elif size:
+            with b.loop(size, hint="i") as i:
+                b.store(to[0], to[1] + i, b.load(source[0], source[1] + i))
+
+    def _fill(self, place: Place, size: int, number: np.generic) -> None:
+        b, x = self.b, self.b.literal(number, place[0].dtype)
+        if size == 1:
+            b.store(*place, x)
+        elif size:
+            with b.loop(size, hint="i") as i:
+                b.store(place[0], place[1] + i, x)
+
+    # ---- sub-graphs
+
+    def run(
+        self,
+        graph: Graph,
+        inputs: Sequence[Place],
+        outputs: Sequence[Place | None],
+        beside: Mapping[Value, tuple[Value, Place]] | None = None,
+    ) -> dict[Value, Place]:
+        """Emit what a graph computes of `inputs` into `outputs`, and return where each output is.
+
+        One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
+        """
+        inner = scheduled(graph)
+        places: dict[Buffer, Place] = {}
+        buffers: dict[Value, Buffer] = {}
+
+        def put(value: Value, name: str, place: Place) -> None:
+            buffers[value] = Buffer(name, value.dtype, value.aval.size, Space.PARAMETER)
+            places[buffers[value]] = place
+
+        for number, (value, place) in enumerate(zip(graph.inputs, inputs, strict=True)):
+            put(value, graph.labels[number] if number < len(graph.labels) and graph.labels[number] else place[0].name, place)
+        where: dict[Value, Place] = {}
+        unique = dict(zip(dict.fromkeys(graph.outputs), inner.outputs, strict=True))
+        for value, own in unique.items():
+            first = next((place for v, place in zip(graph.outputs, outputs, strict=True) if v is value and place is not None), None)
+            if first is None:
+                assert beside is not None
+                before, place = beside[value]
+                first = place if can_replace(inner, own, before) else self._beside(value)
+            where[value] = first
+            put(inner.memory[own], first[0].name, first)
+        self._place_scratch(inner, buffers, places)
+        for nest in inner.nests:
+            for function, outer in self.tools.functions_of(nest, inner, buffers):
+                self._call(function, [self._placed(buffer, places) for buffer in outer])
+        for value, wanted in zip(graph.outputs, outputs, strict=True):
+            if wanted is not None and wanted != where[value]:
+                self._copy(wanted, where[value], value.aval.size)
+        return where
+
+    def _beside(self, value: Value) -> Place:
+        """Return memory for what follows a part of the carry until all of the step is done."""
+        if value.aval.size == 1:
+            return self.b.local(value.dtype, 1, "next"), Index()
+        return self.parameters.take(self.tools.scratch.take("next", value.dtype, value.aval.size)), Index()
+
+    def _placed(self, buffer: Buffer, places: dict[Buffer, Place]) -> Place:
+        """Return where a buffer of a nest's function is; what belongs to the unit is handed on by the function around it."""
+        return places[buffer] if buffer in places else (self.parameters.take(buffer), Index())
+
+    def _place_scratch(self, inner: Schedule, buffers: dict[Value, Buffer], places: dict[Buffer, Place]) -> None:
+        """Give memory to what a graph computes on the way: numbers the function's own, arrays one place after the other.
+
+        Where one is free again that is large enough, it is the very same buffer, so that code knows what overlaps.
+        """
+        first, last, _ = lifetimes(inner)
+        owners = [value for value in dict.fromkeys(inner.memory.values()) if value not in buffers]
+        free: list[tuple[int, Buffer]] = []
+        for value in sorted(owners, key=lambda v: first.get(v, 0)):
+            if constant_array(value) is not None:
+                raise VerificationError(f"{value!r} is a constant array inside of a graph: it was not lifted")
+            size = max(value.aval.size, 1)
+            begin = first.get(value, 0)
+            fits = [entry for entry in free if entry[0] < begin and entry[1].dtype == value.dtype and entry[1].size >= size]
+            if size == 1:
+                buffer = self.b.local(value.dtype, 1, value.op.name)
+            elif fits:
+                entry = min(fits, key=lambda each: each[1].size)
+                free.remove(entry)
+                buffer = entry[1]
+            else:
+                buffer = self.parameters.take(self.tools.scratch.take(f"scratch_{value.op.name}", value.dtype, size))
+            if size > 1:
+                free.append((last.get(value, begin), buffer))
+            buffers[value] = Buffer(buffer.name, value.dtype, value.aval.size, Space.PARAMETER)
+            places[buffers[value]] = buffer, Index()
+
+    def _call(self, function: Function, places: Sequence[Place]) -> None:
+        """Emit the statements of a function, or its call where they are many."""
+        size = size_of(function.body)
+        if size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
+            self.size += 1
+            self.b.invoke(self.tools.library(function), tuple(places))
+            return
+        self.size += size
+        if function.title:
+            self.b.comment(function.title)
+        self.b.splice(placed(function.body, dict(zip(function.buffers, places, strict=True))))

@@ -1,0 +1,324 @@
+"""Control flow that depends on values: `cond`, `switch`, `while_loop`, `fori_loop` and `scan`, with the signatures of `jax.lax`.
+
+Each becomes one operation that holds its functions as graphs of their own, and a native branch or loop in compiled code. Outside of a
+trace they compute at once, as one traced call.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from staticgrad.control_bodies import carried, converted, joined, names_of, operand, without_step
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
+from staticgrad.ir.aval import BOOL, INT64, Aval, is_integer
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.node import Value, apply_all, new_input
+from staticgrad.ir.source import at_user_line
+from staticgrad.ops.branches import switch as switch_values
+from staticgrad.ops.casts import cast
+from staticgrad.ops.comparison import less
+from staticgrad.ops.loops import Scan
+from staticgrad.ops.while_loops import While
+from staticgrad.traced import traced
+from staticgrad.tracing.bodies import record_body
+from staticgrad.tracing.context import tracing
+from staticgrad.tracing.lift import lift
+from staticgrad.tracing.pytree import flatten, unflatten
+from staticgrad.tracing.tracer import Tracer, tracer_of
+
+
+def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any) -> Any:
+    """Return `true_fun(*operands)` where `pred` holds, otherwise `false_fun(*operands)`; only one of them runs.
+
+    Parameters
+    ----------
+    pred
+        A boolean scalar.
+    true_fun, false_fun
+        Functions whose results have the same structure, shapes and dtypes. They may close over traced arrays.
+    *operands
+        Arrays, numbers, or containers of these.
+
+    Raises
+    ------
+    DTypeError, ShapeError
+        Where `pred` is no boolean scalar, or the results differ.
+    ArgumentError
+        Where the structures of the results differ.
+
+    Examples
+    --------
+    >>> import staticgrad as sg
+    >>> sg.grad(lambda x: sg.cond(x > 0, lambda x: x * x, lambda x: -x, x))(3.0)
+    np.float64(6.0)
+    """
+    if not tracing():
+        return traced(_named(lambda p, *rest: cond(p, true_fun, false_fun, *rest), "cond"))(pred, *operands)
+    choice = operand(pred, "cond: the predicate")
+    if choice.dtype != BOOL:
+        raise DTypeError(at_user_line(f"cond: the predicate is {choice.aval}, not bool; compare, as in `x != 0`"))
+    if choice.shape:
+        raise ShapeError(at_user_line(f"cond: the predicate has shape {choice.shape}; it is one bool for all: np.all, np.any, or sg.vmap"))
+    return _branches("cond", cast(choice, INT64), (false_fun, true_fun), operands)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """Return `branches[index](*operands)`; an index that is too small or too large means the first or the last branch.
+
+    Parameters
+    ----------
+    index
+        An integer scalar.
+    branches
+        Functions whose results have the same structure, shapes and dtypes. They may close over traced arrays.
+    *operands
+        Arrays, numbers, or containers of these.
+
+    Raises
+    ------
+    DTypeError, ShapeError, ArgumentError
+        Where `index` is no integer scalar, or the results differ.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.switch(1, [np.sin, np.cos, np.exp], 0.0)
+    np.float64(1.0)
+    """
+    functions = tuple(branches)
+    if not functions:
+        raise InvalidValueError(at_user_line("switch: there are no branches"))
+    if not tracing():
+        return traced(_named(lambda k, *rest: switch(k, functions, *rest), "switch"))(index, *operands)
+    choice = operand(index, "switch: the index")
+    if not is_integer(choice.dtype):
+        raise DTypeError(at_user_line(f"switch: the index is {choice.aval}, not an integer"))
+    if choice.shape:
+        raise ShapeError(at_user_line(f"switch: the index has shape {choice.shape}; it is one number for all"))
+    return _branches("switch", cast(choice, INT64), functions, operands)
+
+
+def _branches(what: str, index: Value, functions: Sequence[Callable[..., Any]], operands: Sequence[Any]) -> Any:
+    leaves, tree = flatten(tuple(operands))
+    values = [operand(leaf, f"{what}: an operand") for leaf in leaves]
+    bodies = [record_body(function, tree, [v.aval for v in values], f"a branch of {what}") for function in functions]
+    names = names_of(functions)
+    first = bodies[0]
+    for body, name in zip(bodies, names, strict=True):
+        if body.out_tree != first.out_tree:
+            raise ArgumentError(at_user_line(f"{what}: {names[0]} returns the structure {first.out_tree}, {name} returns {body.out_tree}"))
+    dtypes = []
+    for number, avals in enumerate(zip(*(body.avals for body in bodies), strict=True)):
+        kept = [aval for aval in avals if not aval.weak] or [_widest(avals)]
+        for aval, name in zip(avals, names, strict=True):
+            fits = aval.dtype == kept[0].dtype or (aval.weak and np.can_cast(aval.dtype, kept[0].dtype, "same_kind"))
+            if aval.shape != avals[0].shape or not fits:
+                error = ShapeError if aval.shape != avals[0].shape else DTypeError
+                other = names[avals.index(kept[0])] if aval.shape == avals[0].shape else names[0]
+                found = kept[0] if aval.shape == avals[0].shape else avals[0]
+                raise error(at_user_line(f"{what}: result {number} of {other} is {found}, that of {name} is {aval}"))
+        dtypes.append(kept[0].dtype)
+    captures, graphs = joined(bodies)
+    graphs = [converted(graph, dtypes) for graph in graphs]
+    results = switch_values(index, graphs, *captures, *values)
+    return first.result([tracer_of(v) for v in results])
+
+
+def _widest(avals: Sequence[Aval]) -> Aval:
+    return max(avals, key=lambda aval: aval.dtype.kind == "f")
+
+
+def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any, *, max_steps: int | None = None) -> Any:
+    """Return what `init_val` has become when `cond_fun` does not hold for it any more: `while cond_fun(val): val = body_fun(val)`.
+
+    Parameters
+    ----------
+    cond_fun
+        A function of the value that returns a boolean scalar. It may close over traced arrays, as may `body_fun`.
+    body_fun
+        A function of the value that returns the next one, of the same structure, shapes and dtypes.
+    init_val
+        What to start from: arrays, numbers, or containers of these.
+    max_steps
+        The most steps to be done. Then the way back keeps what each step starts from, at most so many times the size of the value;
+        without a limit it computes much of that anew, in memory that does not depend on the number of steps.
+
+    Raises
+    ------
+    DTypeError, ShapeError, ArgumentError
+        Where the condition is no boolean scalar, or the body changes structure, shapes or dtypes.
+
+    Examples
+    --------
+    >>> import staticgrad as sg
+    >>> def root(x):
+    ...     return sg.while_loop(lambda r: abs(r * r - x) > 1e-14, lambda r: (r + x / r) / 2, x)
+    >>> round(float(sg.grad(root)(16.0)), 12)
+    0.125
+    """
+    if not tracing():
+        run = _named(lambda init: while_loop(cond_fun, body_fun, init, max_steps=max_steps), "while_loop")
+        return traced(run)(init_val)
+    limit = -1 if max_steps is None else _whole(max_steps, "while_loop: max_steps")
+    if max_steps is not None and limit < 0:
+        raise InvalidValueError(at_user_line(f"while_loop: max_steps={limit} is negative"))
+    leaves, tree = flatten(init_val)
+    values, body = carried("while_loop", body_fun, tree, leaves)
+    args_tree = flatten((unflatten(tree, list(range(len(values)))),))[1]
+    test = record_body(cond_fun, args_tree, [v.aval for v in values], "the condition of while_loop")
+    if len(test.avals) != 1 or test.avals[0].dtype != BOOL or test.avals[0].shape:
+        found = ", ".join(map(str, test.avals))
+        error = ShapeError if len(test.avals) == 1 and test.avals[0].dtype == BOOL else DTypeError
+        raise error(at_user_line(f"while_loop: the condition {names_of([cond_fun])[0]} returns {found}; it has to be one bool"))
+    captures, (condition, step) = joined([test, body])
+    results = apply_all(While(condition, step, len(captures), limit), *captures, *values)
+    return unflatten(tree, [tracer_of(v) for v in results[:-1]])
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+    """Return what becomes of `init_val`: `for i in range(lower, upper): val = body_fun(i, val)`.
+
+    Parameters
+    ----------
+    lower, upper
+        Integers; they may be traced.
+    body_fun
+        A function of the number (int64) and the value that returns the next value, of the same structure, shapes and dtypes. It may
+        close over traced arrays.
+    init_val
+        What to start from: arrays, numbers, or containers of these.
+
+    Raises
+    ------
+    DTypeError, ShapeError, ArgumentError
+        Where a bound is no integer, or the body changes structure, shapes or dtypes.
+
+    Examples
+    --------
+    >>> import staticgrad as sg
+    >>> sg.grad(lambda x: sg.fori_loop(0, 3, lambda i, value: value * x, 1.0))(2.0)
+    np.float64(12.0)
+    """
+    if not tracing():
+        return traced(_named(lambda init: fori_loop(lower, upper, body_fun, init), "fori_loop"))(init_val)
+    bounds = [_bound(bound, "fori_loop") for bound in (lower, upper)]
+    leaves, tree = flatten(init_val)
+    values, body = carried("fori_loop", body_fun, tree, leaves, ahead=[Aval((), INT64)])
+    captures, (graph,) = joined([body])
+    own, counter, carry = graph.inputs[: len(captures)], graph.inputs[len(captures)], graph.inputs[len(captures) + 1 :]
+    if all(isinstance(bound, int) for bound in bounds):
+        first, end = (int(bound) for bound in bounds if isinstance(bound, int))
+        stepping = without_step(Graph((counter, *own, *carry), graph.outputs, (), graph.name), first)
+        results = apply_all(Scan(stepping, max(end - first, 0), len(captures), len(values)), *captures, *values)
+    else:
+        begin, last = (lift(np.int64(bound)) if isinstance(bound, int) else bound for bound in bounds)
+        inputs = [new_input(v.aval) for v in (last, *own, begin, *carry)]
+        condition = Graph(tuple(inputs), (less(inputs[1 + len(own)], inputs[0]),), (), "numbers left")
+        stop = new_input(last.aval)
+        step = Graph((stop, *own, counter, *carry), (counter + 1, *graph.outputs), (), graph.name)
+        results = apply_all(While(condition, step, 1 + len(captures)), last, *captures, begin, *values)[1:-1]
+    return unflatten(tree, [tracer_of(v) for v in results])
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
+) -> tuple[Any, Any]:
+    """Return what `init` has become after a step for each part of `xs`, and what the steps gave beside that, stacked.
+
+    As `for k in range(length): carry, ys[k] = f(carry, xs[k])`, with `ys` stacked along a new first axis.
+
+    Parameters
+    ----------
+    f
+        A function of the carry and a part of `xs` that returns a pair: the next carry, of the same structure, shapes and dtypes, and
+        anything else. It may close over traced arrays.
+    init
+        What the carry starts as: arrays, numbers, or containers of these.
+    xs
+        Arrays with one first axis length, in any container, or None.
+    length
+        The number of steps; it may be left out where `xs` has arrays.
+    reverse
+        Whether to begin with the last part. Results are stacked in the order of `xs` all the same.
+
+    Returns
+    -------
+    tuple
+        `(carry, ys)`; where `f` returns None in place of a part of `ys`, there is None.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        Where arrays of `xs` differ in length, the number of steps is not known, or the carry changes structure, shape or dtype.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
+    (np.float64(6.0), array([0., 1., 3.]))
+    """
+    if not tracing():
+        return traced(_named(lambda start, parts: scan(f, start, parts, length, reverse), "scan"))(init, xs)  # type: ignore[no-any-return]
+    stacked, xs_tree = flatten(xs)
+    parts = [operand(leaf, "scan: a part of xs") for leaf in stacked]
+    steps = _length(parts, length)
+    leaves, tree = flatten(init)
+    behind = [v.aval.without((0,)) for v in parts]
+    x_tree = unflatten(xs_tree, list(range(len(parts))))
+    values, body = carried("scan", f, tree, leaves, behind=(behind, x_tree))
+    captures, (graph,) = joined([body])
+    stepping = Graph((new_input(Aval((), INT64), "step"), *graph.inputs), graph.outputs, (), graph.name, ("step", *graph.labels))
+    op = Scan(stepping, steps, len(captures), len(values), bool(reverse))
+    results = apply_all(op, *captures, *values, *parts)
+    found: tuple[Any, Any] = body.result([tracer_of(v) for v in results])
+    return unflatten(tree, flatten(found[0])[0]), found[1]
+
+
+def _length(parts: Sequence[Value], length: int | None) -> int:
+    if any(not v.shape for v in parts):
+        raise ShapeError(at_user_line("scan: a part of xs has no axis to run along; close over it, or make it a part of the carry"))
+    lengths = dict.fromkeys(v.shape[0] for v in parts)
+    if len(lengths) > 1:
+        raise ShapeError(at_user_line(f"scan: the arrays of xs have {' and '.join(map(str, lengths))} parts along their first axis"))
+    if length is None:
+        if not lengths:
+            raise ArgumentError(at_user_line("scan: xs has no arrays, so the number of steps must be given: length=10"))
+        return int(next(iter(lengths)))
+    steps = _whole(length, "scan: length")
+    if steps < 0:
+        raise InvalidValueError(at_user_line(f"scan: length={steps} is negative"))
+    if lengths and next(iter(lengths)) != steps:
+        raise ShapeError(at_user_line(f"scan: length={steps}, but the arrays of xs have {next(iter(lengths))} parts"))
+    return steps
+
+
+def _whole(number: Any, what: str) -> int:
+    if isinstance(number, Tracer):
+        raise ArgumentError(
+            at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop")
+        )
+    try:
+        return int(operator.index(number))
+    except TypeError:
+        raise ArgumentError(at_user_line(f"{what} is {number!r}, not a whole number")) from None
+
+
+def _bound(bound: Any, what: str) -> int | Value:
+    """Return a bound as a number where it is known."""
+    if not isinstance(bound, Tracer):
+        return _whole(bound, f"{what}: a bound")
+    value = bound.value
+    if not is_integer(value.dtype):
+        raise DTypeError(at_user_line(f"{what}: a bound is {value.aval}, not an integer"))
+    if value.shape:
+        raise ShapeError(at_user_line(f"{what}: a bound has shape {value.shape}; it is one number"))
+    return cast(value, INT64)
+
+
+def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    function.__name__ = name
+    return function

@@ -1,0 +1,253 @@
+"""`custom_vjp` and `custom_jvp`: functions that come with derivatives of their own."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from staticgrad.custom_modes import call_with_pullback, call_with_tangents
+from staticgrad.custom_rules import CustomFunction, name_of
+from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
+from staticgrad.ir.source import at_user_line
+from staticgrad.traced import traced
+from staticgrad.tracing.context import tracing
+from staticgrad.tracing.protocol import taker
+from staticgrad.tracing.pytree import flatten
+from staticgrad.tracing.tracer import Tracer
+
+
+class _Custom(ABC):
+    """A function with derivatives of its own; outside of a trace it is the function itself."""
+
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        word = type(self).__name__
+        if not callable(fun):
+            raise ArgumentError(at_user_line(f"{word}: expected a function, not {type(fun).__name__}"))
+        numbers = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
+        if any(isinstance(k, bool) or not isinstance(k, int) for k in numbers):
+            raise ArgumentError(at_user_line(f"{word}: nondiff_argnums={nondiff_argnums!r}: expected whole numbers"))
+        self._function = fun
+        self._nondiff = numbers
+        functools.update_wrapper(self, fun, updated=())
+
+    @property
+    @abstractmethod
+    def _is_complete(self) -> bool:
+        """Whether the rules are given."""
+
+    @abstractmethod
+    def _call(self, given: _Given) -> Any:
+        """Return the result of a call inside of a trace."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the function returns."""
+        name = name_of(self._function)
+        if not self._is_complete:
+            word = type(self).__name__
+            how = "defvjp(forward, backward)" if word == "custom_vjp" else "defjvp(rule)"
+            raise MissingDerivativeError(at_user_line(f"{name} is a {word} function without rules: give them with {name}.{how}"))
+        given = _Given(self, self._function, self._nondiff, self._positional(args, kwargs))
+        if tracing():
+            return self._call(given)
+        takes = taker(given.args)
+        return self._function(*given.args) if takes is None else takes(traced(self), given.args, {})
+
+    def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """Return all arguments by position, default values included."""
+        name = name_of(self._function)
+        try:
+            known = inspect.signature(self._function)
+        except (TypeError, ValueError):
+            if kwargs:
+                raise ArgumentError(at_user_line(f"{name}: pass {', '.join(kwargs)} by position; its parameters have no names")) from None
+            return args
+        try:
+            bound = known.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ArgumentError(at_user_line(f"{name}{known}: {error}")) from None
+        bound.apply_defaults()
+        if bound.kwargs:
+            raise ArgumentError(
+                at_user_line(
+                    f"{name}{known}: {', '.join(bound.kwargs)} cannot be given by position, as its rules need it; see functools.partial"
+                )
+            )
+        return bound.args
+
+
+class _Given:
+    """The arguments of a call: arrays, and others that the rules get as they are."""
+
+    def __init__(self, owner: _Custom, function: Callable[..., Any], nondiff: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        name = name_of(function)
+        self.args = args
+        for k in nondiff:
+            if not -len(args) <= k < len(args):
+                raise InvalidValueError(at_user_line(f"{name}: nondiff_argnums={nondiff}, but there are {len(args)} arguments"))
+        self._others = sorted({k % len(args) for k in nondiff})
+        self.options = tuple(args[k] for k in self._others)
+        for k, option in zip(self._others, self.options, strict=True):
+            if any(isinstance(leaf, Tracer) for leaf in flatten(option)[0]):
+                raise ArgumentError(
+                    at_user_line(
+                        f"{name}: argument {k} is in nondiff_argnums, and a traced array was passed; "
+                        "make it an ordinary argument and let the rule return None (zero) for it"
+                    )
+                )
+        self.arrays = tuple(arg for k, arg in enumerate(args) if k not in self._others)
+        self.custom = CustomFunction(name, self.without_options(function), owner, self.options)
+
+    def without_options(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of all arguments as one of the arrays alone."""
+        if not self._others:
+            return function
+
+        def of_arrays(*arrays: Any) -> Any:
+            args = list(arrays)
+            for k, option in zip(self._others, self.options, strict=True):
+                args.insert(k, option)
+            return function(*args)
+
+        of_arrays.__name__ = name_of(function)
+        try:
+            known = inspect.signature(function)
+        except (TypeError, ValueError):
+            return of_arrays
+        kept = [p for k, p in enumerate(known.parameters.values()) if k not in self._others]
+        of_arrays.__signature__ = known.replace(parameters=kept)  # type: ignore[attr-defined]
+        return of_arrays
+
+    def after_options(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a rule, which takes the options first, as one that has them."""
+        if not self._others:
+            return function
+
+        def with_options(*args: Any) -> Any:
+            return function(*self.options, *args)
+
+        with_options.__name__ = name_of(function)
+        return with_options
+
+
+class custom_vjp(_Custom):
+    """Return a function whose reverse-mode derivative is given by hand.
+
+    Parameters
+    ----------
+    fun
+        A function of arrays, numbers and containers of these.
+    nondiff_argnums
+        Positions of arguments that are no arrays, such as functions or options; the rules get them as they are.
+
+    Returns
+    -------
+    custom_vjp
+        `fun`, to be completed with `.defvjp(forward, backward)`. `forward` takes the arguments of `fun` and returns
+        `(value, residuals)`; `backward` takes those of `nondiff_argnums`, the residuals and the cotangent of the value, and returns a
+        tuple with a cotangent for each of the other arguments, None for zero. Residuals that are no arrays are handed on as they are.
+        The rules are recorded when the function is differentiated; they may be differentiated and mapped like any code. What they
+        and `fun` close over is a constant: differentiating by it is an error. So is forward mode; `custom_jvp` serves both modes.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError
+        When the function is differentiated, if a rule returns what does not fit.
+    MissingDerivativeError
+        When it is called without rules, or differentiated in forward mode.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> @sg.custom_vjp
+    ... def clip_gradient(x):
+    ...     return x
+    >>> clip_gradient.defvjp(lambda x: (x, None), lambda _, g: (np.clip(g, -1.0, 1.0),))
+    >>> sg.grad(lambda x: np.sum(clip_gradient(x) ** 3))(np.array([0.1, 5.0]))
+    array([0.03, 1.  ])
+    """
+
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        super().__init__(fun, nondiff_argnums)
+        self._forward: Callable[..., Any] | None = None
+        self._backward: Callable[..., Any] | None = None
+
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
+        """Give the rules: `fwd(*args) -> (value, residuals)` and `bwd(*nondiff, residuals, cotangent) -> cotangents`."""
+        for rule in (fwd, bwd):
+            _check_rule(rule, self._function)
+        self._forward, self._backward = fwd, bwd
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._forward is not None
+
+    def _call(self, given: _Given) -> Any:
+        assert self._forward is not None and self._backward is not None
+        forward, backward = given.without_options(self._forward), given.after_options(self._backward)
+        return call_with_pullback(given.custom, forward, backward, given.arrays)
+
+
+class custom_jvp(_Custom):
+    """Return a function whose derivative is given by hand, as a rule for tangents that serves both modes.
+
+    Parameters
+    ----------
+    fun
+        A function of arrays, numbers and containers of these.
+    nondiff_argnums
+        Positions of arguments that are no arrays, such as functions or options; the rule gets them as they are.
+
+    Returns
+    -------
+    custom_jvp
+        `fun`, to be completed with `.defjvp(rule)`, also as a decorator. The rule takes the arguments of `nondiff_argnums`, a tuple
+        of the others and a tuple of their tangents, and returns `(value, tangent)`; it must be linear in the tangents, as reverse
+        mode is the rule read backwards. It is recorded when the function is differentiated, and may itself be differentiated and
+        mapped. What it and `fun` close over is a constant: differentiating by it is an error.
+
+    Raises
+    ------
+    ArgumentError, ShapeError, DTypeError
+        When the function is differentiated, if the rule returns what does not fit.
+    MissingDerivativeError
+        When it is called without a rule.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> @sg.custom_jvp
+    ... def log1pexp(x):
+    ...     return np.log(1 + np.exp(x))
+    >>> @log1pexp.defjvp
+    ... def rule(primals, tangents):
+    ...     (x,), (t,) = primals, tangents
+    ...     return log1pexp(x), t * (1 - 1 / (1 + np.exp(x)))
+    >>> sg.grad(log1pexp)(100.0)
+    np.float64(1.0)
+    """
+
+    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+        super().__init__(fun, nondiff_argnums)
+        self._rule: Callable[..., Any] | None = None
+
+    def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
+        """Give the rule, `jvp(*nondiff, primals, tangents) -> (value, tangent)`; returns it."""
+        _check_rule(jvp, self._function)
+        self._rule = jvp
+        return jvp
+
+    @property
+    def _is_complete(self) -> bool:
+        return self._rule is not None
+
+    def _call(self, given: _Given) -> Any:
+        assert self._rule is not None
+        return call_with_tangents(given.custom, given.after_options(self._rule), given.arrays)
+
+
+def _check_rule(rule: Any, function: Callable[..., Any]) -> None:
+    if not callable(rule):
+        raise ArgumentError(at_user_line(f"a rule of {name_of(function)} must be a function, not {type(rule).__name__}"))

@@ -1,0 +1,112 @@
+"""Choosing between computations: one of several sub-graphs runs, all of them on the same operands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import INT64, Aval
+from staticgrad.ir.graph import Graph, inline
+from staticgrad.ir.interp import interpret
+from staticgrad.ir.node import Value, apply_all, full
+from staticgrad.ir.op import register
+from staticgrad.ops.comparison import less, where
+from staticgrad.ops.movement import broadcast
+from staticgrad.ops.nested import Nested, check_operands, is_active, mapped, plain, pulled, pushed, read_inputs, with_inputs, zeros
+
+
+@register
+@dataclass(frozen=True, eq=False)
+class Switch(Nested):
+    """What the branch of a number makes of the operands: (i64[], *x) -> branches[i](*x); numbers outside mean the first or last one.
+
+    The derivative of a branch computes it anew: what the branches would have to save differs.
+    """
+
+    branches: tuple[Graph, ...]
+    name = "switch"
+    own = 1
+
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        return self.branches
+
+    @property
+    def constants(self) -> int:
+        return len(self.branches[0].inputs)
+
+    def with_subgraphs(self, graphs: Sequence[Graph], constants: int) -> Switch:
+        return replace(self, branches=tuple(graphs))
+
+    def infer(self, index: Aval, *avals: Aval) -> tuple[Aval, ...]:
+        if plain(index) != Aval((), INT64):
+            raise VerificationError(f"switch: the number of the branch is {index}")
+        results = []
+        for branch in self.branches:
+            check_operands(self.name, branch, avals)
+            results.append(tuple(plain(value.aval) for value in branch.outputs))
+        if any(result != results[0] for result in results):
+            raise VerificationError(f"switch: the branches give {results}")
+        return results[0]
+
+    def numpy(self, index: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(interpret(self.branches[min(max(int(index), 0), len(self.branches) - 1)], arrays))
+
+    def jvp(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
+        flags = [is_active(value, tangent is not None) for value, tangent in zip(x[1:], tangents[1:], strict=True)]
+        moved = [pushed(branch, flags) for branch in self.branches]
+        has = [any(found[k] is not None for _, found in moved) for k in range(len(y))]
+        graphs = []
+        for branch, (seeds, found) in zip(self.branches, moved, strict=True):
+            made = [zeros(v.aval) if t is None else t for t, v, wanted in zip(found, branch.outputs, has, strict=True) if wanted]
+            graphs.append(Graph((*branch.inputs, *seeds), tuple(made), (), f"tangent of {branch.name}", branch.labels))
+        given = [tangent for tangent, flag in zip(tangents[1:], flags, strict=True) if flag and tangent is not None]
+        results = iter(switch(x[0], graphs, *x[1:], *given) if any(has) else ())
+        return tuple(next(results) if wanted else None for wanted in has)
+
+    def vjp(self, g: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
+        flags = [is_active(value, each is not None) for value, each in zip(y, g, strict=True)]
+        pulls = [pulled(branch, flags) for branch in self.branches]
+        has = [any(found[k] is not None for _, found in pulls) for k in range(len(x) - 1)]
+        graphs = []
+        for branch, (seeds, found) in zip(self.branches, pulls, strict=True):
+            made = [zeros(v.aval) if c is None else c for c, v, wanted in zip(found, branch.inputs, has, strict=True) if wanted]
+            graphs.append(Graph((*branch.inputs, *seeds), tuple(made), (), f"pullback of {branch.name}", branch.labels))
+        given = [each for each, flag in zip(g, flags, strict=True) if flag and each is not None]
+        results = iter(switch(x[0], graphs, *x[1:], *given) if any(has) else ())
+        return (None, *(next(results) if wanted else None for wanted in has))
+
+    def batch(self, size: int, batched: Sequence[bool], *x: Value) -> tuple[Value, ...]:
+        """One branch runs where all take the same one; otherwise all of them do, and each element picks its own."""
+        flags, everything = batched[1:], [True] * len(self.branches[0].outputs)
+        graphs = []
+        for branch in self.branches:
+            inputs, outputs = mapped(branch, flags, size, everything)
+            graphs.append(Graph(tuple(inputs), tuple(outputs), (), branch.name, branch.labels))
+        if not batched[0]:
+            return switch(x[0], graphs, *x[1:])
+        results = [inline(graph, x[1:]) for graph in graphs]
+        chosen = list(results[-1])
+        for number, result in reversed(list(enumerate(results[:-1]))):
+            is_it = less(x[0], full((size,), number + 1, INT64))
+            chosen = [where(_spread(is_it, v), v, other) for v, other in zip(result, chosen, strict=True)]
+        return tuple(chosen)
+
+    def trimmed(self, read: Sequence[bool]) -> tuple[Switch, list[int], list[int]]:
+        kept = [k for k, flag in enumerate(read) if flag]
+        graphs = [branch.with_outputs([branch.outputs[k] for k in kept]) for branch in self.branches]
+        needed = [any(flags) for flags in zip(*map(read_inputs, graphs), strict=True)]
+        places = [k for k, flag in enumerate(needed) if flag]
+        return replace(self, branches=tuple(with_inputs(g, places) for g in graphs)), [0, *(k + 1 for k in places)], kept
+
+
+def _spread(flags: Value, x: Value) -> Value:
+    return broadcast(flags, x.shape, tuple(range(1, len(x.shape))))
+
+
+def switch(index: Value, branches: Sequence[Graph], *x: Value) -> tuple[Value, ...]:
+    """Return the outputs of the branch of number `index` for the operands."""
+    return apply_all(Switch(tuple(branches)), index, *x)

@@ -1,0 +1,151 @@
+"""What operations that hold sub-graphs have in common: how they are told apart, and what becomes of their sub-graphs.
+
+The operands of such an op are `(first ones of its own..., constants..., others...)`; a sub-graph takes the same constants, at the same
+place among its inputs. What a function closed over stands among the constants.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from staticgrad.errors import VerificationError
+from staticgrad.ir.aval import Aval, is_float
+from staticgrad.ir.graph import Graph, inline, topological
+from staticgrad.ir.node import Value, full, new_input
+from staticgrad.ir.op import Op
+from staticgrad.ops.movement import broadcast
+
+TRANSFORMS: dict[str, Callable[..., Any]] = {}
+"""What derivatives and batches of sub-graphs are made with: `tangents`, `cotangents` and `batched` of `staticgrad.ad`, which stands
+above the ops; whoever asks an op for its derivative or its batch has imported the one in question."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nested(Op):
+    """An op with sub-graphs; two are equal where the contents of their sub-graphs are."""
+
+    kind = "nested"
+    outputs = 0
+    own: ClassVar[int] = 0
+    """The number of operands ahead of the constants."""
+    inner: ClassVar[int] = 0
+    """The number of inputs of a sub-graph ahead of the constants."""
+
+    @functools.cached_property
+    def _content(self) -> str:
+        return self.signature()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and isinstance(other, Nested) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    @property
+    def constants(self) -> int:
+        """How many operands are handed to every sub-graph as they are."""
+        raise VerificationError(f"{self.name} does not say which of its operands are constants")
+
+    @property
+    def starts(self) -> range:
+        """Which operands are what a carry starts as: they are read once and written nowhere."""
+        return range(0)
+
+    def with_subgraphs(self, graphs: Sequence[Graph], constants: int) -> Nested:
+        """Return the op of other sub-graphs that take so many constants."""
+        raise VerificationError(f"{self.name} cannot take {len(graphs)} other sub-graphs with {constants} constants")
+
+    def trimmed(self, read: Sequence[bool]) -> tuple[Nested, list[int], list[int]]:
+        """Return the op without what nobody reads: `read` tells it of the outputs. With it, the operands and outputs that it keeps."""
+        raise VerificationError(f"{self.name} with {len(read)} outputs cannot be trimmed")
+
+
+def check_operands(name: str, graph: Graph, avals: Sequence[Aval]) -> None:
+    """Raise unless a sub-graph is closed and takes operands of these shapes and dtypes."""
+    if graph.free:
+        raise VerificationError(f"{name}: what {graph.name} closes over must stand among its operands")
+    expected = [value.aval for value in graph.inputs]
+    if list(map(plain, expected)) != list(map(plain, avals)):
+        raise VerificationError(f"{name}: {graph.name} takes {', '.join(map(str, expected))}, not {', '.join(map(str, avals))}")
+
+
+def plain(aval: Aval) -> Aval:
+    """Return the aval without its mark of a Python number."""
+    return Aval(aval.shape, aval.dtype)
+
+
+def depends(graph: Graph, flags: Sequence[bool]) -> list[bool]:
+    """Return which outputs depend on the inputs that are flagged."""
+    has = dict(zip(graph.inputs, flags, strict=True))
+    for node in topological(graph.outputs, stop=graph.inputs):
+        reached = any(has[value] for value in node.inputs)
+        has |= dict.fromkeys(node.outputs, reached)
+    return [has[value] for value in graph.outputs]
+
+
+def read_inputs(graph: Graph) -> list[bool]:
+    """Return which inputs some output depends on."""
+    read = {value.node for node in topological(graph.outputs, stop=graph.inputs) for value in node.inputs}
+    read.update(value.node for value in graph.outputs)
+    return [value.node in read for value in graph.inputs]
+
+
+def with_inputs(graph: Graph, places: Sequence[int]) -> Graph:
+    """Return the graph with those of its inputs alone that stand at `places`; it reads no others."""
+    labels = tuple(graph.labels[k] if k < len(graph.labels) else "" for k in places)
+    return replace(graph, inputs=tuple(graph.inputs[k] for k in places), labels=labels)
+
+
+def zeros(aval: Aval) -> Value:
+    """Return zeros of a shape and dtype."""
+    return full(aval.shape, 0, aval.dtype)
+
+
+# ---- derivatives and batches of sub-graphs
+
+
+def pushed(graph: Graph, flags: Sequence[bool]) -> tuple[list[Value], list[Value | None]]:
+    """Return inputs for the tangents of the inputs that are flagged, and the tangents of the outputs."""
+    seeds = [new_input(plain(value.aval), "tangent") if has else None for value, has in zip(graph.inputs, flags, strict=True)]
+    found: list[Value | None] = TRANSFORMS["tangents"](graph.outputs, graph.inputs, seeds)
+    return [seed for seed in seeds if seed is not None], found
+
+
+def pulled(graph: Graph, flags: Sequence[bool]) -> tuple[list[Value], list[Value | None]]:
+    """Return inputs for the cotangents of the outputs that are flagged, and the cotangents of the inputs."""
+    seeds = [new_input(plain(value.aval), "cotangent") if has else None for value, has in zip(graph.outputs, flags, strict=True)]
+    found: list[Value | None] = TRANSFORMS["cotangents"](graph.outputs, graph.inputs, seeds)
+    return [seed for seed in seeds if seed is not None], found
+
+
+def mapped(graph: Graph, flags: Sequence[bool], size: int, wanted: Sequence[bool]) -> tuple[list[Value], list[Value]]:
+    """Return inputs that carry a batch axis of `size` in front where they are flagged, and the outputs, with one where it is wanted."""
+    fresh = [
+        new_input(Aval((size, *value.shape), value.dtype)) if has else new_input(plain(value.aval))
+        for value, has in zip(graph.inputs, flags, strict=True)
+    ]
+    has_axis = depends(graph, flags)
+    results: list[Value] = list(inline(graph, fresh)) if not any(has_axis) else []
+    if not results:
+        batched: list[Value] = TRANSFORMS["batched"](graph.outputs, graph.inputs, fresh, list(flags), size)
+        alone = dict(zip(graph.inputs, fresh, strict=True))
+        still = [value for value, has in zip(graph.outputs, has_axis, strict=True) if not has]
+        found = iter(inline(Graph(graph.inputs, tuple(still)), [alone[v] for v in graph.inputs]) if still else ())
+        results = [each if has else next(found) for each, has in zip(batched, has_axis, strict=True)]
+    made = []
+    for result, has, wants in zip(results, has_axis, wanted, strict=True):
+        made.append(in_front(result, size) if wants and not has else result)
+    return fresh, made
+
+
+def in_front(x: Value, size: int) -> Value:
+    """Return copies of `x` along a new first axis."""
+    return broadcast(x, (size, *x.shape), (0,))
+
+
+def is_active(value: Value, flag: bool) -> bool:
+    """Return whether a flagged value has a derivative."""
+    return flag and is_float(value.dtype)

@@ -1,0 +1,306 @@
+"""`least_squares`: steps of Levenberg-Marquardt or Gauss-Newton until nothing is left to gain, on SciPy's form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from staticgrad.errors import ArgumentError, InvalidValueError, UnsupportedError
+from staticgrad.ir.options import number, whole
+from staticgrad.ir.source import at_user_line
+from staticgrad.optim.gauss_newton import gauss_newton
+from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
+from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
+from staticgrad.optim.residual_optimizer import ResidualOptimizer, ResidualState, Trial
+from staticgrad.tracing.pytree import tree_map
+
+MESSAGES = {
+    0: "max_nfev was reached before any of the tolerances",
+    1: "the residuals are at right angles to their derivatives (gtol), or 0",
+    2: "the cost falls no further (ftol)",
+    3: "the steps have become too short (xtol)",
+    4: "the cost falls no further (ftol), and the steps have become too short (xtol)",
+}
+"""What each status means; the numbers are SciPy's."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeastSquaresResult:
+    """What `least_squares` found; the names are SciPy's, m residuals and n parameters.
+
+    Attributes
+    ----------
+    x
+        The parameters, with the structure, shapes and dtypes of `x0`.
+    cost : float
+        Half of the sum of the squares of the residuals.
+    fun
+        What the function of the residuals returned at `x`.
+    jac : array of shape (m, n)
+        The Jacobian at `x`: one row a residual, one column a parameter, both in the order of their leaves.
+    grad : array of shape (n,)
+        The gradient of the cost, J^T r.
+    optimality : float
+        The greatest element of the gradient.
+    nfev, njev : int
+        How often the residuals and their derivatives were computed; always together.
+    status : int
+        Why it ended: 0 evaluations ran out, 1 `gtol`, 2 `ftol`, 3 `xtol`, 4 `ftol` and `xtol`.
+    message : str
+        The same in words.
+    success : bool
+        Whether it ended by a tolerance.
+    history : list of Trial
+        What came of each step: whether it stayed, its damping (`control`), the cost at its end, the fall and the one predicted.
+    path : list
+        The parameters at first and after each step of the history; where a step did not stay, they are those before it.
+    """
+
+    x: Any
+    cost: float
+    fun: Any
+    jac: np.ndarray
+    grad: np.ndarray
+    optimality: float
+    nfev: int
+    njev: int
+    status: int
+    message: str
+    history: list[Trial]
+    path: list[Any]
+
+    @property
+    def success(self) -> bool:
+        """Whether it ended by a tolerance."""
+        return self.status > 0
+
+    @cached_property
+    def covariance(self) -> np.ndarray:
+        """The covariance of the parameters, (n, n): 2 cost / (m - n) times the inverse of J^T J.
+
+        All of it is infinite where the residuals do not determine the parameters (m <= n, or J without full rank).
+        """
+        residuals, parameters = self.jac.shape
+        inverse = inverse_gram(self.jac.T) if residuals > parameters else None
+        if inverse is None:
+            return np.full((parameters, parameters), np.inf)
+        scaled: np.ndarray = inverse * (2 * self.cost / (residuals - parameters))
+        return scaled
+
+    @property
+    def standard_errors(self) -> Any:
+        """The standard errors of the parameters, with the structure of `x`: the square roots of the diagonal of the covariance."""
+        return Layout(self.x, "least_squares").tree(np.sqrt(np.diag(self.covariance)))
+
+    def __repr__(self) -> str:
+        rows = {name: getattr(self, name) for name in ("message", "success", "status", "cost", "optimality", "nfev", "x")}
+        return "\n".join(f"{name:>10}: {value}" for name, value in rows.items())
+
+
+def least_squares(
+    residuals: Callable[..., Any],
+    x0: Any,
+    *,
+    method: str | ResidualOptimizer = "lm",
+    ftol: float | None = None,
+    xtol: float | None = None,
+    gtol: float | None = None,
+    max_nfev: int | None = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    **others: Any,
+) -> LeastSquaresResult:
+    """Return the parameters that make the sum of the squares of residuals least, on the form of `scipy.optimize.least_squares`.
+
+    Residuals, Jacobian, J^T J and J^T r are one compiled program; derivatives are exact, those for the curvature of a step, too.
+
+    Parameters
+    ----------
+    residuals
+        A function `residuals(x, *args, **kwargs)`, written with NumPy, that returns floats: an array of any shape, or a container
+        of arrays.
+    x0
+        Where to start: an array of floats, a list or a tuple of numbers (taken as an array), or any other pytree of float arrays.
+    method
+        `"lm"` (`sg.optim.levenberg_marquardt()`), `"gauss-newton"` (`sg.optim.gauss_newton()`), or one of these with other options.
+    ftol : float
+        It ends when a step that stayed lowered the cost by at most `ftol` times the cost, as the linear model foretold. Where the
+        cost itself is not precise enough to tell, slopes are; so this may be far below 1e-16. The default, some 1e-24 in float64,
+        leaves all digits in `x` that the residuals can give it.
+    xtol : float
+        It ends when a step is shorter than `xtol` times the parameters, each measured by its influence on the residuals. By
+        default 64 times the relative precision of the dtypes.
+    gtol : float
+        It ends when the cosine of the angle between the residuals and each column of the Jacobian is at most `gtol`. By default 4
+        times the relative precision.
+    max_nfev : int
+        How many steps may be tried, the first evaluation counted; by default 1000 (n + 1) for n parameters.
+    args, kwargs
+        Further arguments of `residuals`, such as data. Unlike arrays that it closes over, other ones of the same shape do not need
+        another trace.
+    **others
+        What SciPy offers besides (`jac`, `bounds`, `loss` ...) is an error, except where it says what is done here anyway.
+
+    Returns
+    -------
+    LeastSquaresResult
+        `x`, `cost`, `fun`, `jac`, `grad`, `optimality`, `nfev`, `njev`, `status`, `message`, `success`, as in SciPy; and
+        `covariance`, `standard_errors`, `history` and `path`.
+
+    Raises
+    ------
+    InvalidValueError
+        If residuals or derivatives are not finite at `x0`, or an option is out of its range.
+    DTypeError, ShapeError
+        If residuals or parameters are not floats, or there are none.
+    UnsupportedError
+        For bounds, other losses and what else is not there.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> def residuals(b, x, y):
+    ...     return b[0] * (1 - np.exp(-b[1] * x)) - y
+    >>> x = np.array([1.0, 2.0, 3.0, 5.0, 7.0, 10.0])
+    >>> y = np.array([109.0, 149.0, 149.0, 191.0, 213.0, 224.0])
+    >>> found = sg.least_squares(residuals, [100.0, 0.75], args=(x, y))
+    >>> np.round(found.x, 7), np.round(found.standard_errors, 7), found.success
+    (array([213.8094089,   0.5472375]), array([12.3545152,  0.1045599]), True)
+
+    See Also
+    --------
+    staticgrad.optim.levenberg_marquardt, staticgrad.optim.gauss_newton : the steps, and where they come from.
+    """
+    _refuse(others)
+    optimizer = _optimizer(method)
+    function, params = Residuals(residuals), _parameters(x0)
+    if not isinstance(args, (tuple, list)):
+        raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
+    args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
+    layout = Layout(params, "least_squares")
+    state = optimizer.init(params, function, *args, **named)
+    epsilon = max(layout.epsilon, float(np.finfo(state.linear.residuals.dtype).eps))
+    limits = _Tolerances(
+        epsilon**1.5 if ftol is None else number("ftol", ftol),
+        64 * epsilon if xtol is None else number("xtol", xtol),
+        4 * epsilon if gtol is None else number("gtol", gtol),
+    )
+    most = 1000 * (layout.size + 1) if max_nfev is None else whole("max_nfev", max_nfev)
+    history: list[Trial] = []
+    params = layout.tree(layout.vector)
+    path = [params]
+    status = limits.status(state)
+    while status is None and len(path) < most:
+        params, state = optimizer.update(params, function, state, *args, **named)
+        assert state.last is not None
+        history.append(state.last)
+        path.append(params)
+        status = limits.status(state)
+    linear, status = state.linear, status or 0
+    return LeastSquaresResult(
+        x=params,
+        cost=float(linear.cost),
+        fun=linear.value,
+        jac=linear.transposed.T,
+        grad=linear.gradient,
+        optimality=float(np.max(np.abs(linear.gradient))),
+        nfev=state.evaluations,
+        njev=state.evaluations,
+        status=status,
+        message=MESSAGES[status],
+        history=history,
+        path=path,
+    )
+
+
+@dataclass(frozen=True)
+class _Tolerances:
+    """When to end."""
+
+    cost: float
+    length: float
+    cosine: float
+
+    def status(self, state: ResidualState) -> int | None:
+        """Return why it ends with this state, as in `MESSAGES`; None where it goes on."""
+        linear, trial = state.linear, state.last
+        moved = trial is None or trial.accepted
+        if moved and (np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns).all():
+            return 1
+        if trial is None:
+            return None
+        before = linear.cost + trial.fall if trial.accepted else linear.cost
+        as_foretold = trial.accepted and trial.fall >= trial.predicted / 4
+        flat = as_foretold and max(trial.fall, trial.predicted) <= self.cost * before
+        short = trial.length <= self.length
+        if (flat or not trial.resolved) and short:
+            return 4
+        return 2 if flat or not trial.resolved else 3 if short else None
+
+
+def _optimizer(method: Any) -> ResidualOptimizer:
+    if isinstance(method, ResidualOptimizer):
+        return method
+    if method == "lm":
+        return levenberg_marquardt()
+    if method == "gauss-newton":
+        return gauss_newton()
+    hint = ", which is for bounds, is not there" if method in ("trf", "dogbox") else ""
+    raise InvalidValueError(
+        at_user_line(
+            f"least_squares: method={method!r}{hint}: expected 'lm', 'gauss-newton', sg.optim.levenberg_marquardt(...) "
+            "or sg.optim.gauss_newton()"
+        )
+    )
+
+
+def _parameters(x0: Any) -> Any:
+    """Return `x0` with Python's whole numbers as floats; a list or a tuple of numbers as an array."""
+
+    def is_number(leaf: Any) -> bool:
+        return isinstance(leaf, (int, float, np.floating)) and not isinstance(leaf, bool)
+
+    if type(x0) in (list, tuple) and x0 and all(map(is_number, x0)):
+        return np.array(x0, np.result_type(*(x if isinstance(x, np.floating) else np.float64 for x in x0)))
+    return tree_map(lambda leaf: float(leaf) if type(leaf) is int else leaf, x0)
+
+
+def _contiguous(leaf: Any) -> Any:
+    """Return an array as one whose elements follow each other, which calls of compiled programs want; anything else as it is."""
+    return leaf if type(leaf) is not np.ndarray or leaf.flags.c_contiguous else leaf.copy(order="C")
+
+
+_NEUTRAL: dict[str, tuple[Any, str]] = {
+    "bounds": (
+        (-np.inf, np.inf),
+        "there are no bounds; let the parameters be unbounded, and what is computed with them, such as np.exp(x), bounded",
+    ),
+    "loss": ("linear", "residuals are squared; weigh them in the function itself"),
+    "f_scale": (1.0, "it belongs to a loss other than 'linear', and there is none"),
+    "x_scale": ("jac", "parameters are always measured by their influence on the residuals ('jac')"),
+    "jac": (None, "derivatives are exact; leave it out"),
+    "jac_sparsity": (None, "the Jacobian is dense"),
+    "diff_step": (None, "derivatives are exact, not differences"),
+    "tr_solver": (None, "there is no trust region"),
+    "tr_options": (None, "there is no trust region"),
+    "verbose": (0, "result.history tells of every step"),
+    "callback": (
+        None,
+        "result.history and result.path tell of every step; init and update of sg.optim.levenberg_marquardt() take one at a time",
+    ),
+    "workers": (None, "derivatives are exact, not differences"),
+}
+"""SciPy's other options: the value that says what is done here anyway, and what to do instead of another one."""
+
+
+def _refuse(others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        if name not in _NEUTRAL:
+            raise ArgumentError(at_user_line(f"least_squares() has no option {name!r}; it has those of scipy.optimize.least_squares"))
+        neutral, hint = _NEUTRAL[name]
+        if repr(value) != repr(neutral):  # arrays do not compare to one truth
+            raise UnsupportedError(at_user_line(f"least_squares: {name}={value!r} is not there: {hint}"))

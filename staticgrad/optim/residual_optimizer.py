@@ -1,0 +1,218 @@
+"""What Gauss-Newton and Levenberg-Marquardt share: a step is tried, and stays only if the norm of the residuals falls."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
+from staticgrad.ir.source import at_user_line
+from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, length
+from staticgrad.tracing.context import tracing
+
+TINY = float(np.finfo(np.float64).tiny)
+
+SecondDerivative = Callable[[np.ndarray], np.ndarray]
+"""The second derivative of the residuals along a direction, (n,) -> (m,)."""
+
+
+class Proposal(NamedTuple):
+    """A step before it is tried."""
+
+    move: np.ndarray
+    """What is added to the parameters, (n,)."""
+    predicted: float
+    """By how much the cost of the linear model falls."""
+    sound: bool = True
+    """Whether the linear model holds well enough for the step to be tried."""
+
+
+class Trial(NamedTuple):
+    """What came of one step."""
+
+    accepted: bool
+    """Whether it stayed."""
+    control: float
+    """The damping it was found with (Levenberg-Marquardt); the part of the whole jump that it was (Gauss-Newton)."""
+    cost: float
+    """The cost at its end; NaN where that was not computed, because the residuals bend too much along the step."""
+    fall: float
+    """By how much the cost falls; NaN where it was not computed, or is not finite."""
+    predicted: float
+    """By how much the cost of the linear model falls."""
+    length: float
+    """Its length as a part of that of the parameters, each measured by its influence on the residuals."""
+    resolved: bool
+    """Whether it would change the residuals by more than their rounding errors."""
+
+
+class ResidualState(NamedTuple):
+    """What an optimiser of residuals remembers."""
+
+    linear: Linearization
+    """The residuals at the parameters, with their derivatives."""
+    scale: np.ndarray
+    """By what each parameter is multiplied before steps are measured, (n,)."""
+    control: float
+    """The damping of the next step (Levenberg-Marquardt), or what part of the whole jump it is (Gauss-Newton)."""
+    growth: float
+    """By what the damping is multiplied if the next step does not stay."""
+    evaluations: int
+    """How often the residuals and their derivatives were computed."""
+    last: Trial | None
+    """What came of the last step."""
+
+
+class ResidualOptimizer(ABC):
+    """A rule for steps that lower the norm of residuals. It holds no parameters: what it has to remember is a state.
+
+    All methods are given the function of the residuals and its further arguments, which must be the same in each call.
+    """
+
+    word: str
+    """The name users know it by."""
+    of_residuals = True
+    """Told from optimisers that are given gradients."""
+
+    def init(self, params: Any, residuals: Callable[..., Any], *args: Any, **kwargs: Any) -> ResidualState:
+        """Return the state before the first step.
+
+        Parameters
+        ----------
+        params
+            A pytree of float arrays.
+        residuals
+            A function `residuals(params, *args, **kwargs)` that returns any number of floats: an array, or a container of arrays.
+        *args, **kwargs
+            Its further arguments.
+
+        Raises
+        ------
+        InvalidValueError
+            If the residuals or their derivatives are not finite.
+        ShapeError, DTypeError
+            If there are no residuals or no parameters, or if they are not floats.
+        """
+        layout = self._layout(params)
+        linear = Residuals.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
+        if not linear.finite:
+            raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(linear)} at the first parameters; start elsewhere"))
+        return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
+
+    def update(
+        self, params: Any, residuals: Callable[..., Any], state: ResidualState, *args: Any, **kwargs: Any
+    ) -> tuple[Any, ResidualState]:
+        """Return parameters and state after one step was tried; `state.last` says what came of it.
+
+        Parameters
+        ----------
+        params
+            A pytree of float arrays; every leaf keeps its dtype.
+        residuals, *args, **kwargs
+            What `init` was given.
+        state
+            What `init` or the previous `update` returned.
+        """
+        layout, function = self._layout(params), Residuals.of(residuals)
+        if not isinstance(state, ResidualState) or len(state.scale) != layout.size:
+            raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
+        linear, here = state.linear, layout.vector
+        epsilon = max(layout.epsilon, float(np.finfo(linear.residuals.dtype).eps))
+        terms = size_of_terms(linear, here)
+        with np.errstate(all="ignore"):  # a step that overflows does not stay
+            proposal = self.propose(
+                linear, state, lambda direction: function.second_derivative(params, layout.tree(direction), args, kwargs)
+            )
+            tried = layout.tree(here + proposal.move)
+            move = Layout(tried, self.word).vector - here  # as the dtypes of the parameters round it
+            there = function.linearize(tried, args, kwargs) if proposal.sound and np.isfinite(move).all() else None
+            noise = 8 * epsilon * terms * linear.norm
+            fall = np.nan if there is None or not there.finite else fall_of_cost(linear, there, move, noise)
+            relative = length(state.scale * move) / (length(state.scale * here) + TINY)
+        trial = Trial(
+            accepted=bool(fall > 0),
+            control=state.control,
+            cost=np.nan if there is None else float(there.cost),
+            fall=fall,
+            predicted=proposal.predicted,
+            length=relative,
+            resolved=not 2 * proposal.predicted <= (epsilon * terms) ** 2,  # NaN is not
+        )
+        control, growth = self.adapted(state, trial)
+        evaluations = state.evaluations + (there is not None)
+        if there is None or not trial.accepted:
+            return params, ResidualState(linear, state.scale, control, growth, evaluations, trial)
+        return tried, ResidualState(there, self.rescaled(state.scale, there, here + move), control, growth, evaluations, trial)
+
+    @property
+    @abstractmethod
+    def start(self) -> tuple[float, float]:
+        """The first `control` and `growth`."""
+
+    @abstractmethod
+    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
+        """Return the step to try."""
+
+    @abstractmethod
+    def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
+        """Return `control` and `growth` after a step was tried."""
+
+    @abstractmethod
+    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+        """Return by what each parameter is multiplied before steps are measured; `scale` is what it was before."""
+
+    def _layout(self, params: Any) -> Layout:
+        if tracing():
+            raise TraceError(
+                at_user_line(f"{self.word} cannot be traced: whether a step stays depends on values; call it outside of traced functions")
+            )
+        return Layout(params, self.word)
+
+
+def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, noise: float) -> float:
+    """Return by how much the cost falls along a step.
+
+    Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell: they are right to the precision
+    of the residuals, not to that of their squares, so that parameters get all their digits, not half of them.
+
+    References
+    ----------
+    W. W. Hager, H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search" (SIAM Journal on
+    Optimization 16, 2005), for the idea.
+    """
+    fall = float(before.cost - after.cost)
+    return fall if abs(fall) > noise else -float((before.gradient + after.gradient) @ move) / 2
+
+
+def size_of_terms(linear: Linearization, here: np.ndarray) -> float:
+    """Return how large the numbers are that residuals are made of: their rounding errors are this times the precision."""
+    return linear.norm + length(linear.columns * here)
+
+
+def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
+    """Return how much each parameter moves the residuals: the lengths of the columns of the Jacobian.
+
+    One that does not even move them by their rounding errors when it is doubled gets the influence that would; 1 at 0.
+    """
+    least = EPSILON * size_of_terms(linear, here) / np.where(here == 0, np.inf, np.abs(here))
+    raised = np.maximum(linear.columns, least)
+    return np.where(raised > 0, raised, 1)
+
+
+def predicted_fall(linear: Linearization, move: np.ndarray) -> float:
+    """Return by how much the cost of the linear model falls."""
+    return -float(linear.gradient @ move + move @ linear.gram @ move / 2)
+
+
+def _not_finite(linear: Linearization) -> str:
+    """Return what of a linearization is not finite."""
+    wrong = np.flatnonzero(~np.isfinite(linear.residuals))
+    if len(wrong):
+        return f"residual {wrong[0]} is {linear.residuals[wrong[0]]} ({len(wrong)} of {len(linear.residuals)} are not finite)"
+    parameters = np.flatnonzero(~np.all(np.isfinite(linear.transposed), axis=1))
+    if len(parameters):
+        return f"the derivative of the residuals by parameter {parameters[0]} is not finite"
+    return "the squares of the residuals or of their derivatives overflow"

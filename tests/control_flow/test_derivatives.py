@@ -1,0 +1,164 @@
+"""Derivatives through loops: long ones, those of unknown length, those inside of each other, each of every order."""
+
+import numpy as np
+import pytest
+
+import staticgrad as sg
+from staticgrad.ops.while_loops import CHECKPOINTS
+
+BACKENDS = ("interp", "cpu")
+
+
+def unrolled(f, init, xs):
+    carry, ys = init, []
+    for x in xs:
+        carry, y = f(carry, x)
+        ys.append(y)
+    return carry, ys
+
+
+def test_a_thousand_steps_are_the_unrolled_ones():
+    xs = np.random.default_rng(0).normal(size=1000)
+
+    def step(c, x):
+        return np.sin(c) * 0.9 + x, c * x
+
+    def scanned(a, xs):
+        c, ys = sg.scan(step, a, xs)
+        return c + ys.sum()
+
+    def by_hand(a, xs):  # chain rule, step by step
+        carries = [a]
+        for x in xs:
+            carries.append(np.sin(carries[-1]) * 0.9 + x)
+        g, gs = 1.0, np.zeros(len(xs))
+        for k in reversed(range(len(xs))):
+            gs[k] = g + carries[k]
+            g = g * 0.9 * np.cos(carries[k]) + xs[k]
+        return g, gs
+
+    expected, others = by_hand(0.3, xs)
+    g, gs = sg.grad(scanned, (0, 1))(0.3, xs)
+    np.testing.assert_allclose(g, expected, rtol=1e-10)
+    np.testing.assert_allclose(gs, others, rtol=1e-10, atol=1e-12)
+    short = xs[:40]
+
+    def plainly(a, xs):
+        c, ys = unrolled(step, a, [xs[k] for k in range(40)])
+        return c + sum(ys)
+
+    for found, wanted in zip(sg.grad(scanned, (0, 1))(0.3, short), sg.grad(plainly, (0, 1))(0.3, short), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("limit", [None, 5, 100_000])
+@pytest.mark.parametrize("steps", [0, 1, 2, 7, CHECKPOINTS - 1, CHECKPOINTS, CHECKPOINTS + 1, 5 * CHECKPOINTS + 3, CHECKPOINTS**2 + 1])
+def test_loops_of_unknown_length(steps, limit):
+    done = steps if limit is None else min(steps, limit)
+    found = GRADIENTS[limit](1.0 + 1 / (steps + 1), 1.5, steps)
+    x = 1.0 + 1 / (steps + 1)
+    value, g, g2 = 1.5, (0.0, 1.0), None
+    for _ in range(done):  # v -> v * x - v * v / 8 / (steps + 1), with its derivatives along x and v
+        small = 0.125 / (steps + 1)
+        g = (value + g[0] * (x - 2 * small * value), g[1] * (x - 2 * small * value))
+        value = value * x - small * value * value
+    assert g2 is None
+    np.testing.assert_allclose(found[0], value, rtol=1e-10)
+    np.testing.assert_allclose(found[1], g, rtol=1e-9)
+
+
+def _loop(x, v, n, limit):
+    small = 0.125 / (n + 1)
+
+    def step(c):
+        return c[0] + 1, c[1] * x - small * c[1] * c[1]
+
+    return sg.while_loop(lambda c: c[0] < n, step, (0, v), max_steps=limit)[1]
+
+
+GRADIENTS = {limit: sg.value_and_grad(lambda x, v, n, limit=limit: _loop(x, v, n, limit), (0, 1)) for limit in (None, 5, 100_000)}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("limit", [None, 60])
+def test_every_order_of_a_loop_of_unknown_length(backend, limit):
+    """Newton's iteration for the cube root: all derivatives are known."""
+
+    @sg.trace(backend=backend)
+    def root(x):
+        def step(r):
+            return r - (r**3 - x) / (3 * r**2)
+
+        return sg.while_loop(lambda r: abs(r**3 - x) > 1e-13 * x, step, x / 2, max_steps=limit)
+
+    x = 5.0
+    first = x ** (-2 / 3) / 3
+    second = -2 / 9 * x ** (-5 / 3)
+    third = 10 / 27 * x ** (-8 / 3)
+    np.testing.assert_allclose(root(x), x ** (1 / 3), rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(root)(x), first, rtol=1e-9)
+    np.testing.assert_allclose(sg.grad(sg.grad(root))(x), second, rtol=1e-7)
+    np.testing.assert_allclose(sg.jvp(sg.grad(root), (x,), (1.0,))[1], second, rtol=1e-7)
+    np.testing.assert_allclose(sg.grad(lambda v: sg.jvp(root, (v,), (1.0,))[1])(x), second, rtol=1e-7)
+    if backend == "cpu" and limit is not None:
+        np.testing.assert_allclose(sg.grad(sg.grad(sg.grad(root)))(x), third, rtol=1e-5)
+    several = np.array([0.5, 5.0, 700.0])
+    np.testing.assert_allclose(sg.vmap(sg.grad(root))(several), several ** (-2 / 3) / 3, rtol=1e-9)
+    np.testing.assert_allclose(sg.grad(lambda v: np.sum(sg.vmap(root)(v)))(several), several ** (-2 / 3) / 3, rtol=1e-9)
+
+
+def test_third_order_of_a_scan():
+    def f(x):
+        return sg.scan(lambda c, k: (c * x + k, None), x, np.arange(3.0))[0]
+
+    # x ** 4 + x + 2, as ((x * x + 0) * x + 1) * x + 2
+    x = 1.3
+    np.testing.assert_allclose(f(x), x**4 + x + 2, rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(f)(x), 4 * x**3 + 1, rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(sg.grad(f))(x), 12 * x**2, rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(sg.grad(sg.grad(f)))(x), 24 * x, rtol=1e-12)
+    np.testing.assert_allclose(sg.jvp(sg.grad(sg.grad(f)), (x,), (1.0,))[1], 24 * x, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["scan", "fori", "while", "cond", "switch", "nested"])
+def test_against_differences(name):
+    w = np.random.default_rng(1).normal(size=(3, 3)) / 2
+
+    def loop(w, x, number):
+        if name == "scan":
+            return sg.scan(lambda c, k: (np.tanh(w @ c) + k, c.sum()), x, np.arange(4.0), reverse=True)[1].sum()
+        if name == "fori":
+            return sg.fori_loop(1, 5, lambda i, c: np.tanh(w @ c) / i, x).sum()
+        if name == "while":
+            return sg.while_loop(lambda c: c[1] < number, lambda c: (np.tanh(w @ c[0]), c[1] + 1), (x, 0))[0].sum()
+        if name == "cond":
+            return sg.cond(number > 2, lambda a, b: np.tanh(a @ b), lambda a, b: a @ b, w, x).sum()
+        if name == "switch":
+            return sg.switch(number, [lambda a: a, lambda a: a * 2, lambda a: a * a, np.exp], w @ x).sum()
+
+        def step(c, k):
+            inner = sg.fori_loop(0, number, lambda i, d: sg.cond(d.sum() > 0, lambda e: np.sin(w @ e), lambda e: e + k, d), c)
+            return inner * 0.5 + c, inner
+
+        return (sg.scan(step, x, np.arange(3.0))[1] ** 2).sum()
+
+    sg.check_grads(lambda w, x: loop(w, x, 3), (w, np.array([0.3, -0.2, 0.9])), order=2)
+
+
+def test_what_has_no_derivative():
+    def f(x):
+        number = sg.fori_loop(0, 3, lambda i, v: v + 2, 1)
+        kept = sg.scan(lambda c, v: (c, sg.stop_gradient(v) * c), x, np.arange(1.0, 4.0))[1]
+        return kept.sum() * number
+
+    assert sg.grad(f)(2.0) == 6.0 * 7
+    g = sg.grad(lambda x, y: sg.fori_loop(0, 3, lambda i, v: v * x, 1.0) + 0 * y, (0, 1))(2.0, 5.0)
+    assert g == (12.0, 0.0)
+    assert sg.grad(lambda x: sg.scan(lambda c, _: (c, c * 0), 1.0, None, 3)[0] + x)(2.0) == 1.0
+
+
+def test_pullbacks():
+    value, pullback = sg.vjp(lambda a, xs: sg.scan(lambda c, x: (a * c + x, c), 0.0, xs), 0.5, np.arange(4.0))
+    ga, gxs = pullback((1.0, np.zeros(4)))
+    np.testing.assert_allclose(value[0], 3 + 2 * 0.5 + 1 * 0.25)
+    np.testing.assert_allclose((ga, *gxs), (2 + 2 * 0.5 * 1, 0.125, 0.25, 0.5, 1.0))

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
+    from staticgrad.sparse import sparse_hessian, sparse_jacobian
     from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
@@ -87,6 +88,8 @@ __all__ = [
     "random",
     "scan",
     "set_default_dtype",
+    "sparse_hessian",
+    "sparse_jacobian",
     "special",
     "stop_gradient",
     "switch",
@@ -135,6 +138,8 @@ _HOMES = {
     "numeric_grad": "gradient_check",
     "scan": "control_flow",
     "set_default_dtype": "eager",
+    "sparse_hessian": "sparse",
+    "sparse_jacobian": "sparse",
     "switch": "control_flow",
     "tensor": "eager",
     "while_loop": "control_flow",

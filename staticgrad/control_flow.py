@@ -357,7 +357,8 @@ def _length(parts: Sequence[Value], length: int | None) -> int:
     if length is None:
         if not lengths:
             raise ArgumentError(at_user_line("scan: xs has no arrays, so the number of steps must be given: length=10"))
-        return int(next(iter(lengths)))
+        (only,) = lengths
+        return int(only)
     steps = _whole(length, "scan: length")
     if steps < 0:
         raise InvalidValueError(at_user_line(f"scan: length={steps} is negative"))

@@ -213,7 +213,7 @@ def test_changes_in_place_do_no_harm(backend):
     square = sg.trace(lambda x, y: x * x * y, backend=backend)
     x, y = leaf(1.0, 2.0), sg.tensor([3.0, 4.0], dtype=np.float64)
     z = square(x, y)
-    (g,) = sg.autograd_grad(z.sum(), x, create_graph=True)
+    sg.autograd_grad(z.sum(), x, create_graph=True)
     with sg.no_grad():
         x += 10
         y.zero_()
@@ -356,7 +356,7 @@ def test_errors_show_the_users_lines():
     def branches(x):
         return x if x > 0 else -x
 
-    with pytest.raises(sg.TraceError, match="np.where"):
+    with pytest.raises(sg.TraceError, match=r"np\.where"):
         branches(leaf(1.0))
 
 
@@ -373,7 +373,7 @@ def test_tensors_in_a_trace():
     def uses(x):
         return x * outside
 
-    with pytest.raises(sg.StaticgradError, match="argument|detach"):
+    with pytest.raises(sg.StaticgradError, match=r"argument|detach"):
         uses(np.array(1.0))
     constant = sg.tensor(3.0, dtype=np.float64)
     assert sg.trace(lambda x: x * constant, backend="interp")(np.array(2.0)) == 6.0

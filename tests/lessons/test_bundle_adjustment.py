@@ -1,5 +1,7 @@
 """Lesson L2, bundle adjustment: a scene is recovered through sparse normal equations."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -44,7 +46,7 @@ def test_steps_stay_only_if_the_cost_falls(lesson):
     assert all(trial.accepted == (trial.fall > 0) for trial in history)
     assert np.all(np.diff(stayed) <= 1e-9 * np.array(stayed[:-1]))
     assert not history[0].accepted
-    for trial, following in zip(history, history[1:], strict=False):
+    for trial, following in itertools.pairwise(history):
         assert trial.accepted or following.control > trial.control
 
 

@@ -418,6 +418,42 @@ def test_derivatives_by_hand_need_not_be_symmetric():
     assert found.coloring(v).mode != "symmetric"
 
 
+def test_rules_by_hand_are_respected():
+    """They may say anything of any operand: each element of the result depends on all; auto takes the mode that there are rules for."""
+
+    @sg.custom_vjp
+    def clipped(x):
+        return np.sin(x)
+
+    clipped.defvjp(lambda x: (np.sin(x), x), lambda x, g: (np.clip(g, -0.5, 0.5) * np.cos(x),))
+    x = np.array([0.3, 0.8, -0.4])
+
+    def f(x):
+        return clipped(x) * x
+
+    jacobian = sg.sparse_jacobian(interpreted(f))
+    assert jacobian.pattern(x).nnz == 9
+    assert_equal(jacobian(x), sg.jacobian(interpreted(f))(x))
+    total = interpreted(lambda x: np.sum(f(x)))
+    assert_equal(sg.sparse_hessian(total)(x), sg.hessian(total)(x))
+
+
+def test_loops_and_branches():
+    """What is inside of them is taken to depend on all that enters."""
+
+    def f(x):
+        last, _ = sg.scan(lambda carry, _: (np.tanh(carry), carry[0]), x[:2], None, length=3)
+        return np.concatenate([last, sg.cond(x[2] > 0, np.sin, np.cos, x[2:])])
+
+    x = np.array([0.3, 0.8, 0.4, -0.2])
+    for function in (f, interpreted(f)):
+        jacobian = sg.sparse_jacobian(function)
+        np.testing.assert_array_equal(jacobian.pattern(x).toarray(), np.kron(np.eye(2), np.ones((2, 2))))
+        assert_equal(jacobian(x), sg.jacobian(function)(x))
+    total = interpreted(lambda x: np.sum(f(x)))
+    assert_equal(sg.sparse_hessian(total)(x), sg.hessian(total)(x))
+
+
 # ---- wrong use
 
 

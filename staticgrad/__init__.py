@@ -24,14 +24,16 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
-    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
+    from staticgrad.control_flow import associative_scan, cond, fori_loop, scan, switch, while_loop
     from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
+    from staticgrad.fixed_points import fixed_point
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
+    from staticgrad.implicit import custom_linear_solve, custom_root
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
     from staticgrad.primer import ExpressionGraph
@@ -52,17 +54,21 @@ __all__ = [
     "Trainer",
     "Variable",
     "__version__",
+    "associative_scan",
     "autograd_grad",
     "check_grads",
     "compile_report",
     "cond",
     "custom_jvp",
+    "custom_linear_solve",
+    "custom_root",
     "custom_vjp",
     "debug",
     "derivative_formula",
     "eager",
     "enable_grad",
     "explain_cache",
+    "fixed_point",
     "fori_loop",
     "formula",
     "grad",
@@ -107,15 +113,19 @@ _HOMES = {
     "Tensor": "eager",
     "Trainer": "train",
     "Variable": "eager.creation",
+    "associative_scan": "control_flow",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
     "cond": "control_flow",
     "custom_jvp": "custom_derivatives",
+    "custom_linear_solve": "implicit",
+    "custom_root": "implicit",
     "custom_vjp": "custom_derivatives",
     "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
+    "fixed_point": "fixed_points",
     "fori_loop": "control_flow",
     "formula": "formulas",
     "hessian": "jacobians",

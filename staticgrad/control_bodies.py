@@ -113,7 +113,7 @@ def _settled(value: Value, after: Aval, number: int, what: str, name: str) -> Va
         raise ShapeError(at_user_line(f"{what}: part {number} of the carry starts as {before}, and {name} makes it {after}"))
     if before.dtype == after.dtype:
         return strong(value) if before.weak and not after.weak else value
-    if before.weak:
+    if before.weak and np.can_cast(before.dtype, after.dtype, "same_kind"):  # never 1.5 to an integer
         return convert(value, after.dtype)
     if after.weak and np.can_cast(after.dtype, before.dtype, "same_kind"):
         return value

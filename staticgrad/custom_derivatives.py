@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from staticgrad.custom_modes import call_with_pullback, call_with_tangents
 from staticgrad.custom_rules import CustomFunction, name_of
 from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
@@ -15,12 +17,15 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.protocol import taker
-from staticgrad.tracing.pytree import flatten
+from staticgrad.tracing.pytree import flatten, tree_map
 from staticgrad.tracing.tracer import Tracer
 
 
 class _Custom(ABC):
     """A function with derivatives of its own; outside of a trace it is the function itself."""
+
+    guarded: tuple[str, ...] = ()
+    """Attributes whose change is a reason to trace anew."""
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         word = type(self).__name__
@@ -50,31 +55,32 @@ class _Custom(ABC):
             how = "defvjp(forward, backward)" if word == "custom_vjp" else "defjvp(rule)"
             raise MissingDerivativeError(at_user_line(f"{name} is a {word} function without rules: give them with {name}.{how}"))
         given = _Given(self, self._function, self._nondiff, self._positional(args, kwargs))
-        if tracing():
-            return self._call(given)
-        takes = taker(given.args)
-        return self._function(*given.args) if takes is None else takes(traced(self), given.args, {})
+        if taker(given.arrays) is not None:
+            return traced(given.without_options(self))(*given.arrays)
+        return self._call(given) if tracing() else self._function(*given.args)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """Return all arguments by position, default values included."""
         name = name_of(self._function)
         try:
-            known = inspect.signature(self._function)
+            known = inspect.signature(self._function) if not isinstance(self._function, np.ufunc) else None
         except (TypeError, ValueError):
+            known = None
+        if known is None:
             if kwargs:
-                raise ArgumentError(at_user_line(f"{name}: pass {', '.join(kwargs)} by position; its parameters have no names")) from None
+                raise ArgumentError(at_user_line(f"{name}: pass {', '.join(kwargs)} by position, as its rules need it"))
             return args
         try:
             bound = known.bind(*args, **kwargs)
         except TypeError as error:
             raise ArgumentError(at_user_line(f"{name}{known}: {error}")) from None
-        bound.apply_defaults()
         if bound.kwargs:
             raise ArgumentError(
                 at_user_line(
                     f"{name}{known}: {', '.join(bound.kwargs)} cannot be given by position, as its rules need it; see functools.partial"
                 )
             )
+        bound.apply_defaults()
         return bound.args
 
 
@@ -169,6 +175,8 @@ class custom_vjp(_Custom):
     array([0.03, 1.  ])
     """
 
+    guarded = ("_forward", "_backward")
+
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)
         self._forward: Callable[..., Any] | None = None
@@ -229,6 +237,8 @@ class custom_jvp(_Custom):
     np.float64(1.0)
     """
 
+    guarded = ("_rule",)
+
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
         super().__init__(fun, nondiff_argnums)
         self._rule: Callable[..., Any] | None = None
@@ -238,6 +248,25 @@ class custom_jvp(_Custom):
         _check_rule(jvp, self._function)
         self._rule = jvp
         return jvp
+
+    def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
+        """Give a rule for each argument alone, `jvp(tangent, value, *args) -> tangent of the value`, None for zero; they are added up."""
+        if self._nondiff:
+            raise ArgumentError(at_user_line(f"{name_of(self._function)} has nondiff_argnums, which defjvps does not know; use defjvp"))
+        for jvp in jvps:
+            if jvp is not None:
+                _check_rule(jvp, self._function)
+
+        def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+            if len(jvps) != len(primals):
+                raise ArgumentError(
+                    at_user_line(f"{name_of(self._function)} has {len(primals)} arguments, but defjvps was given {len(jvps)} rules")
+                )
+            value = self(*primals)
+            parts = [jvp(t, value, *primals) for jvp, t in zip(jvps, tangents, strict=True) if jvp is not None]
+            return value, functools.reduce(lambda x, y: tree_map(np.add, x, y), parts) if parts else None
+
+        self._rule = rule
 
     @property
     def _is_complete(self) -> bool:

@@ -37,7 +37,7 @@ class PullbackRule(Rule):
         there: list[bool] = []
 
         def forward(*args: Any) -> Any:
-            pair = self._forward(*args)
+            pair = self.run(self._forward, *args)
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise ArgumentError(self.said(f"{name_of(self._forward)} must return a pair (value, residuals), not {shown(pair)}"))
             value, residuals = pair
@@ -54,7 +54,7 @@ class PullbackRule(Rule):
             tree, known = residuals_tree
             arrays = iter(residuals)
             kept = unflatten(tree, [next(arrays) if leaf is None else leaf for leaf in known])
-            found = self.cotangents(self._backward(kept, unflatten(cotangents_tree, cotangent)))
+            found = self.cotangents(self.run(self._backward, kept, unflatten(cotangents_tree, cotangent)))
             there[:] = [leaf is not None for leaf in found]
             return [leaf for leaf in found if leaf is not None]
 
@@ -122,7 +122,7 @@ class PushforwardRule(Rule):
         name = name_of(self._rule)
 
         def tangent(primals: Any, tangents: Any) -> Any:
-            pair = self._rule(primals, tangents)
+            pair = self.run(self._rule, primals, tangents)
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise ArgumentError(self.said(f"{name} must return a pair (value, tangent), not {shown(pair)}"))
             self.check_value(pair[0], self._rule)

@@ -40,7 +40,7 @@ from staticgrad.tracing.closures import holds_tracers
 from staticgrad.tracing.context import current_trace
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Tree, argument_array, flatten
-from staticgrad.tracing.record import output_value
+from staticgrad.tracing.record import check_arguments, output_value
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 _serials = itertools.count()
@@ -66,6 +66,9 @@ class CustomFunction:
 
 class Rule(ABC):
     """The derivative of a call."""
+
+    is_recorded_at_once = False
+    """Whether the rules are recorded with the call; otherwise that waits until they are needed, unless they close over arrays."""
 
     def __init__(self, custom: CustomFunction, tree: Tree, body: Body, printed: int) -> None:
         self.custom = custom
@@ -130,7 +133,12 @@ class Rule(ABC):
         """Return a message about a rule that names the line of the call."""
         return at_user_line(f"{self.custom.name}: {message}", self.line)
 
-    # ---- what users' rules return
+    # ---- what users' rules take and return
+
+    def run(self, rule: Callable[..., Any], *args: Any) -> Any:
+        """Return what a user's rule returns."""
+        check_arguments(rule, args, {}, f"{name_of(rule)}, a rule of {self.custom.name}, ")
+        return rule(*args)
 
     def value(self, leaves: Iterable[Any]) -> Any:
         """Return leaves in the structure of the function's result."""
@@ -165,13 +173,14 @@ class Rule(ABC):
 
     # ---- applying
 
-    def apply(self, values: Sequence[Value]) -> tuple[Value, ...]:
-        """Return the results of the call as one node."""
+    def apply(self, values: Sequence[Value], captures: Sequence[Value] | None = None) -> tuple[Value, ...]:
+        """Return the results of the call as one node; with `captures`, of a call that closes over those values instead."""
         graph, own = self.body.graph, len(self.body.captures)
-        more = [new_input(_plain(v.aval)) for v in self.captures[own:]]
-        whole = Graph((*graph.inputs[:own], *more, *graph.inputs[own:]), graph.outputs, (), self.custom.name)
+        known = dict(zip(self.body.captures, graph.inputs, strict=False))
+        inputs = [known.get(v) or new_input(_plain(v.aval)) for v in self.captures]
+        whole = Graph((*inputs, *graph.inputs[own:]), graph.outputs, (), self.custom.name)
         rules = Rules(self.custom.name, self.key, self.push, self.pull)
-        return call(whole, *self.captures, *values, rules=rules)
+        return call(whole, *(self.captures if captures is None else captures), *values, rules=rules)
 
     def inlined(self, body: Body, x: Sequence[Value], *arguments: Value) -> tuple[Value, ...]:
         """Return the outputs of a recorded rule, with what it closes over taken from the operands `x` of the call."""
@@ -190,7 +199,7 @@ class Rule(ABC):
         """Return the error for a derivative by what the function closes over."""
         return MissingDerivativeError(
             self.said(
-                f"it closes over an array ({value.aval}) that is differentiated by, and its rule tells of arguments alone; "
+                f"it closes over an array ({_plain(value.aval)}) that is differentiated by, and its rule tells of arguments alone; "
                 "pass the array as an argument, or close over sg.stop_gradient of it"
             )
         )
@@ -260,7 +269,7 @@ def custom_call(custom: CustomFunction, args: tuple[Any, ...], make: Callable[[T
     else:
         body = record_body(_with_prints(custom.function, prints), tree, avals, "the function")
         rule = make(tree, replace(body, graph=inline_calls(body.graph)), sum(count for _, count in prints))
-        if holds_tracers(*rule.functions):
+        if rule.is_recorded_at_once or holds_tracers(*rule.functions):
             rule.record_now()
     outputs = rule.apply(values)
     at = rule.results

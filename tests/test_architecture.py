@@ -24,7 +24,7 @@ LEVELS = {
 
 API = {
     "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
-    "formulas", "linear_part", "jacobians", "sparse", "custom_rules", "custom_modes", "custom_derivatives",
+    "formulas", "linear_part", "jacobians", "sparse", "custom_rules", "custom_modes", "custom_derivatives", "implicit", "fixed_points",
     "control_flow", "control_bodies",
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""

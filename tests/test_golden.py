@@ -29,12 +29,26 @@ def words(table, bias, k, order):
     return np.sum(np.sort(y, axis=1)[:, -1])
 
 
+def loop(w, x, xs):
+    def step(h, row):
+        h = sg.cond(h[0] > row[0], lambda: np.tanh(w @ h), lambda: h + row)
+        return h, h
+
+    return np.sum(sg.scan(step, x, xs)[1] ** 2)
+
+
+def root(x):
+    return sg.while_loop(lambda r: abs(r * r - x) > 1e-12, lambda r: (r + x / r) / 2, x)
+
+
 PROGRAMS = {
     "chain": (chain, (np.zeros((5, 7)), np.zeros(7)), (0, 1)),
     "layer": (layer, (np.zeros((8, 16), np.float32), np.zeros((16, 20), np.float32), np.zeros(20, np.float32)), (1, 2)),
     "differences": (differences, (np.zeros(10),), 0),
     "blocks": (blocks, (np.zeros((2000, 300)), np.zeros(300)), (0, 1)),
     "words": (words, (np.zeros((50, 20)), np.zeros(20), np.zeros(6, int), np.zeros(3, int)), (0, 1)),
+    "loop": (loop, (np.zeros((3, 3)), np.zeros(3), np.zeros((100, 3))), (0, 1)),
+    "root": (root, (2.0,), 0),
 }
 
 

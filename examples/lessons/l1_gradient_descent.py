@@ -6,6 +6,7 @@
 
 # %%
 import argparse
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -125,6 +126,27 @@ np.testing.assert_allclose([compiled_fit["w"], compiled_fit["b"]], [fit["w"], fi
 print(f"the same {STEPS} steps in one native call end at w {compiled_fit['w']:.6f}, b {compiled_fit['b']:.6f}")
 
 # %% [markdown]
+# And by hand on tensors. These record what is done to them while it is done: `backward()` walks the record and leaves the gradient in
+# `.grad`, where the next one would be added to it, so it is set to zero after each step. The update itself is not to be recorded.
+
+# %%
+w = sg.tensor(start["w"], dtype=np.float64, requires_grad=True)
+b = sg.tensor(start["b"], dtype=np.float64, requires_grad=True)
+x_tensor, y_tensor = sg.tensor(x), sg.tensor(y)
+tensor_losses = []
+for _ in range(STEPS):
+    tensor_loss = ((w * x_tensor + b - y_tensor) ** 2).mean()
+    tensor_loss.backward()
+    tensor_losses.append(tensor_loss.item())
+    with sg.no_grad():
+        for parameter in (w, b):
+            parameter -= RATE * parameter.grad
+            parameter.grad.zero_()
+np.testing.assert_allclose(tensor_losses, losses[:-1], rtol=1e-12)
+np.testing.assert_allclose([w.item(), b.item()], [fit["w"], fit["b"]], rtol=1e-12)
+print(f"by hand on tensors they end at w {w.item():.6f}, b {b.item():.6f}")
+
+# %% [markdown]
 # ## The learning rate
 #
 # Too small, and it takes forever. Too large, and each step overshoots by more than the one before. Where that begins is known for least
@@ -191,6 +213,17 @@ print(layer_lowered.schedule)
 assert partial_derivatives == 20_000 and info.traces == 1 and len(layer_lowered.schedule.stage("backward")) == 1
 
 # %% [markdown]
+# On tensors it is one backward pass, too.
+
+# %%
+layer_tensors = {name: sg.tensor(values, requires_grad=True) for name, values in layer.items()}
+neurons = np.tanh(layer_tensors["weight"] * 0.8 + layer_tensors["bias"])
+((neurons - sg.tensor(wanted)) ** 2).mean().backward()
+for name, tensor in layer_tensors.items():
+    np.testing.assert_allclose(tensor.grad.numpy(), layer_gradient[name], rtol=1e-9, atol=1e-18)
+print(f"from one backward pass on tensors {sum(tensor.grad.numel() for tensor in layer_tensors.values())}")
+
+# %% [markdown]
 # ## Backward is for training
 #
 # A function that is only evaluated emits no backward kernel and saves nothing for one; that of its gradient does both.
@@ -202,3 +235,19 @@ print(f"with gradient:   {layer_lowered.memory:7d} bytes of memory, backward {la
 assert evaluated.backward is None and "def backward" not in evaluated.source and "saved" not in evaluated.source
 assert layer_lowered.backward is not None and "def backward" in layer_lowered.source and "saved_tanh" in layer_lowered.source
 assert evaluated.memory < 1000 < 8 * NEURONS < layer_lowered.memory
+
+# %% [markdown]
+# ## A page of history
+#
+# Older texts wrap tensors in `Variable` to have them tracked. Tensors have carried their gradients themselves for long; the wrapper still
+# works, returns a tensor, and says that it is retired.
+
+# %%
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    variable = sg.Variable([1.0, 2.0], requires_grad=True)
+retired = caught[0]
+(variable**2).sum().backward()
+print(f"\n{variable}; data {variable.data}, gradient {variable.grad}, detached {variable.detach()}\n{retired.message}")
+assert isinstance(variable, sg.Tensor) and issubclass(retired.category, DeprecationWarning)
+assert variable.grad.tolist() == [2.0, 4.0] and not variable.detach().requires_grad and not sg.tensor([1.0]).requires_grad

@@ -312,3 +312,15 @@ for name, (function, at, documented) in KINKS.items():
     kink_rows[name] = (reverse, forward, symbolic, float(left), float(right), float(left + right) / 2)
     print(f"{name:>20} {reverse:8.3g} {forward:8.3g} {symbolic:>9} {left:9.3g} {right:9.3g} {(left + right) / 2:8.3g}   {text}")
     assert reverse == forward == documented
+
+# %% [markdown]
+# Tensors run the same operations with the same rules, and make the same choices.
+
+# %%
+tensor_kinks = {}
+for name, (function, at, documented) in KINKS.items():
+    point = sg.tensor(at, dtype=np.float64, requires_grad=True)
+    function(point).backward()
+    tensor_kinks[name] = point.grad.item()
+    assert tensor_kinks[name] == documented
+print("on tensors: " + ", ".join(f"{name} {slope:.3g}" for name, slope in tensor_kinks.items()))

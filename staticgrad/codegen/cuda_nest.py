@@ -17,6 +17,7 @@ from staticgrad.codegen.elements import Position, Reader, expanded, flat_index, 
 from staticgrad.codegen.lower import Lowered, Made, assembled, with_scratch
 from staticgrad.codegen.memory import Scratch, plan
 from staticgrad.codegen.nest import Parameters
+from staticgrad.codegen.nested import Library, Tools, lower_nested
 from staticgrad.codegen.rows import emit_row, room_for
 from staticgrad.codegen.schedule import Item, Nest, Schedule, items_title
 from staticgrad.errors import UnsupportedError
@@ -48,8 +49,16 @@ def lower_for_gpu(schedule: Schedule, name: str) -> Lowered:
     """Return the unit of `schedule` for GPUs."""
     layout = plan(schedule)
     scratch = Scratch(layout.workspace)
-    lowered = assembled(schedule, name, layout, lambda nest: GpuLowering(nest, schedule, layout.buffers, scratch).functions())
-    return with_scratch(lowered, scratch)
+
+    def inside_of_op(nest: Nest, inner: Schedule, buffers: dict[Value, Buffer]) -> Iterator[Made]:
+        return OneThreadLowering(nest, inner, buffers, scratch, tools).functions()
+
+    def functions_of(nest: Nest) -> Iterator[Made]:
+        scratch.clear()
+        return GpuLowering(nest, schedule, layout.buffers, scratch, tools).functions()
+
+    tools = Tools(inside_of_op, scratch, Library(), item_by_item=True)
+    return with_scratch(assembled(schedule, name, layout, functions_of), scratch)
 
 
 def partial_count(kept: Extent, reduced: Extent) -> int:
@@ -115,8 +124,10 @@ class Reduction:
 class GpuLowering:
     """Lowers one nest."""
 
-    def __init__(self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], scratch: Scratch) -> None:
+    def __init__(self, nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], scratch: Scratch, tools: Tools) -> None:
         self.nest = nest
+        self.schedule = schedule
+        self.tools = tools
         self.memory = schedule.memory
         self.buffers = buffers
         self.scratch = scratch
@@ -131,12 +142,9 @@ class GpuLowering:
             node = self.nest.foreign
             raise UnsupportedError(at_user_line(f"{node.op.name} is compiled for CPUs only: it cannot run with backend='cuda'", node.line))
         if self.nest.nested is not None:
-            node = self.nest.nested
-            raise UnsupportedError(
-                at_user_line(f"{node.op.name}: loops and branches run on CPUs only so far, not with backend='cuda'", node.line)
-            )
+            yield lower_nested(self.nest, self.schedule, self.buffers, self.tools)
+            return
         if self.nest.rows is not None:
-            self.scratch.clear()
             yield self._rows(self.nest.rows)
             return
         if not self.nest.domain:
@@ -169,6 +177,9 @@ class GpuLowering:
             return
         with b.loop(count, parallel=True) as i:
             yield i
+
+    def _partial_count(self, kept: Extent, reduced: Extent) -> int:
+        return partial_count(kept, reduced)
 
     def _made(self, ending: str, b: Builder, parameters: Parameters, title: str) -> Made:
         taken = parameters.taken
@@ -268,8 +279,7 @@ class GpuLowering:
         kept = [loop for loop in loops if loop.counted not in axes]
         reduced = [loop for loop in loops if loop.counted in axes]
         count, length = (product(loop.extent for loop in group) for group in (kept, reduced))
-        parts = partial_count(count, length)
-        self.scratch.clear()
+        parts = self._partial_count(count, length)
         partial = self._partial_buffers(items, parts * count) if parts > 1 else []
         b, parameters = self._open()
         # Neighbouring threads read neighbouring elements: of the reduced axes where those are contiguous, else of the kept ones.
@@ -400,6 +410,18 @@ class GpuLowering:
             buffer, offset, steps = sides[2]
             b.store(buffer, flat.folded(_place(offset, steps, counters)), b.get(total))
         return self._made("", b, parameters, self.nest.title)
+
+
+class OneThreadLowering(GpuLowering):
+    """Lowers a nest inside of a branch or a loop, all of which is the work of one thread: steps follow one another."""
+
+    @contextlib.contextmanager
+    def _threads(self, b: Builder, count: int) -> Iterator[Index]:
+        with b.loop(count) as i:
+            yield i
+
+    def _partial_count(self, kept: Extent, reduced: Extent) -> int:
+        return 1
 
 
 def _place(offset: Index, steps: dict[int, int], counters: dict[int, Index]) -> Index:

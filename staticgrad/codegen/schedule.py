@@ -144,6 +144,8 @@ class Schedule:
     outputs: tuple[Value, ...]
     nests: list[Nest]
     memory: dict[Value, Value]
+    fused: bool = True
+    """Whether operations may share nests, those inside of branches and loops as well."""
 
     def stage(self, stage: str) -> list[Nest]:
         """Return the nests of `forward` or `backward`."""
@@ -229,8 +231,11 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
     return reads
 
 
-def can_replace(schedule: Schedule, new: Value, old: Value) -> bool:
-    """Return whether `new` may be written where the input `old` is: what computes it, element by element, is the last that reads that."""
+def can_replace(schedule: Schedule, new: Value, old: Value, item_by_item: bool = False) -> bool:
+    """Return whether `new` may be written where the input `old` is: what computes it, element by element, is the last that reads that.
+
+    `item_by_item` says that the items of a nest may be done in another order than theirs.
+    """
     if new.shape != old.shape or new.dtype != old.dtype or schedule.memory.get(new) is not new:
         return False
 
@@ -250,6 +255,7 @@ def can_replace(schedule: Schedule, new: Value, old: Value) -> bool:
         item = nest.items[numbers[0]]
         if len(numbers) > 1 or item.reduce is not None or item.partial or item.value is not new:
             return False
-        if any(reads_old(item_reads(each, schedule.memory)) for each in nest.items[numbers[0] + 1 :]):
+        others = nest.items if item_by_item else nest.items[numbers[0] + 1 :]
+        if any(each is not item and reads_old(item_reads(each, schedule.memory)) for each in others):
             return False
     return found

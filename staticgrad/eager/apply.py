@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,20 @@ def apply(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any] | 
                 raise
             kind: Any = type(error)
             raise _also_runtime_error(kind)(*error.args) from error.__cause__
+        except TypeError:
+            _check_call(operation, args, kwargs or {})
+            raise
 
     return run(kept(key, make), operands)
+
+
+def _check_call(operation: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise if the operation has other parameters."""
+    signature, name = inspect.signature(operation.function), getattr(operation.function, "__name__", "this operation")
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise ArgumentError(at_user_line(f"{name}: {error}; its parameters are {signature}")) from None
 
 
 @functools.cache
@@ -178,24 +191,31 @@ def run(recipe: Recipe, operands: Sequence[Tensor]) -> Any:
 def run_recipe(recipe: Recipe, operands: Sequence[Tensor]) -> list[Tensor]:
     """Return the outputs of a recipe's graph, recorded if anything requires gradients."""
     arrays = [x._array for x in operands]
-    found = [Tensor._of(_own(array, arrays)) for array in recipe.run(arrays)]
+    own: list[np.ndarray] = []
+    for array in recipe.run(arrays):
+        own.append(array.copy() if _is_shared(array, arrays, own) else array)
+    found = [Tensor._of(array) for array in own]
     if modes.records and found and True in [x.requires_grad for x in operands]:
         differentiable = [k for k, x in enumerate(found) if is_float(x._array.dtype)]
         if differentiable:
-            node = RecipeNode(recipe, operands, found, frozenset(recipe.writes))
+            written = [operands[k]._writes for k in recipe.writes]
+            overwritten = frozenset(k for k, x in enumerate(operands) if x._writes in written) if written else frozenset()
+            node = RecipeNode(recipe, operands, found, overwritten)
             for k in differentiable:
                 found[k]._edge = (node, k)
     return found
 
 
-def _own(array: np.ndarray, operands: Sequence[np.ndarray]) -> np.ndarray:
-    """Return a result in memory of its own: the interpreter may give parts of operands, or one element repeated."""
-    if not array.flags.writeable or not array.flags.c_contiguous:  # a result can be viewed in any shape
-        return array.copy()
+def _is_shared(array: np.ndarray, operands: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> bool:
+    """Return whether a result needs a copy: the interpreter may give parts of operands, one array twice, one element repeated."""
+    flags = array.flags
+    if not flags.writeable or not flags.c_contiguous:  # a result can be viewed in any shape
+        return True
+    borrowed = not flags.owndata
     for x in operands:
-        if array is x or (not array.flags.owndata and np.may_share_memory(array, x)):
-            return array.copy()
-    return array
+        if array is x or (borrowed and np.may_share_memory(array, x)):
+            return True
+    return any(np.may_share_memory(array, x) for x in results)
 
 
 def view_of(x: Tensor, path: Path, name: str, part: np.ndarray | None = None) -> Tensor:

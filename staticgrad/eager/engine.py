@@ -11,7 +11,7 @@ import numpy as np
 from staticgrad.eager.modes import modes
 from staticgrad.eager.tape import AccumulateGrad, Edge, Node
 from staticgrad.eager.tensors import Tensor, aval_of, check_differentiable
-from staticgrad.errors import ArgumentError, BackwardError
+from staticgrad.errors import ArgumentError, BackwardError, InvalidValueError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line
 
@@ -87,6 +87,8 @@ def autograd_grad(
     roots, wanted = _tensors(outputs, "autograd_grad: outputs"), _tensors(inputs, "autograd_grad: inputs")
     if not wanted:
         raise BackwardError(at_user_line("autograd_grad: inputs is empty"))
+    if materialize_grads and allow_unused is False:
+        raise InvalidValueError(at_user_line("autograd_grad: materialize_grads=True needs allow_unused=True, or leave allow_unused out"))
     if is_grads_batched:
         return _many(roots, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
     seeds = _seeds(roots, grad_outputs, "autograd_grad", "grad_outputs")
@@ -168,7 +170,8 @@ class _Pass:
                             heapq.heappush(ready, (-target.serial, target))
         finally:
             modes.records = before
-        return [self._captured[edge] for edge in self._captures or ()]
+        found = [self._captured[edge] for edge in self._captures or ()]
+        return found if self._recording else [None if grad is None else grad._copied() for grad in found]  # nodes share theirs
 
     def _dependencies(self) -> dict[Node, int]:
         """Return for each node that is reached by how many edges it is."""

@@ -12,7 +12,7 @@ from staticgrad.eager.nodes import FREED, Saved, or_zeros
 from staticgrad.eager.tape import Node
 from staticgrad.eager.tensors import Tensor, aval_of
 from staticgrad.errors import ArgumentError, BackwardError, MissingDerivativeError
-from staticgrad.ir.aval import is_float
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.tracer import Tracer
 
@@ -174,7 +174,7 @@ class FunctionNode(Node):
 
     def save(self, tensors: Sequence[Any], results: Sequence[Tensor]) -> None:
         """Keep what `forward` wants to have in `backward`."""
-        place = {id(x): k for k, x in enumerate(results)}
+        place = {id(x): k for k, x in enumerate(results) if x.requires_grad}
         self._saved = [None if x is None else Saved(x, place.get(id(x))) for x in tensors]
 
     def unpacked(self) -> tuple[Tensor | None, ...]:
@@ -196,6 +196,10 @@ class FunctionNode(Node):
             ctx._node = None  # else the context and the node would hold each other
         found = checked_gradients(given, self._arguments, self._function.__name__)
         return [g if node is not None else None for g, (node, _) in zip(found, self.next_functions, strict=True)]
+
+    def untracked(self, operand: int) -> Aval | None:
+        argument = self._arguments[operand]
+        return None if argument is None else Aval(*argument)
 
     def release(self) -> None:
         if self._saved:

@@ -133,14 +133,22 @@ def _decorated(function: Any, mode: bool) -> Any:
         @functools.wraps(function)
         def generate(*args: Any, **kwargs: Any) -> Any:
             """Run each step of the generator in the mode; who consumes it keeps its own."""
-            steps, sent = function(*args, **kwargs), None
+            steps = function(*args, **kwargs)
+            proceed = functools.partial(steps.send, None)
             while True:
                 try:
                     with enter():
-                        value = steps.send(sent)
+                        value = proceed()
                 except StopIteration as end:
                     return end.value
-                sent = yield value
+                try:
+                    proceed = functools.partial(steps.send, (yield value))
+                except GeneratorExit:
+                    with enter():
+                        steps.close()
+                    raise
+                except BaseException as error:
+                    proceed = functools.partial(steps.throw, error)
 
         return generate
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,12 +12,15 @@ from staticgrad.eager.recipes import Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
-from staticgrad.ir.aval import is_float
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line
 
 
 class Saved:
-    """An array kept for the backward pass, with what is needed to notice that it was written since, and to differentiate through it."""
+    """An array kept for the backward pass, with what is needed to notice that it was written since, and to differentiate through it.
+
+    `result` is its number among the results of the node that keeps it, if it is one with a gradient: the tensor has no edge yet.
+    """
 
     __slots__ = ("array", "edge", "number", "requires_grad", "result", "version")
 
@@ -57,7 +61,7 @@ FREED = (
 class RecipeNode(Node):
     """An operation that runs a recipe; its backward pass is the recipe's."""
 
-    __slots__ = ("_freed", "_recipe", "_saved", "_wanted")
+    __slots__ = ("_freed", "_recipe", "_saved", "_untracked", "_wanted")
 
     def __init__(
         self, recipe: Recipe, operands: Sequence[Tensor], results: Sequence[Tensor], overwritten: frozenset[int] = frozenset()
@@ -69,6 +73,12 @@ class RecipeNode(Node):
         )
         self._recipe = recipe
         self._wanted = tuple(k for k, (node, _) in enumerate(self.next_functions) if node is not None)
+        self._untracked: dict[int, float | weakref.ref[Tensor]] = {}
+        if len(self._wanted) < len(operands):
+            for k, (node, _) in enumerate(self.next_functions):
+                if node is None:
+                    x = operands[k]
+                    self._untracked[k] = x._array.item() if recipe.graph.inputs[k].aval.weak else weakref.ref(x)
         backward = recipe.backward(self._wanted)
         self._saved: tuple[Saved, ...] = (
             *(Saved(operands[k], own_copy=k in overwritten) for k in backward.operands),
@@ -94,6 +104,17 @@ class RecipeNode(Node):
         for k, grad in zip(self._wanted, found, strict=True):
             given[k] = grad
         return given
+
+    def untracked(self, operand: int) -> Tensor | Aval | float:
+        held = self._untracked[operand]
+        if not isinstance(held, weakref.ref):
+            return held
+        x = held()  # which an operation in place may have put on the tape since
+        return self._recipe.graph.inputs[operand].aval if x is None or x.requires_grad else x
+
+    def reads(self) -> tuple[Sequence[int], Sequence[int]]:
+        backward = self._recipe.backward(self._wanted)
+        return backward.operands, backward.results
 
     def release(self) -> None:
         if self._saved:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from staticgrad.eager.apply import Operation, apply
+from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.names import clamp_name, contraction_name, difference_name, node_name, power_name
 from staticgrad.eager.promotion import can_hold, needs_floats, result_type
 from staticgrad.eager.shaping import SHAPING, SHAPING_IN_PLACE, SHAPING_PROPERTIES
 from staticgrad.eager.summing import SUMMING
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import DTypeError, InvalidValueError, ShapeError, UnsupportedError
+from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.nn import activations
@@ -36,9 +38,7 @@ def promoted(*operands: Any, floats: bool = False) -> list[Any]:
     values = [lift(x) for x in operands]
     dtype = result_type(values)
     if floats and dtype.kind != "f":
-        from staticgrad.eager.modes import get_default_dtype
-
-        dtype = get_default_dtype()
+        dtype = FLOAT64 if all(v.aval.weak for v in values) else get_default_dtype()
     return [x if v.aval.weak and len(values) > 1 else _converted(x, v, dtype) for x, v in zip(operands, values, strict=True)]
 
 
@@ -288,8 +288,9 @@ def _named(name: str, function: Callable[..., Any], title: Any = None, numbers: 
 
 FUNCTIONS: dict[str, Operation] = {name: elementwise(ufunc) for name, ufunc in UFUNC_NAMES.items()} | {
     "add": _named("add", _scaled(np.add), numbers=True), "sub": _named("sub", _scaled(np.subtract), numbers=True),
-    "div": _named("div", _divide), "clamp": _named("clamp", _clamp, clamp_name),
-    "clip": _named("clamp", _clamp, clamp_name), "where": _named("where", _where),
+    "subtract": _named("sub", _scaled(np.subtract), numbers=True), "div": _named("div", _divide, numbers=True),
+    "divide": _named("div", _divide, numbers=True), "true_divide": _named("div", _divide, numbers=True),
+    "clamp": _named("clamp", _clamp, clamp_name), "clip": _named("clamp", _clamp, clamp_name), "where": _named("where", _where),
     "relu": _named("relu", _relu), "sigmoid": _named("sigmoid", _activation(activations.sigmoid)),
     "softplus": _named("softplus", _activation(activations.softplus)), "clone": _named("clone", _clone),
     "rsqrt": _named("rsqrt", _rsqrt), "lerp": _named("lerp", _lerp, numbers=True), "addcmul": _named("addcmul", _addcmul),
@@ -308,6 +309,7 @@ _IN_PLACE: dict[str, Operation] = {
 def _assigning(operation: Operation) -> Operation:
     """Return the in-place form of an operation: x.add_(y) writes x.add(y) into x."""
 
+    @functools.wraps(operation.function)
     def assign(input: Any, *args: Any, **kwargs: Any) -> Any:
         return _write(input, operation.function(input, *args, **kwargs))
 

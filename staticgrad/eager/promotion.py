@@ -39,7 +39,12 @@ def promote_types(first: np.dtype, second: np.dtype) -> np.dtype:
 
 
 def result_type(values: Sequence[Value]) -> np.dtype:
-    """Return the dtype that operands promote to; those that are weak stand for Python numbers."""
+    """Return the dtype that operands promote to; those that are weak stand for Python numbers.
+
+    Where all are, a function is traced with numbers for arguments, and these are what they are in every traced function: float64.
+    """
+    if values and all(value.aval.weak for value in values):
+        return np.result_type(*(value.dtype for value in values))
     ranks: list[list[np.dtype]] = [[], [], []]
     for value in values:
         if value.aval.weak:

@@ -9,10 +9,17 @@ import numpy as np
 
 from staticgrad.eager.apply import Operation
 from staticgrad.eager.names import node_name
-from staticgrad.errors import InvalidValueError, TensorError
+from staticgrad.errors import ArgumentError, IndexingError, InvalidValueError, TensorError
 from staticgrad.ir.source import at_user_line
+from staticgrad.tracing.functions.arguments import axis_of, distinct_axes
+from staticgrad.tracing.functions.shapes import diagonal_view
 from staticgrad.tracing.lift import check_dtype_here, lift
 from staticgrad.tracing.tracer import Tracer, tracer_of
+
+
+def _along(input: Any, dim: Any, name: str) -> int:
+    """Return the axis that `dim` means, counted from the front."""
+    return axis_of(dim, len(input.shape), name, "dim")
 
 
 def _sizes(given: tuple[Any, ...]) -> Any:
@@ -53,7 +60,7 @@ def _squeeze(input: Any, dim: Any = None) -> Any:
     if dim is None:
         return np.squeeze(input)
     axes = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
-    single = tuple(axis for axis in axes if shape and shape[axis] == 1)
+    single = tuple(axis for axis in axes if shape and shape[_along(input, axis, "squeeze")] == 1)
     return np.squeeze(input, single) if single else np.reshape(input, shape)
 
 
@@ -63,16 +70,17 @@ def _unsqueeze(input: Any, dim: int) -> Any:
 
 def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     shape = input.shape
-    rank = len(shape)
-    if not rank:
+    if not shape:
         return np.reshape(input, (1,))
-    first, last = start_dim % rank, end_dim % rank
+    first, last = (_along(input, dim, "flatten") for dim in (start_dim, end_dim))
+    if first > last:
+        raise InvalidValueError(at_user_line(f"flatten: start_dim={start_dim} comes after end_dim={end_dim}"))
     return np.reshape(input, (*shape[:first], -1 if input.size else int(np.prod(shape[first : last + 1])), *shape[last + 1 :]))
 
 
 def _unflatten(input: Any, dim: int, sizes: Any) -> Any:
     shape = input.shape
-    axis = dim % len(shape)
+    axis = _along(input, dim, "unflatten")
     return np.reshape(input, (*shape[:axis], *sizes, *shape[axis + 1 :]))
 
 
@@ -101,11 +109,19 @@ def _promoted(tensors: Any) -> list[Any]:
     return promoted(*tensors)
 
 
+def _check_any(tensors: Any, name: str) -> None:
+    if not isinstance(tensors, (list, tuple)) or not tensors:
+        given = "an empty one" if isinstance(tensors, (list, tuple)) else f"{type(tensors).__name__}"
+        raise ArgumentError(at_user_line(f"{name}: expected a list or tuple of at least one tensor, not {given}"))
+
+
 def _stack(tensors: Any, dim: int = 0, *, axis: Any = None) -> Any:
+    _check_any(tensors, "stack")
     return np.stack(_promoted(tensors), axis=dim if axis is None else axis)
 
 
 def _cat(tensors: Any, dim: int = 0, *, axis: Any = None) -> Any:
+    _check_any(tensors, "cat")
     kept = [x for x in tensors if x.shape != (0,)] or list(tensors)[:1]  # PyTorch lets an empty list of numbers join anything
     return np.concatenate(_promoted(kept), axis=dim if axis is None else axis)
 
@@ -115,6 +131,7 @@ def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
+    dim = _along(tensor, dim, "split")
     length = tensor.shape[dim]
     if isinstance(split_size_or_sections, int):
         if split_size_or_sections < 1:
@@ -130,8 +147,10 @@ def _split(tensor: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
 
 
 def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
-    length = input.shape[dim]
-    return _split(input, max(1, -(-length // chunks)), dim)
+    if chunks < 1:
+        raise InvalidValueError(at_user_line(f"chunk: the number of parts must be at least 1, not {chunks}"))
+    dim = _along(input, dim, "chunk")
+    return _split(input, max(1, -(-input.shape[dim] // chunks)), dim)
 
 
 def _unbind(input: Any, dim: int = 0) -> Any:
@@ -144,7 +163,13 @@ def _select(input: Any, dim: int, index: int) -> Any:
 
 
 def _narrow(input: Any, dim: int, start: int, length: int) -> Any:
-    place = (slice(None),) * (dim % len(input.shape))
+    axis = _along(input, dim, "narrow")
+    first = start + input.shape[axis] if start < 0 else start
+    if not 0 <= first <= first + length <= input.shape[axis]:
+        raise IndexingError(
+            at_user_line(f"narrow: {length} from {start} on are no part of axis {axis}, which has {input.shape[axis]} elements")
+        )
+    start, place = first, (slice(None),) * axis
     return input[(*place, slice(start, start + length))]
 
 
@@ -158,7 +183,7 @@ def _gather(input: Any, dim: int, index: Any) -> Any:
 
 def _cut(input: Any, index: Any, dim: int) -> Any:
     """Return the part of `input` that an index of smaller shape reaches: all along `dim`, the first places of the other axes."""
-    axis = dim % len(input.shape)
+    axis = _along(input, dim, "gather")
     return input[tuple(slice(None) if k == axis else slice(extent) for k, extent in enumerate(index.shape))]
 
 
@@ -183,7 +208,7 @@ def _diag(input: Any, diagonal: int = 0) -> Any:
 
 
 def _diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
-    return np.diagonal(input, offset, dim1, dim2)
+    return diagonal_view(input, offset, *distinct_axes((dim1, dim2), len(input.shape), "diagonal"))  # unlike NumPy's it can be written
 
 
 def _movedim(input: Any, source: Any, destination: Any) -> Any:
@@ -239,9 +264,9 @@ def _cpu(input: Any) -> Any:
     return input
 
 
-def _set_part(input: Any, dim: int, index: Any, source: Any, add: bool) -> Any:
-    place = (*(slice(None),) * (dim % len(input.shape)), index)
-    if add:
+def _set_part(name: str, input: Any, dim: int, index: Any, source: Any) -> Any:
+    place = (*(slice(None),) * _along(input, dim, name), index)
+    if name == "index_add":
         np.add.at(input, place, source)
     else:
         input[place] = source
@@ -249,15 +274,15 @@ def _set_part(input: Any, dim: int, index: Any, source: Any, add: bool) -> Any:
 
 
 def _index_add(input: Any, dim: int, index: Any, source: Any, *, alpha: Any = 1) -> Any:
-    return _set_part(input, dim, index, source if alpha == 1 else source * alpha, add=True)
+    return _set_part("index_add", input, dim, index, source if alpha == 1 else source * alpha)
 
 
 def _index_copy(input: Any, dim: int, index: Any, source: Any) -> Any:
-    return _set_part(input, dim, index, source, add=False)
+    return _set_part("index_copy", input, dim, index, source)
 
 
 def _index_fill(input: Any, dim: int, index: Any, value: Any) -> Any:
-    return _set_part(input, dim, index, value, add=False)
+    return _set_part("index_fill", input, dim, index, value)
 
 
 def _as_new(function: Callable[..., Any]) -> Callable[..., Any]:

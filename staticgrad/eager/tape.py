@@ -18,6 +18,7 @@ from staticgrad.ir.source import SourceLine, user_line
 
 if TYPE_CHECKING:
     from staticgrad.eager.tensors import Tensor
+    from staticgrad.ir.aval import Aval
 
 Edge = tuple["Node | None", int]
 """Where a gradient goes: a node and the number of one of its results. No node: nowhere."""
@@ -111,6 +112,10 @@ class Node:
         """Let the gradient of one result be stored in the tensor, as long as there is one."""
         self._retained[result] = weakref.ref(tensor)
 
+    def forget(self, tensor: Tensor) -> None:
+        """Undo what `retain` did for this tensor."""
+        self._retained = {k: held for k, held in self._retained.items() if held() is not tensor}
+
     def retained(self, result: int) -> Tensor | None:
         """Return the tensor that wants the gradient of one result."""
         reference = self._retained.get(result)
@@ -119,6 +124,14 @@ class Node:
     def cotangents(self, grads: list[Tensor | None], recording: bool) -> Sequence[Tensor | None]:
         """Return the gradients of the operands for those of the results; `recording` says whether to record how."""
         raise NotImplementedError
+
+    def untracked(self, operand: int) -> Tensor | Aval | float | None:
+        """Return an operand without gradient, or what is known of it when it is gone; None where there was no tensor or number."""
+        return None
+
+    def reads(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Return the numbers of the operands and of the results whose values the backward pass needs."""
+        return (), ()
 
     def call_after(self, operands: tuple[Tensor | None, ...], results: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
         """Return the gradients of the operands, once the hooks on this node have seen and perhaps replaced them."""

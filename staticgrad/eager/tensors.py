@@ -219,9 +219,12 @@ class Tensor:
             self._set_edge(NOWHERE)
 
     def _set_edge(self, edge: Edge) -> None:
-        self._edge = edge
-        if self._retains and edge[0] is not None:
-            edge[0].retain(edge[1], self)
+        before, self._edge = self._edge[0], edge
+        if self._retains:  # the gradient of the value that it has now
+            if before is not None:
+                before.forget(self)
+            if edge[0] is not None:
+                edge[0].retain(edge[1], self)
 
     def _check_writable(self) -> None:
         """Raise unless this tensor may be changed in place now."""
@@ -264,6 +267,10 @@ class Tensor:
             node = RecipeNode(writing(aval_of(base), self._path, aval_of(new)), [base, new], [base])
             base._rebase((node, 0))
 
+    def _copied(self) -> Tensor:
+        """Return the value in memory of its own, without history."""
+        return Tensor._of(np.array(self._array, order="C"))
+
     def _rebase(self, edge: Edge) -> None:
         self._set_edge(edge)
         self._history += 1
@@ -273,7 +280,7 @@ class Tensor:
         with _accumulating:
             held = self._grad
             if held is None:
-                self._grad = grad if recording else Tensor._of(np.array(grad._array, order="C"))
+                self._grad = grad.clone() if recording else grad._copied()
             elif recording:
                 self._grad = held + grad
             elif held.requires_grad or not held._array.flags.writeable:

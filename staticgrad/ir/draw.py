@@ -30,8 +30,11 @@ COLOURS = {  # what a box is: its fill, its outline, the colour of the edges tha
     "backward": ("#fdeedd", "#cf7a22", "#d9a066"),
     "output": ("#33415c", "#33415c", ""),
     "gradient": ("#9a5210", "#9a5210", ""),
+    "leaf": ("#e3f4e8", "#2f8a4c", "#8295b0"),
+    "untracked": ("#f0f0f2", "#8a8f98", "#8295b0"),
+    "result": ("#f1ecf9", "#6f4fa8", "#8295b0"),
 }
-_READ = "#9b6fc0"  # edges from the forward to the backward part
+READ = "#9b6fc0"  # edges from the forward to the backward part
 _INK, _GREY, _WHITE = "#1d2433", "#5b6472", "#ffffff"
 _DASH = 'stroke-dasharray="5 3"'
 _STYLE = 'xmlns="http://www.w3.org/2000/svg" font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"'
@@ -46,18 +49,22 @@ class Box:
 
     kind: str
     title: str
-    detail: str
+    detail: str  # smaller, one line or several
     tooltip: str
     ports: tuple[str, ...] = ()  # the text of each output
     slots: int = 0  # operands drawn as edges
 
     @property
     def width(self) -> float:
-        return max(44.0, 7.3 * len(self.title) + 22, 6.1 * len(self.detail) + 18)
+        return max(44.0, 7.3 * len(self.title) + 22, *(6.1 * len(line) + 18 for line in self.details))
 
     @property
     def height(self) -> float:
-        return 40.0 if self.detail else 26.0
+        return 26.0 + 14.0 * len(self.details)
+
+    @property
+    def details(self) -> list[str]:
+        return self.detail.splitlines()
 
     def exit(self, port: int) -> float:  # from the centre, as `entry`
         widths = [*map(_label_width, self.ports)]
@@ -88,7 +95,7 @@ def _scene(graph: Graph, limit: int | None = None) -> tuple[list[Box], list[Edge
         box = _box(node, names, inlined, node in own, backward)
         for value in node.inputs:
             if value.node in place and value not in inlined:
-                colour = _READ if backward and value.node in graph.forward_nodes else COLOURS[boxes[place[value.node]].kind][2]
+                colour = READ if backward and value.node in graph.forward_nodes else COLOURS[boxes[place[value.node]].kind][2]
                 edges.append(Edge(place[value.node], value.index, len(boxes), box.slots, colour))
                 box.slots += 1
         place[node] = len(boxes)
@@ -150,8 +157,13 @@ def _printable(text: str) -> str:
 def graph_dot(graph: Graph) -> str:
     """Return the graph in the DOT language, for `dot -Tsvg` and the like."""
     boxes, edges, _ = _scene(graph)
+    return scene_dot(graph.name, boxes, edges)
+
+
+def scene_dot(name: str, boxes: Sequence[Box], edges: Sequence[Edge]) -> str:
+    """Return boxes and edges in the DOT language."""
     lines = [
-        f"digraph {_quoted(graph.name)} {{",
+        f"digraph {_quoted(name)} {{",
         "  graph [rankdir=TB, nodesep=0.3, ranksep=0.4];",
         '  node [shape=box, style="rounded,filled", fontname="Courier", fontsize=11, height=0.3, margin="0.12,0.05"];',
         f'  edge [fontname="Courier", fontsize=9, fontcolor="{_GREY}", arrowsize=0.6];',
@@ -162,7 +174,7 @@ def graph_dot(graph: Graph) -> str:
         colours = f'fillcolor="{fill}", color="{outline}", fontcolor="{_INK if box.ports else _WHITE}"'
         lines.append(f'  n{number} [label={_quoted(label)}, tooltip={_quoted(box.tooltip)}, class="{box.kind}", {colours}];')
     for source, port, target, _, colour in edges:
-        style = f'color="{colour}"' + (", style=dashed" if colour == _READ else "")
+        style = f'color="{colour}"' + (", style=dashed" if colour == READ else "")
         lines.append(f"  n{source} -> n{target} [label={_quoted(boxes[source].ports[port])}, {style}];")
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -330,9 +342,15 @@ def _spread(wishes: Sequence[float], weights: Sequence[float], apart: Sequence[f
 def graph_svg(graph: Graph) -> str:
     """Return a picture of the graph as a self-contained SVG."""
     boxes, edges, total = _scene(graph, LIMIT)
+    note = f"{total} nodes" + (f", {LIMIT} of them drawn: print the graph to see all" if total > LIMIT else "")
+    return scene_svg(graph.name, note, boxes, edges)
+
+
+def scene_svg(name: str, note: str, boxes: Sequence[Box], edges: Sequence[Edge]) -> str:
+    """Return a picture of boxes and edges as a self-contained SVG; operands stand before what reads them."""
     layout = Layout(boxes, edges)
     tops, bottoms = layout.bands()
-    header, header_width = _header(graph, boxes, edges, total)
+    header, header_width = _header(_cut(name, 60), note, boxes, edges)
     sides = [x + w * half for x, w in zip(layout.x, layout.widths) for half in (-0.5, 0.5)] or [0.0]
     width, height = max(max(sides) - min(sides), header_width) + 40, (bottoms or [70.0])[-1] + 20
     x = [position + (width - min(sides) - max(sides)) / 2 for position in layout.x]
@@ -350,24 +368,23 @@ def graph_svg(graph: Graph) -> str:
         at, y = x[edge.target] + boxes[edge.target].entry(edge.slot), tops[layout.level[edge.target]]
         name, numbered, _ = boxes[edge.source].ports[edge.port].partition(":")
         arrows += [_arrow(at, y, edge.colour), _label(at, y - 12, name if numbered else boxes[edge.source].title, edge.colour)]
-    paths = [f'<path d="{"".join(d)}" stroke="{colour}" {_DASH if colour == _READ else ""}/>' for (_, _, colour), d in lines.items()]
+    paths = [f'<path d="{"".join(d)}" stroke="{colour}" {_DASH if colour == READ else ""}/>' for (_, _, colour), d in lines.items()]
     drawn = [_box_svg(box, at, tops[level]) for box, at, level in zip(boxes, x, layout.level)]
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return "\n".join([f"<svg {_STYLE} {size}>", header, '<g fill="none" stroke-width="1.3">', *paths, "</g>", *arrows, *drawn, "</svg>\n"])
 
 
-def _header(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge], total: int) -> tuple[str, float]:
+def _header(name: str, note: str, boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[str, float]:
     """Return the title with the legend of what occurs, and their width."""
-    name, x = _cut(graph.name, 60), 20.0
-    note = f"{total} nodes" + (f", {LIMIT} of them drawn: print the graph to see all" if total > LIMIT else "")
+    x = 20.0
     frame = f'<rect width="100%" height="100%" rx="8" fill="{_WHITE}" stroke="#d9dde3"/>'
     parts = [frame, _text(20, 28, name, 14, _INK, "start"), _text(20, 44, note, 10, _GREY, "start")]
     for kind in COLOURS:
         if any(box.kind == kind for box in boxes):
             parts += [_rectangle(kind, x, 53, 14, 10, 3), _text(x + 19, 62, kind, 10, _GREY, "start")]
             x += 37 + 6.1 * len(kind)
-    if any(edge.colour == _READ for edge in edges):
-        parts.append(f'<path d="M{x:.1f} 58h22" stroke="{_READ}" stroke-width="1.3" {_DASH}/>')
+    if any(edge.colour == READ for edge in edges):
+        parts.append(f'<path d="M{x:.1f} 58h22" stroke="{READ}" stroke-width="1.3" {_DASH}/>')
         parts.append(_text(x + 27, 62, "forward value read by backward", 10, _GREY, "start"))
         x += 228
     return "".join(parts), max(x - 38, 8.5 * len(name), 6.1 * len(note))
@@ -375,9 +392,9 @@ def _header(graph: Graph, boxes: Sequence[Box], edges: Sequence[Edge], total: in
 
 def _box_svg(box: Box, x: float, y: float) -> str:
     w, h = box.width, box.height
-    radius = 5 if box.kind in ("forward", "backward") else h / 2
+    radius = 5 if box.kind in ("forward", "backward") or len(box.details) > 1 else h / 2
     body = _rectangle(box.kind, x - w / 2, y, w, h, radius) + _text(x, y + 17, box.title, 12, _INK if box.ports else _WHITE)
-    detail = _text(x, y + 32, box.detail, 10, _GREY) if box.detail else ""
+    detail = "".join(_text(x, y + 32 + 14 * k, line, 10, _GREY) for k, line in enumerate(box.details))
     labels = "".join(_label(x + box.exit(port), y + h + 8, text, _GREY) for port, text in enumerate(box.ports))
     return f"<g><title>{html.escape(_printable(box.tooltip))}</title>{body}{detail}{labels}</g>"
 

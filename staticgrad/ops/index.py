@@ -17,6 +17,7 @@ from staticgrad.ir.links import EACH, Links, moved, numbers_without, on_all
 from staticgrad.ir.loops import OUT_OF_BOUNDS
 from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
 from staticgrad.ir.op import Op, Read, op
+from staticgrad.ir.source import at_user_line
 from staticgrad.ops.comparison import equal, logical_and, logical_not, where_zero
 from staticgrad.ops.elementwise import INTEGER, Elementwise
 from staticgrad.ops.movement import Axes, Broadcast, Reshape, Write, broadcast, reshape, transpose
@@ -54,7 +55,7 @@ class BoundedIndex(Elementwise):
             return np.asarray(i % self.extent if self.mode == "wrap" else np.clip(i, 0, self.extent - 1))
         outside = i[(i < -self.extent) | (i >= self.extent)]
         if outside.size:
-            raise IndexingError(f"index {outside[0]} is out of bounds for an axis with size {self.extent}")
+            raise IndexingError(at_user_line(f"index {outside[0]} is out of bounds for an axis with size {self.extent}"))
         return np.where(i < 0, i + self.extent, i)
 
     def scalar(self, b: Builder, *x: Scalar) -> Scalar:

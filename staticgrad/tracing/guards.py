@@ -182,7 +182,10 @@ class _Walk:
         elif (function := py_func(value)) is not None:
             self._visit(function, args, kwargs)
         elif not is_user_class(kind):
-            self._follow_held([*(namespace(value) or {}).values(), *(read() for read in slots(value).values())])
+            members = namespace(value) or {}
+            for name in getattr(kind, "guarded", ()):
+                self._guard(members, name, f"{name} of {members.get('__name__')}", entry_of(members, name))
+            self._follow_held([*members.values(), *(read() for read in slots(value).values())])
         elif type(method := lookup(kind, "__call__")) is types.FunctionType:
             self._visit(method, (value, *args), kwargs)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from staticgrad import nn, random
 from staticgrad.api import grad, trace, value_and_grad, vmap
+from staticgrad.control_flow import cond, fori_loop, scan, while_loop
 from staticgrad.ir.aval import INT64
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.loops import Index, Scalar, Unit
@@ -185,6 +186,29 @@ def batches_of_products(x, y):
 @example(numbers(3, 4, 5), numbers(5, 6), transform=vmap, in_axes=(0, None))
 def mapped(x, y):
     return nn.softmax(x @ y, axis=-1)
+
+
+# ---- control flow
+
+
+@example(np.linspace(-1, 1, 9).reshape(3, 3), np.linspace(0, 1, 12).reshape(4, 3), transform=value_and_grad, argnums=(0, 1))
+def a_loop_over_rows(w, xs):
+    def step(h, x):
+        h = cond(h.sum() > 0.5, lambda: np.tanh(w @ h + x), lambda: h * 0.5 - x)
+        return h, h * x
+
+    last, ys = scan(step, np.ones(3), xs)
+    return np.sum(last) + np.sum(ys**2)
+
+
+@example(np.linspace(-1, 1, 400).reshape(20, 20) / 8, np.linspace(0, 1, 400).reshape(20, 20))
+def products_in_a_loop(w, x):
+    return fori_loop(0, 3, lambda i, c: np.tanh(w @ c) + i, x)
+
+
+@example(17.0, transform=grad)
+def a_loop_of_unknown_length(x):
+    return while_loop(lambda r: abs(r * r - x) > 1e-12, lambda r: (r + x / r) / 2, x)
 
 
 # ---- failures

@@ -49,6 +49,7 @@ CASES = {
     "a list of two": (lambda: sg.scan(lambda c, v: [c, v], 0.0, xs), TypeError, ["scan", "pair", "list of 2"]),
     "scan changes shape": (lambda: sg.scan(lambda c, v: (v, c), x[:2], xs), ValueError, ["scan", "f64[2]", "f64[3]"]),
     "scan changes structure": (lambda: sg.scan(lambda c, v: ((c, c), v), 0.0, xs), TypeError, ["scan", "structure"]),
+    "a number would be cut off": (lambda: sg.fori_loop(0, 3, lambda i, v: v.astype(int), 1.5), TypeError, ["f64[]", "i64[]"]),
     "a carry of text": (lambda: sg.scan(lambda c, v: (c, v), "text", xs), TypeError, ["text"]),
     "results of text": (lambda: sg.scan(lambda c, v: (c, "text"), 0.0, xs), TypeError, ["text"]),
 }  # fmt: skip
@@ -112,8 +113,3 @@ def test_indices_out_of_bounds_are_reported():
     assert f(x, 3) == 3.0
     with pytest.raises(IndexError, match="3 for an axis with size 3"):
         f(x, 4)
-
-
-def test_cuda_says_that_it_has_no_loops():
-    with pytest.raises(sg.StaticgradError, match=r"scan.*cuda"):
-        sg.trace(lambda v: sg.scan(lambda c, p: (c + p, c), 0.0, v)).lower(x, backend="cuda").source  # noqa: B018

@@ -50,6 +50,16 @@ def test_names_are_those_of_pytorch(name):
         assert f"grad_fn=<{name}>" in repr(result)
 
 
+def test_aliases_take_the_same_options():
+    x, y = torch.tensor([7.0, -7.0]), torch.tensor([2.0, 2.0])
+    assert torch.subtract(x, y, alpha=2).tolist() == torch.sub(x, y, alpha=2).tolist() == x.subtract(y, alpha=2).tolist() == [3.0, -11.0]
+    assert torch.add(x, y, alpha=2).tolist() == x.add(y, alpha=2).tolist() == [11.0, -3.0]
+    for divide in (torch.div, torch.divide, torch.true_divide):
+        assert divide(x, 2).tolist() == [3.5, -3.5]
+        assert divide(x, y, rounding_mode="floor").tolist() == [3.0, -4.0]
+        assert divide(x, 2, rounding_mode="trunc").tolist() == [3.0, -3.0]
+
+
 def test_second_order():
     x = torch.tensor(3.0, requires_grad=True)
     (slope,) = torch.autograd.grad(x**3, x, create_graph=True)

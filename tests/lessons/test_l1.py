@@ -6,6 +6,7 @@ import sympy
 from sympy.parsing.sympy_parser import parse_expr
 
 import staticgrad as sg
+import staticgrad.eager as torch
 from tests.lessons.running import LESSONS, run
 
 
@@ -84,6 +85,25 @@ def test_the_picture_of_the_lines_and_losses(descent):
     assert right.get_yscale() == "log"
 
 
+def test_the_same_descent_by_hand_on_tensors(descent):
+    np.testing.assert_allclose(descent["tensor_losses"], descent["losses"][:-1], rtol=1e-9)
+    np.testing.assert_allclose([descent["w"].item(), descent["b"].item()], list(descent["fit"].values()), rtol=1e-9)
+    assert descent["w"].grad.item() == descent["b"].grad.item() == 0.0, "set to zero after each step"
+
+
+def test_at_the_fit_the_gradient_on_tensors_is_nearly_zero(descent):
+    w, b = (torch.tensor(float(descent["fit"][name]), dtype=torch.float64, requires_grad=True) for name in ("w", "b"))
+    ((w * torch.tensor(descent["x"]) + b - torch.tensor(descent["y"])) ** 2).mean().backward()
+    assert abs(w.grad.item()) < 1e-9 and abs(b.grad.item()) < 1e-9
+
+
+def test_residuals_of_samples_and_their_mean_square_on_tensors(descent):
+    x, y, start = torch.tensor(descent["x"]), torch.tensor(descent["y"]), descent["start"]
+    found = start["w"] * x + start["b"] - y
+    np.testing.assert_allclose(found.numpy(), descent["first_residuals"], rtol=1e-12)
+    np.testing.assert_allclose((found**2).mean().item(), descent["losses"][0], rtol=1e-12)
+
+
 # ---- many parameters, and none ---------------------------------------------------------------------------------------------------
 
 
@@ -102,6 +122,23 @@ def test_twenty_thousand_partial_derivatives_in_one_reverse_pass(descent):
         moved[name][k] -= 2 * step
         difference = (ahead - float(descent["layer_loss"](moved, 0.8, wanted))) / (2 * step)
         np.testing.assert_allclose(gradient[name][k], difference, atol=1e-9)
+
+
+def test_twenty_thousand_partial_derivatives_in_one_backward_pass_on_tensors(descent):
+    tensors = descent["layer_tensors"]
+    for name, gradient in descent["layer_gradient"].items():
+        np.testing.assert_allclose(tensors[name].grad.numpy(), gradient, rtol=1e-9, atol=1e-18)
+    loss = ((torch.tanh(tensors["weight"] * 0.8 + tensors["bias"]) - torch.tensor(descent["wanted"])) ** 2).mean()
+    graph = torch.backward_graph(loss, **tensors)
+    assert [target for _, target in graph.backward_arrows].count("weight.grad") == 1
+    assert len(graph.operations) == 6, "one step back for each operation on whole layers"
+
+
+def test_what_is_only_evaluated_on_tensors_records_nothing(descent):
+    layer = {name: torch.tensor(values) for name, values in descent["layer"].items()}
+    assert torch.tanh(layer["weight"] * 0.8 + layer["bias"]).grad_fn is None
+    with torch.no_grad():
+        assert torch.tanh(descent["layer_tensors"]["weight"]).grad_fn is None
 
 
 def test_what_is_only_evaluated_has_no_backward_kernel_and_saves_nothing(descent):
@@ -211,11 +248,55 @@ def test_the_documented_choice_at_kinks(ways, name):
     np.testing.assert_allclose([left, right, central], [to_the_left, to_the_right, (to_the_left + to_the_right) / 2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", KINKS)
+def test_the_documented_choice_at_kinks_on_tensors(ways, name):
+    assert ways["tensor_kinks"][name] == pytest.approx(KINKS[name][0], rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("function", "at", "slopes"),
+    [
+        (torch.abs, [0.0], [0.0]),
+        (torch.relu, [0.0], [0.0]),
+        (lambda x: torch.clamp(x, min=0), [0.0], [1.0]),
+        (lambda x: torch.clamp(x, 0, 1), [0.0, 1.0, 2.0], [1.0, 1.0, 0.0]),
+        (lambda x: torch.clamp(x, max=1), [1.0], [1.0]),
+        (torch.amax, [2.0, 1.0, 2.0], [0.5, 0.0, 0.5]),
+        (lambda x: torch.maximum(x, torch.tensor(2.0)), [2.0], [0.5]),
+        (torch.sqrt, [0.0], [np.inf]),
+        (torch.norm, [0.0, 0.0], [0.0, 0.0]),
+    ],
+)
+def test_kinks_by_the_names_of_the_namespace(function, at, slopes):
+    x = torch.tensor(at, requires_grad=True)
+    function(x).sum().backward()
+    assert x.grad.tolist() == slopes
+    assert sg.grad(lambda x: function(x).sum())(np.array(at)).tolist() == slopes
+
+
 def test_every_kink_of_the_lesson_is_listed(ways):
     assert set(ways["KINKS"]) == set(KINKS)
 
 
-@pytest.mark.parametrize("name", ["l1_gradient_descent", "l1_ways_to_differentiate", "l2_loss_surface"])
+# ---- history ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_variable_is_retired():
+    with pytest.warns(DeprecationWarning, match=r"Variable is deprecated.*sg.tensor"):
+        variable = sg.Variable([1.0, 2.0], requires_grad=True)
+    assert type(variable) is sg.Tensor
+    (variable**2).sum().backward()
+    assert variable.grad.tolist() == [2.0, 4.0]
+    assert variable.data.tolist() == [1.0, 2.0] and not variable.data.requires_grad
+    assert variable.detach().grad_fn is None and not variable.detach().requires_grad
+    with pytest.warns(DeprecationWarning):
+        assert sg.Variable(np.ones(2)).requires_grad is False
+    with pytest.warns(DeprecationWarning):
+        gradient = sg.Variable(sg.tensor([3.0]), requires_grad=True)
+    assert sg.grad(lambda x: np.sum(x**2))(gradient.detach().numpy()).tolist() == [6.0]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in LESSONS.glob("l[0-9]_*.py")))
 def test_scripts_are_notebooks_in_percent_format(name):
     """Every cell begins with a marker, and each cell that is no text is Python."""
     cells = (LESSONS / f"{name}.py").read_text(encoding="utf-8").split("# %%")

@@ -68,6 +68,23 @@ def test_a_branch_on_a_value_is_an_error_that_says_where(lesson):
     assert "in steep" in lesson["refused"] and "if z > 0:" in lesson["refused"] and "np.where" in lesson["refused"]
 
 
+def test_a_scan_is_the_unrolled_loop(lesson):
+    """The graph of a scan does not grow with the sequence, that of a loop in Python does; the gradients are the same."""
+    nodes = lesson["recurrent"]
+    assert len(set(nodes["scanned"].values())) == 1
+    assert nodes["unrolled"][100] - nodes["unrolled"][50] == 2 * (nodes["unrolled"][50] - nodes["unrolled"][25]) > 0
+    unrolled = sg.grad(lesson["unrolled"])(lesson["weights"], lesson["sequence"])
+    for name, value in unrolled.items():
+        np.testing.assert_allclose(lesson["by_scan"][name], value, rtol=1e-10, atol=1e-13)
+        np.testing.assert_allclose(lesson["leaves"][name].grad.numpy(), value, rtol=1e-10, atol=1e-13)
+
+
+def test_one_loop_takes_as_many_steps_as_each_number_needs(lesson):
+    assert lesson["heron_steps"] == {2.0: 5, 1e6: 14}
+    assert float(lesson["heron"](9.0)[0]) == pytest.approx(3.0, rel=1e-12)
+    sg.check_grads(lambda a: lesson["heron"](a)[0], (7.0,), order=1)
+
+
 def test_the_picture_shows_the_times(lesson):
     (axes,) = lesson["bars"].axes
     widths = [bar.get_width() for bar in axes.patches]

@@ -111,7 +111,8 @@ def sparse_jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, m
     Notes
     -----
     Indices into an array that are arguments are not known when the graph is made: then each element that they pick depends on the
-    whole axis. Indices that the function closes over, such as which camera sees which point, are known.
+    whole axis. Indices that the function closes over, such as which camera sees which point, are known. What `sg.while_loop`,
+    `sg.njit_op` and functions with rules of their own return depends on all that they are given.
 
     Examples
     --------

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import Aval
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.links import Links, on_all
 
 if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
     from staticgrad.ir.builder import Builder, Index, Scalar
     from staticgrad.ir.graph import Graph
 
@@ -81,6 +83,29 @@ class Op:
         depend on no input; what floats are plays no role.
         """
         return [on_all(x, y) for x in avals]
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        """Return on which inputs of the graph the elements of each output depend, from those that the elements of operands do.
+
+        They are patterns with a row an element; None is an empty one. By default they spread along the `links`.
+        """
+        from staticgrad.ir.sparsity import linked, union
+
+        made = []
+        for y in outputs:
+            parts = {
+                (id(pattern), id(links)): (links, pattern)
+                for links, pattern in zip(self.links(y, avals, known), found, strict=True)
+                if links is not None and pattern is not None
+            }
+            made.append(union(linked(*part) for part in parts.values()) if is_float(y.dtype) else None)
+        return made
 
     def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
         """Emit the computation of one element of the output (kinds `map` and `view`)."""

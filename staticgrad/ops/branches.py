@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import INT64, Aval
+from staticgrad.ir.aval import INT64, Aval, is_float
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply_all, full
 from staticgrad.ir.op import register
+from staticgrad.ir.sparsity import related, relation_of, stacked, union
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.movement import broadcast
 from staticgrad.ops.nested import Nested, check_operands, is_active, mapped, plain, pulled, pushed, read_inputs, with_inputs, zeros
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @register
@@ -54,6 +59,21 @@ class Switch(Nested):
 
     def numpy(self, index: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(interpret(self.branches[min(max(int(index), 0), len(self.branches) - 1)], arrays))
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        columns = next(pattern.shape[1] for pattern in found if pattern is not None)
+        sizes = [aval.size for aval in avals[1:] if is_float(aval.dtype)]
+        given = stacked([pattern for pattern, aval in zip(found[1:], avals[1:], strict=True) if is_float(aval.dtype)], sizes, columns)
+        whole = union(related(relation_of(branch), given) for branch in self.branches)
+        assert whole is not None  # there is at least one branch
+        ends = np.cumsum([y.size for y in outputs])
+        return [whole[end - y.size : end] for y, end in zip(outputs, ends, strict=True)]
 
     def jvp(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
         flags = [is_active(value, tangent is not None) for value, tangent in zip(x[1:], tangents[1:], strict=True)]

@@ -10,11 +10,11 @@ import numpy as np
 
 from staticgrad.ad.coloring import Coloring, color_jacobian, color_symmetric, least_colors
 from staticgrad.ad.jacobian import sums_by_pullback, sums_by_pushforward
-from staticgrad.ad.sparsity import pattern_of
 from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
+from staticgrad.ir.sparsity import pattern_of
 from staticgrad.ops.casts import cast
 from staticgrad.ops.control import Call, inline_calls
 from staticgrad.tracing.pytree import Signature, flatten

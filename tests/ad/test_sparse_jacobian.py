@@ -438,20 +438,57 @@ def test_rules_by_hand_are_respected():
     assert_equal(sg.sparse_hessian(total)(x), sg.hessian(total)(x))
 
 
-def test_loops_and_branches():
-    """What is inside of them is taken to depend on all that enters."""
-
+def test_branches_depend_on_what_one_of_them_does():
     def f(x):
-        last, _ = sg.scan(lambda carry, _: (np.tanh(carry), carry[0]), x[:2], None, length=3)
-        return np.concatenate([last, sg.cond(x[2] > 0, np.sin, np.cos, x[2:])])
+        return sg.cond(x[0] > 0, lambda y: (np.sin(y), y[::-1]), lambda y: (y * y, y * 2.0), x[1:])
 
-    x = np.array([0.3, 0.8, 0.4, -0.2])
+    x = np.array([0.3, 0.8, -0.4])
     for function in (f, interpreted(f)):
         jacobian = sg.sparse_jacobian(function)
-        np.testing.assert_array_equal(jacobian.pattern(x).toarray(), np.kron(np.eye(2), np.ones((2, 2))))
-        assert_equal(jacobian(x), sg.jacobian(function)(x))
-    total = interpreted(lambda x: np.sum(f(x)))
+        np.testing.assert_array_equal(jacobian.pattern(x).toarray(), [[0, 1, 0], [0, 0, 1], [0, 1, 1], [0, 1, 1]])
+        assert_equal(jacobian(x), np.vstack(sg.jacobian(function)(x)))
+    total = interpreted(lambda x: np.sum(f(x)[0] * f(x)[1]))
     assert_equal(sg.sparse_hessian(total)(x), sg.hessian(total)(x))
+
+
+def test_a_loop_over_independent_equations_keeps_them_apart():
+    """Logistic growth of many populations: each depends on its own start and its own harvests."""
+
+    @interpreted
+    def grown(start, harvests):
+        return sg.scan(lambda p, h: (p + 0.1 * p * (1 - p) - h, p * h), start, harvests)
+
+    rng = np.random.default_rng(7)
+    start, harvests = rng.random(4), 0.01 * rng.random((3, 4))
+    jacobian = sg.sparse_jacobian(grown, (0, 1))
+    np.testing.assert_array_equal(jacobian.pattern(start, harvests).toarray(), np.tile(np.eye(4), (4, 4)))
+    blocks = sg.jacobian(grown, (0, 1))(start, harvests)
+    dense = np.block([[np.reshape(block, (rows, -1)) for block in row] for row, rows in zip(blocks, (4, 12), strict=True)])
+    assert_equal(jacobian(start, harvests), dense)
+
+
+def test_a_loop_whose_steps_depend_on_parts_of_their_own_is_a_band():
+    def differences(x):
+        return sg.scan(lambda carry, part: (carry, np.sin(part[0]) * part[1]), 0.0, np.stack([x[1:], x[:-1]], axis=1))[1]
+
+    x = np.linspace(0.1, 1.0, 200)
+    for function in (differences, interpreted(differences)):
+        jacobian = sg.sparse_jacobian(function)
+        assert jacobian.coloring(x).count == 2
+        found = jacobian(x)
+        np.testing.assert_allclose(found.diagonal(), np.sin(x[1:]), rtol=1e-12)
+        np.testing.assert_allclose(found.diagonal(1), np.cos(x[1:]) * x[:-1], rtol=1e-12)
+
+
+def test_what_spreads_from_step_to_step_spreads_as_far_as_there_are_steps():
+    def diffused(x, steps):
+        return sg.scan(lambda u, _: (u + 0.1 * (np.roll(u, 1) + np.roll(u, -1) - 2 * u), None), x, None, length=steps)[0]
+
+    x = np.ones(30)
+    for steps in (0, 1, 3):
+        jacobian = sg.sparse_jacobian(interpreted(lambda x, steps=steps: diffused(x, steps)))
+        assert jacobian.pattern(x).nnz == 30 * (2 * steps + 1)
+        assert_equal(jacobian(x), sg.jacobian(interpreted(lambda x, steps=steps: diffused(x, steps)))(x))
 
 
 # ---- wrong use

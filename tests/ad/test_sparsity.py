@@ -7,15 +7,15 @@ import pytest
 from scipy.sparse import csr_array
 
 import staticgrad as sg
-from staticgrad.ad import sparsity
 from staticgrad.ad.jacobian import blocks_by_pullback, blocks_by_pushforward
-from staticgrad.ad.sparsity import pattern_of
 from staticgrad.errors import InvalidValueError
+from staticgrad.ir import sparsity
 from staticgrad.ir.aval import FLOAT64, Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply_all, constant, new_input
 from staticgrad.ir.op import REGISTRY
+from staticgrad.ir.sparsity import pattern_of
 from staticgrad.ops.arithmetic import multiply
 from staticgrad.ops.control import Rules, call, inline_calls
 from staticgrad.ops.movement import slice_

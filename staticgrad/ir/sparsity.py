@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,10 +26,8 @@ MOST_ENTRIES = 100_000_000
 def pattern_of(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> csr_array:
     """Return where the Jacobian may differ from 0, whatever the inputs are: one row an element of `outputs`, one column of `inputs`.
 
-    Each value is given the elements of the inputs that each of its own elements depends on, by the links of the op that makes it.
+    Each value is given the elements of the inputs that each of its own elements depends on, by the op that makes it.
     """
-    from scipy.sparse import csr_array, vstack
-
     ends = np.cumsum([x.aval.size for x in inputs])
     columns = int(ends[-1])
     found: dict[Value, csr_array] = {}
@@ -44,9 +42,7 @@ def pattern_of(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> 
         for v in node.inputs:
             if not uses[v]:
                 found.pop(v, None)
-    nothing = np.zeros(0, np.int64)
-    parts = [found[y] if y in found else _rows(nothing, np.zeros(y.aval.size + 1, np.int64), columns) for y in outputs]
-    pattern = csr_array(vstack(parts, format="csr"))
+    pattern = stacked([found.get(y) for y in outputs], [y.aval.size for y in outputs], columns)
     pattern.sort_indices()
     return pattern
 
@@ -55,18 +51,28 @@ def _through(node: Node, found: dict[Value, csr_array], name: str) -> dict[Value
     """Return what the outputs of a node depend on."""
     if not any(v in found for v in node.inputs):
         return {}
-    avals = [v.aval for v in node.inputs]
-    known = [_known(v) for v in node.inputs]
-    made = {}
-    for y in node.outputs:
-        if not is_float(y.dtype):
-            continue
-        links = node.op.links(y.aval, avals, known)
-        pairs = {(id(found[v]), id(link)): (found[v], link) for v, link in zip(node.inputs, links, strict=True) if v in found and link}
-        parts = [_spread(dependence, link, node, name) for dependence, link in pairs.values()]
-        if parts:
-            made[y] = parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
-    return made
+    avals, known = [v.aval for v in node.inputs], [_known(v) for v in node.inputs]
+    try:
+        made = node.op.dependence([y.aval for y in node.outputs], avals, known, [found.get(v) for v in node.inputs])
+    except _NotSparseError as error:
+        raise InvalidValueError(
+            at_user_line(
+                f"{name}: {node.op.name} makes each of {node.outputs[0].aval.size} elements depend on so many arguments that the pattern "
+                f"has {error.args[0]} entries (at most {MOST_ENTRIES}): it is not sparse; products with vectors need no matrix: sg.jvp, "
+                "sg.vjp, sg.hvp",
+                node.line,
+            )
+        ) from None
+    return {y: each for y, each in zip(node.outputs, made, strict=True) if each is not None and is_float(y.dtype)}
+
+
+class _NotSparseError(Exception):
+    """A pattern has too many entries: the argument."""
+
+
+def _check_entries(count: int) -> None:
+    if count > MOST_ENTRIES:
+        raise _NotSparseError(count)
 
 
 def _known(x: Value) -> np.ndarray | None:
@@ -74,7 +80,19 @@ def _known(x: Value) -> np.ndarray | None:
     return interpret(Graph((), (x,)), ())[0] if is_integer(x.dtype) and x.node.is_fixed else None
 
 
-def _spread(dependence: csr_array, links: Links, node: Node, name: str) -> csr_array:
+def relation_of(graph: Graph) -> csr_array:
+    """Return the pattern of the outputs of a graph by those of its inputs that are floats."""
+    inputs = [x for x in graph.inputs if is_float(x.dtype)]
+    return pattern_of(graph.outputs, inputs, graph.name) if inputs else nothing(sum(y.aval.size for y in graph.outputs), 0)
+
+
+def union(parts: Iterable[csr_array | None]) -> csr_array | None:
+    """Return what is in one pattern or another; None for none."""
+    there = list({id(part): part for part in parts if part is not None}.values())
+    return sum(there[1:], there[0]) if there else None
+
+
+def linked(links: Links, dependence: csr_array) -> csr_array:
     """Return what each element of a result depends on, from what each element of an operand does."""
     if links.groups is not None:
         order = np.argsort(links.groups, kind="stable")
@@ -86,17 +104,30 @@ def _spread(dependence: csr_array, links: Links, node: Node, name: str) -> csr_a
     starts, lengths = dependence.indptr[at].astype(np.int64), np.append(np.diff(dependence.indptr), 0)[at]
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
-    if total > MOST_ENTRIES:
-        raise InvalidValueError(
-            at_user_line(
-                f"{name}: {node.op.name} makes each of {node.outputs[0].aval.size} elements depend on so many arguments that the pattern "
-                f"has {total} entries (at most {MOST_ENTRIES}): it is not sparse; products with vectors need no matrix: sg.jvp, sg.vjp, "
-                "sg.hvp",
-                node.line,
-            )
-        )
+    _check_entries(total)
     places = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
     return _rows(dependence.indices[places], np.append(0, ends), dependence.shape[1])
+
+
+def related(relation: csr_array, dependence: csr_array) -> csr_array:
+    """Return what each element of a result depends on, from the elements of an operand that it depends on: a product of patterns."""
+    rows = np.repeat(np.arange(relation.shape[0]), np.diff(relation.indptr))
+    lengths = np.bincount(rows, np.diff(dependence.indptr)[relation.indices], relation.shape[0])
+    _check_entries(int(np.minimum(lengths, dependence.shape[1]).sum()))
+    return relation @ dependence
+
+
+def stacked(parts: Sequence[csr_array | None], sizes: Sequence[int], columns: int) -> csr_array:
+    """Return patterns one below the other; None is an empty one of so many rows."""
+    from scipy.sparse import csr_array, vstack
+
+    whole = [nothing(size, columns) if part is None else part for part, size in zip(parts, sizes, strict=True)]
+    return csr_array(vstack(whole, format="csr")) if whole else nothing(0, columns)
+
+
+def nothing(rows: int, columns: int) -> csr_array:
+    """Return an empty pattern."""
+    return _rows(np.zeros(0, np.int64), np.zeros(rows + 1, np.int64), columns)
 
 
 def _rows(indices: np.ndarray, ends: np.ndarray, columns: int) -> csr_array:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from staticgrad.tracing.tracer import Tracer
 Name = str | Callable[..., str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """Something that can be done with tensors.
 
@@ -46,8 +46,7 @@ class _TracedOperand(Exception):
     """A traced array among the operands: the operation becomes part of its trace."""
 
 
-@dataclass(frozen=True)
-class _Operand:
+class _Operand(NamedTuple):
     """The place of an operand in the arguments."""
 
     dtype: np.dtype

@@ -24,11 +24,12 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 
 if TYPE_CHECKING:
     from staticgrad import debug, eager, nn, numpy, optim, random, special, train
-    from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
+    from staticgrad.control_flow import associative_scan, cond, fori_loop, scan, switch, while_loop
     from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
+    from staticgrad.fixed_points import fixed_point
     from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
+    from staticgrad.sparse import sparse_hessian, sparse_jacobian
     from staticgrad.train import EarlyStopping, Loop, Trainer
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Trainer",
     "Variable",
     "__version__",
+    "associative_scan",
     "autograd_grad",
     "check_grads",
     "compile_report",
@@ -65,6 +68,7 @@ __all__ = [
     "eager",
     "enable_grad",
     "explain_cache",
+    "fixed_point",
     "fori_loop",
     "formula",
     "grad",
@@ -84,6 +88,8 @@ __all__ = [
     "random",
     "scan",
     "set_default_dtype",
+    "sparse_hessian",
+    "sparse_jacobian",
     "special",
     "stop_gradient",
     "switch",
@@ -107,6 +113,7 @@ _HOMES = {
     "Tensor": "eager",
     "Trainer": "train",
     "Variable": "eager.creation",
+    "associative_scan": "control_flow",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "compile_report": "runtime.report",
@@ -118,6 +125,7 @@ _HOMES = {
     "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
+    "fixed_point": "fixed_points",
     "fori_loop": "control_flow",
     "formula": "formulas",
     "hessian": "jacobians",
@@ -130,6 +138,8 @@ _HOMES = {
     "numeric_grad": "gradient_check",
     "scan": "control_flow",
     "set_default_dtype": "eager",
+    "sparse_hessian": "sparse",
+    "sparse_jacobian": "sparse",
     "switch": "control_flow",
     "tensor": "eager",
     "while_loop": "control_flow",

@@ -154,6 +154,18 @@ def checked_argnums(argnums: Any) -> int | tuple[int, ...]:
     return tuple(argnums) if isinstance(argnums, (tuple, list)) else argnums
 
 
+def check_no_static(word: str, function: Traced) -> None:
+    """Raise `ArgumentError` for a function with static arguments, which have no place among primals and tangents."""
+    if function._static:
+        name, option = function._record.name, next(iter(function._static))
+        raise ArgumentError(
+            at_user_line(
+                f"{word} of {name}: its argument {option!r} is static, and has no tangent; bind it first, "
+                f"sg.{word}(functools.partial({name}, {option}=...), ...)"
+            )
+        )
+
+
 def check_tuple(word: str, name: str, given: Any) -> None:
     """Raise `ArgumentError` unless arguments or directions are given as a tuple (or a list)."""
     if not isinstance(given, (tuple, list)):
@@ -183,7 +195,9 @@ def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) 
     """
     for name, given in (("primals", primals), ("tangents", tangents)):
         check_tuple("jvp", name, given)
-    result: tuple[Any, Any] = traced(f).derive(Jvp(), "jvp")(tuple(primals), tuple(tangents))
+    function = traced(f)
+    check_no_static("jvp", function)
+    result: tuple[Any, Any] = function.derive(Jvp(), "jvp")(tuple(primals), tuple(tangents))
     return result
 
 
@@ -217,7 +231,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     linear = LinearPart(function.derive(Vjp(has_aux), "vjp"), primals)
     result = linear.result
     head_tree = flatten(result[0] if has_aux else result)[1]
-    args_tree = flatten(primals)[1]
+    args_tree = linear.arguments_tree
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         """Return the cotangents of the arguments for a cotangent of the value."""
@@ -260,7 +274,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     linear = LinearPart(function.derive(Linearize(has_aux), "linearize"), primals)
     result = linear.result
     head_tree = flatten(result[0] if has_aux else result)[1]
-    args_tree = flatten(primals)[1]
+    args_tree = linear.arguments_tree
 
     def pushforward(*tangents: Any) -> Any:
         """Return the tangent of the value for tangents of the arguments."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.control_bodies import carried, converted, joined, names_of, operand, without_step
-from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
+from staticgrad.errors import ArgumentError, AxisError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, is_integer
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, apply_all, new_input
@@ -278,6 +278,76 @@ def scan(
     return unflatten(tree, flatten(found[0])[0]), found[1]
 
 
+def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
+    """Return all partial results of an associative function: of x, y, z these are x, fn(x, y), fn(fn(x, y), z).
+
+    It takes some 2 log2(n) applications of `fn` to many elements at once instead of n steps one after the other.
+
+    Parameters
+    ----------
+    fn
+        A function of two values with the structure of `elems`, whose arrays hold several elements along `axis`: it works on all pairs
+        of these, and returns the results in the same structure and shapes. It has to be associative.
+    elems
+        Arrays of one length along `axis`, in any container.
+    reverse
+        Whether to begin with the last element; results stand in the order of `elems` all the same.
+    axis
+        The axis along which the elements stand.
+
+    Raises
+    ------
+    ShapeError, AxisError, ArgumentError
+        Where lengths differ, there is no such axis, or `fn` changes the structure.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> sg.associative_scan(np.multiply, np.array([1.0, 2.0, 3.0, 4.0]))
+    array([ 1.,  2.,  6., 24.])
+    """
+    if not tracing():
+        return traced(_named(lambda each: associative_scan(fn, each, reverse, axis), "associative_scan"))(elems)
+    leaves, tree = flatten(elems)
+    values = [operand(leaf, "associative_scan: a part of elems") for leaf in leaves]
+    if not values:
+        raise ArgumentError(at_user_line("associative_scan: there are no arrays"))
+    for v in values:
+        if not -len(v.shape) <= axis < len(v.shape):
+            raise AxisError(at_user_line(f"associative_scan: axis {axis} of an array of shape {v.shape}"))
+    lengths = dict.fromkeys(v.shape[axis] for v in values)
+    if len(lengths) > 1:
+        raise ShapeError(at_user_line(f"associative_scan: the arrays have {' and '.join(map(str, lengths))} elements along axis {axis}"))
+    ahead = [tracer_of(v).swapaxes(0, axis) for v in values]
+
+    def combined(first: list[Any], second: list[Any]) -> list[Any]:
+        pair = [unflatten(tree, [each.swapaxes(0, axis) for each in part]) for part in (first, second)]
+        made, found = flatten(fn(*pair))
+        if found != tree:
+            raise ArgumentError(at_user_line(f"associative_scan: the elements have structure {tree}, the results {found}"))
+        return [each.swapaxes(0, axis) for each in made]
+
+    def partial(parts: list[Any]) -> list[Any]:
+        count = parts[0].shape[0]
+        if count < 2:
+            return parts
+        odd = partial(combined([p[: count - 1 : 2] for p in parts], [p[1::2] for p in parts]))  # of 0 and 1, of 2 and 3 ...
+        rest = [p[2::2] for p in parts]
+        between = combined([p[: rest[0].shape[0]] for p in odd], rest) if count > 2 else rest
+        return [_woven(np.concatenate([p[:1], e]), o) for p, e, o in zip(parts, between, odd, strict=True)]
+
+    ordered = [each[::-1] for each in ahead] if reverse else ahead
+    results = partial(ordered)
+    return unflatten(tree, [(each[::-1] if reverse else each).swapaxes(0, axis) for each in results])
+
+
+def _woven(even: Any, odd: Any) -> Any:
+    """Return the rows of both in turn: there are as many even ones, or one more."""
+    count = odd.shape[0]
+    pairs = np.stack([even[:count], odd], axis=1).reshape((2 * count, *odd.shape[1:]))
+    return np.concatenate([pairs, even[count:]]) if even.shape[0] > count else pairs
+
+
 def _length(parts: Sequence[Value], length: int | None) -> int:
     if any(not v.shape for v in parts):
         raise ShapeError(at_user_line("scan: a part of xs has no axis to run along; close over it, or make it a part of the carry"))
@@ -287,7 +357,8 @@ def _length(parts: Sequence[Value], length: int | None) -> int:
     if length is None:
         if not lengths:
             raise ArgumentError(at_user_line("scan: xs has no arrays, so the number of steps must be given: length=10"))
-        return int(next(iter(lengths)))
+        (only,) = lengths
+        return int(only)
     steps = _whole(length, "scan: length")
     if steps < 0:
         raise InvalidValueError(at_user_line(f"scan: length={steps} is negative"))

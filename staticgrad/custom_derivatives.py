@@ -17,7 +17,7 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.protocol import taker
-from staticgrad.tracing.pytree import flatten
+from staticgrad.tracing.pytree import flatten, tree_map
 from staticgrad.tracing.tracer import Tracer
 
 
@@ -248,6 +248,25 @@ class custom_jvp(_Custom):
         _check_rule(jvp, self._function)
         self._rule = jvp
         return jvp
+
+    def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
+        """Give a rule for each argument alone, `jvp(tangent, value, *args) -> tangent of the value`, None for zero; they are added up."""
+        if self._nondiff:
+            raise ArgumentError(at_user_line(f"{name_of(self._function)} has nondiff_argnums, which defjvps does not know; use defjvp"))
+        for jvp in jvps:
+            if jvp is not None:
+                _check_rule(jvp, self._function)
+
+        def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+            if len(jvps) != len(primals):
+                raise ArgumentError(
+                    at_user_line(f"{name_of(self._function)} has {len(primals)} arguments, but defjvps was given {len(jvps)} rules")
+                )
+            value = self(*primals)
+            parts = [jvp(t, value, *primals) for jvp, t in zip(jvps, tangents, strict=True) if jvp is not None]
+            return value, functools.reduce(lambda x, y: tree_map(np.add, x, y), parts) if parts else None
+
+        self._rule = rule
 
     @property
     def _is_complete(self) -> bool:

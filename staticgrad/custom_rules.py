@@ -199,7 +199,7 @@ class Rule(ABC):
         """Return the error for a derivative by what the function closes over."""
         return MissingDerivativeError(
             self.said(
-                f"it closes over an array ({value.aval}) that is differentiated by, and its rule tells of arguments alone; "
+                f"it closes over an array ({_plain(value.aval)}) that is differentiated by, and its rule tells of arguments alone; "
                 "pass the array as an argument, or close over sg.stop_gradient of it"
             )
         )

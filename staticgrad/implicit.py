@@ -81,7 +81,7 @@ def custom_root(
     def root(guess: Any) -> Any:
         result = solve(f, guess)
         found = _first(result, has_aux, "custom_root", solve)
-        _check_like(found, guess, f"custom_root: the initial guess is {{}}, {name_of(solve)} returned {{}}", weak=True)
+        check_like(found, guess, f"custom_root: the initial guess is {{}}, {name_of(solve)} returned {{}}", weak=True)
         return result
 
     count = len(flatten(initial_guess)[0])
@@ -142,7 +142,7 @@ def custom_linear_solve(
     def solution(right: Any) -> Any:
         result = solve(matvec, right)
         found = _first(result, has_aux, "custom_linear_solve", solve)
-        _check_like(found, right, f"custom_linear_solve: b is {{}}, {name_of(solve)} returned {{}}")
+        check_like(found, right, f"custom_linear_solve: b is {{}}, {name_of(solve)} returned {{}}")
         return result
 
     count = len(flatten(b)[0])
@@ -174,7 +174,7 @@ def _first(result: Any, has_aux: bool, word: str, function: Callable[..., Any]) 
     return result[0]
 
 
-def _check_like(found: Any, model: Any, message: str, weak: bool = False) -> None:
+def check_like(found: Any, model: Any, message: str, weak: bool = False) -> None:
     """Raise unless `found` has the structure, shapes and dtypes of `model`; `weak` lets Python numbers stand for any dtype."""
     leaves, tree = flatten(found)
     expected, structure = flatten(model)
@@ -207,10 +207,11 @@ class _ImplicitRule(Rule):
         self.captures += [v for v in self.equations.captures if v not in self.captures]
 
     def _recorded_equations(self, function: Callable[..., Any], word: str) -> Body:
+        """Return the equations as a graph of the unknowns; wrong ones are an error at once."""
 
         def run(x: Any) -> Any:
             found = self.run(function, x)
-            _check_like(found, x, f"{self.custom.name}: {word} is given {{}}, {name_of(function)} returned {{}}")
+            check_like(found, x, f"{self.custom.name}: {word} is given {{}}, {name_of(function)} returned {{}}")
             return found
 
         return recorded_rule(self.custom, function, run, self.tree, self.avals)
@@ -278,13 +279,13 @@ class _RootRule(_ImplicitRule):
         def run(x: Any, right: Any) -> Any:
             def linearized(t: Any) -> Any:
                 """The derivative of f at the root along t."""
-                _check_like(t, x, "custom_root: the linear approximation of f takes {}, not {}", weak=True)
+                check_like(t, x, "custom_root: the linear approximation of f takes {}, not {}", weak=True)
                 given = [convert(lift(leaf), aval.dtype) for leaf, aval in zip(flatten(t)[0], self.avals, strict=True)]
                 values = inline(linear, (*self.equations.captures, *map(lift, flatten(x)[0]), *given))
                 return unflatten(flatten(structure)[1], [tracer_of(v) for v in values])
 
             found = self.run(self._solve, linearized, right)
-            _check_like(found, right, f"custom_root: the right-hand side is {{}}, {name_of(self._solve)} returned {{}}")
+            check_like(found, right, f"custom_root: the right-hand side is {{}}, {name_of(self._solve)} returned {{}}")
             return found
 
         twice = flatten((structure, structure))[1]
@@ -326,14 +327,14 @@ class _LinearRule(_ImplicitRule):
             def run(right: Any) -> Any:
                 def vecmat(v: Any) -> Any:
                     """The transpose of matvec."""
-                    _check_like(v, right, "custom_linear_solve: the transpose of matvec takes {}, not {}", weak=True)
+                    check_like(v, right, "custom_linear_solve: the transpose of matvec takes {}, not {}", weak=True)
                     given = [convert(lift(leaf), aval.dtype) for leaf, aval in zip(flatten(v)[0], self.avals, strict=True)]
                     values = inline(transpose.graph, (*transpose.captures, *given))
                     return unflatten(flatten(right)[1], [tracer_of(each) for each in values])
 
                 result = self.run(solve, vecmat, right)
                 found = _first(result, self._solvers.has_aux, "custom_linear_solve", solve)
-                _check_like(found, right, f"custom_linear_solve: the right-hand side is {{}}, {name_of(solve)} returned {{}}")
+                check_like(found, right, f"custom_linear_solve: the right-hand side is {{}}, {name_of(solve)} returned {{}}")
                 return found, []
 
             body = recorded_rule(self.custom, solve, run, self.tree, self.avals)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from staticgrad.api import check_tuple, checked_argnums
+from staticgrad.api import check_no_static, check_tuple, checked_argnums
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.source import at_user_line
 from staticgrad.traced import Traced, traced
@@ -115,4 +115,6 @@ def hvp(f: Callable[..., Any], primals: Sequence[Any], vectors: Sequence[Any]) -
     """
     for name, given in (("primals", primals), ("vectors", vectors)):
         check_tuple("hvp", name, given)
-    return traced(f).derive(Hvp(len(primals)), "hvp")(tuple(primals), tuple(vectors))
+    function = traced(f)
+    check_no_static("hvp", function)
+    return function.derive(Hvp(len(primals)), "hvp")(tuple(primals), tuple(vectors))

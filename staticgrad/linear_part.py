@@ -16,7 +16,7 @@ from staticgrad.records import Entry
 from staticgrad.traced import Traced, print_later
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
-from staticgrad.tracing.pytree import Signature, leaf_aval, prepared, unflatten
+from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import show
 from staticgrad.tracing.tracer import tracer_of
 
@@ -56,6 +56,12 @@ class LinearPart:
             outputs = self._begin(self._entry)
             show(program.prints, outputs[program.results :])
         self.result = unflatten(program.out_tree, outputs[: program.results])
+
+    @property
+    def arguments_tree(self) -> Tree:
+        """The structure of the positional arguments, with None for static ones."""
+        args, _ = unflatten(self.signature.tree, list(range(len(self.leaves))))
+        return flatten(args)[1]
 
     def _begin(self, entry: Entry) -> list[Any]:
         """Run the forward kernel; return results and what is printed."""

@@ -24,7 +24,7 @@ LEVELS = {
 
 API = {
     "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
-    "formulas", "linear_part", "jacobians", "custom_rules", "custom_modes", "custom_derivatives", "implicit",
+    "formulas", "linear_part", "jacobians", "sparse", "custom_rules", "custom_modes", "custom_derivatives", "implicit", "fixed_points",
     "control_flow", "control_bodies",
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
@@ -138,7 +138,8 @@ def test_importing_the_interface_needs_no_compiler_in_graph_code():
 
 
 PUBLIC = [
-    "trace", "grad", "value_and_grad", "vjp", "jvp", "linearize", "jacobian", "hessian", "hvp", "vmap", "checkpoint",
+    "trace", "grad", "value_and_grad", "vjp", "jvp", "linearize", "jacobian", "hessian", "hvp", "sparse_jacobian",
+    "sparse_hessian", "vmap", "checkpoint",
     "stop_gradient", "custom_vjp", "custom_jvp", "numeric_grad", "check_grads", "cond", "switch", "while_loop", "fori_loop",
     "scan", "tensor", "Tensor", "Function", "no_grad", "enable_grad", "is_grad_enabled", "set_default_dtype", "autograd_grad",
     "eager", "optim", "Trainer", "minimize", "least_squares", "save", "load", "numpy", "special", "random", "nn", "debug",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from staticgrad.ir.node import Node, Value, apply, at_line, constant_array, full
 from staticgrad.ops.control import Call, NoDerivative, StopGradient
 from staticgrad.ops.index import ScatterAdd
 from staticgrad.ops.movement import Broadcast, Pad, apart, slice_, slice_set
-from staticgrad.ops.nested import TRANSFORMS
+from staticgrad.ops.nested import TRANSFORMS, Nested
 
 
 def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:
@@ -27,7 +28,7 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
         One value of the shape and dtype of each output, or None.
     """
     order = topological(outputs, stop=inputs)
-    active = _active(order, inputs)
+    active = _active(order, [value for value in inputs if value not in _constant.inputs])
     gathered: dict[Value, _Gathered] = {}
 
     def give(value: Value, g: Value | NoDerivative | None) -> None:
@@ -47,13 +48,42 @@ def cotangents(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequenc
     for node in reversed(order):
         if not any(value in gathered for value in node.outputs) or not any(value in active for value in node.inputs):
             continue
-        with at_line(node.line):
+        with at_line(node.line), _Constants(node, active):
             found = [total(value) for value in node.outputs]
             single = node.op.outputs == 1 and len(node.outputs) == 1 and not isinstance(node.op, Call)
             g, y = (found[0], node.outputs[0]) if single else (tuple(found), node.outputs)
             for value, piece in zip(node.inputs, node.op.vjp(g, y, *node.inputs), strict=True):
                 give(value, piece)
     return [total(value) for value in inputs]
+
+
+class _Constant(threading.local):
+    """Inputs of the sub-graphs of the op at hand whose cotangents nobody wants."""
+
+    inputs: frozenset[Value] = frozenset()
+
+
+_constant = _Constant()
+
+
+class _Constants:
+    """Context manager: while an op with sub-graphs is differentiated, what it hands to them and does not depend on the inputs is constant.
+
+    So a rule that knows no derivative by what it closes over serves in a loop, too.
+    """
+
+    def __init__(self, node: Node, active: Container[Value]) -> None:
+        self._inputs: frozenset[Value] = frozenset()
+        if isinstance(node.op, Nested):
+            own, inner = node.op.own, node.op.inner
+            places = [k for k in range(node.op.constants) if node.inputs[own + k] not in active]
+            self._inputs = frozenset(graph.inputs[inner + k] for graph in node.op.subgraphs for k in places)
+
+    def __enter__(self) -> None:
+        self._before, _constant.inputs = _constant.inputs, self._inputs
+
+    def __exit__(self, *_: object) -> None:
+        _constant.inputs = self._before
 
 
 def tangents_by_pullback(outputs: Sequence[Value], inputs: Sequence[Value], seeds: Sequence[Value | None]) -> list[Value | None]:

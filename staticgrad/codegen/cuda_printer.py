@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from staticgrad.codegen.python_text import FunctionText, can_fail
+from staticgrad.codegen.python_text import FunctionText
 from staticgrad.codegen.python_values import PRODUCT, Names, Text, docstring, dtype_name, wrapped
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import (
@@ -43,6 +43,7 @@ from staticgrad.ir.loops import (
     Statement,
     Store,
     Unit,
+    can_fail,
     walk,
 )
 

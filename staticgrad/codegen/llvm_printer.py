@@ -23,10 +23,9 @@ from staticgrad.codegen.llvm_facts import PointerFacts, pointer_facts
 from staticgrad.codegen.llvm_text import FunctionText
 from staticgrad.codegen.llvm_values import LocalNames
 from staticgrad.codegen.overlap import disjoint_functions
-from staticgrad.codegen.python_text import can_fail
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, symbol, walk
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, can_fail, symbol, walk
 
 FAIL = """\
 ; note a failure, unless an earlier one is noted

@@ -161,6 +161,9 @@ class FunctionText(Values):
                     self._note_failure(code, node, self.index(index))
                 self._jump(on)
                 self._begin(on)
+            case loops.Failed(target):
+                noted = self.assign("noted", "load i64, ptr %context, align 8")
+                self.scalars[target] = self.assign("failed", f"icmp ne i64 {noted}, 0")
             case Invoke():
                 self.invocation(statement)
             case loops.External():
@@ -258,7 +261,7 @@ def _is_plain(body: Block) -> bool:
     for statement in walk(body):
         stores += isinstance(statement, Store)
         match statement:
-            case Loop() | loops.While() | Invoke() | loops.External() | loops.Fail():
+            case Loop() | loops.While() | Invoke() | loops.External() | loops.Fail() | loops.Failed():
                 return False
             case loops.Load(target=scalar) | loops.Let(target=scalar) if scalar.lanes > 1:
                 return False

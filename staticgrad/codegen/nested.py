@@ -1,9 +1,9 @@
 """From an op with sub-graphs to the loop IR: a native branch or loop around the nests of each sub-graph, which has a schedule of its own.
 
     for step in range(1000):
-        next[0] = carry[0] * a[0] + x[step]      # the nest of the body, in place of a call where it is small
-        y[step] = carry[0]
-        carry[0] = next[0]
+        following = carry * a[0] + x[step]      # the nest of the body, in place of a call where it is small
+        y[step] = carry
+        carry = following
 
 What is carried along lives where the op's result does. A step writes its successor beside it, which is copied when all of the step is
 done; where the last that reads a part of the carry is what computes its successor, element by element, it is written in place. Parts
@@ -22,17 +22,17 @@ from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
 from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
-from staticgrad.codegen.splice import placed, size_of
+from staticgrad.codegen.splice import in_registers, placed, size_of
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.builder import Builder, Index, Scalar
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.loop_text import function_text
-from staticgrad.ir.loops import Buffer, Function, Space
+from staticgrad.ir.loops import Buffer, Function, Space, notes_failures
 from staticgrad.ir.node import Node, Value, constant_array
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.nested import Nested
+from staticgrad.ops.nested import Nested, read_inputs
 from staticgrad.ops.while_loops import While
 
 Place = tuple[Buffer, Index]
@@ -85,7 +85,7 @@ def lower_nested(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], t
         case _:
             raise VerificationError(f"{node.op.name} has no lowering")
     taken = lowering.parameters.taken
-    return Function("", tuple(taken.values()), (), lowering.b.root, nest.title), tuple(taken)
+    return Function("", tuple(taken.values()), (), in_registers(lowering.b.root), nest.title), tuple(taken)
 
 
 class _NestedLowering:
@@ -97,6 +97,7 @@ class _NestedLowering:
         self.tools = tools
         self.parameters = Parameters(schedule.memory, buffers)
         self.memory = schedule.memory
+        self.fuse = schedule.fused
         self.results = [(self.parameters(schedule.memory[value]), Index()) for value in node.outputs]
         self.operands = [self._operand(k, value) for k, value in enumerate(node.inputs)]
         self.size = 0
@@ -141,13 +142,14 @@ class _NestedLowering:
         count: Scalar | int = op.length
         if op.counted:
             count = b.min(b.load(*self.operands[0]), b.literal(op.length, INT64))
-            for result, value in zip(results, op.results, strict=True):
+            for result, value in zip(results, op.results, strict=True) if op.padded else ():
                 self._fill(result, op.length * value.aval.size, np.int64(0))
-        step = b.local(INT64, 1, "step")
+        step = b.local(INT64, 1, "number")
         _, _, inputs = self._inner(op, op.body.inputs)
         with b.loop(count, hint="step") as k:
             at = Index.of(count) - 1 - k if op.reverse else k
-            b.store(step, 0, b.position(at))
+            if read_inputs(op.body)[0]:
+                b.store(step, 0, b.position(at))
             parts = [(buffer, at * value.aval.size) for (buffer, _), value in zip(stacked, inputs, strict=True)]
             made = [(buffer, at * value.aval.size) for (buffer, _), value in zip(results, op.results, strict=True)]
             self._step(op.body, [(step, Index()), *consts], carry, parts, made)
@@ -165,15 +167,17 @@ class _NestedLowering:
         steps, goes_on = b.local(INT64, 1, "steps"), b.local(BOOL, 1, "goes_on")
         b.store(steps, 0, b.literal(0, INT64))
         with b.while_() as parts:
+            with parts.body():
+                self._step(op.body, consts, carry, [], [])
+                b.store(steps, 0, b.add(b.load(steps, 0), b.literal(1, INT64)))
             with parts.test():
                 self.run(op.condition, [*consts, *carry], [(goes_on, Index())])
                 holds = b.load(goes_on, 0)
                 if op.limit >= 0:
                     holds = b.and_(holds, b.lt(b.load(steps, 0), b.literal(op.limit, INT64)))
+                if notes_failures(parts.test_block) or notes_failures(parts.body_block):  # after one, it might go on for ever
+                    holds = b.and_(holds, b.not_(b.failed()))
                 parts.until(holds)
-            with parts.body():
-                self._step(op.body, consts, carry, [], [])
-                b.store(steps, 0, b.add(b.load(steps, 0), b.literal(1, INT64)))
         self._end(carry)
         b.store(*self.results[-1], b.load(steps, 0))
 
@@ -239,7 +243,7 @@ class _NestedLowering:
 
         One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
         """
-        inner = scheduled(graph)
+        inner = scheduled(graph, self.fuse)
         places: dict[Buffer, Place] = {}
         buffers: dict[Value, Buffer] = {}
 
@@ -271,8 +275,8 @@ class _NestedLowering:
     def _beside(self, value: Value) -> Place:
         """Return memory for what follows a part of the carry until all of the step is done."""
         if value.aval.size == 1:
-            return self.b.local(value.dtype, 1, "next"), Index()
-        return self.parameters.take(self.tools.scratch.take("next", value.dtype, value.aval.size)), Index()
+            return self.b.local(value.dtype, 1, "following"), Index()
+        return self.parameters.take(self.tools.scratch.take("following", value.dtype, value.aval.size)), Index()
 
     def _placed(self, buffer: Buffer, places: dict[Buffer, Place]) -> Place:
         """Return where a buffer of a nest's function is; what belongs to the unit is handed on by the function around it."""

@@ -17,11 +17,11 @@ from dataclasses import replace
 import numpy as np
 
 from staticgrad.codegen.overlap import disjoint_functions
-from staticgrad.codegen.python_text import FunctionText, can_fail
+from staticgrad.codegen.python_text import FunctionText
 from staticgrad.codegen.python_values import WIDTH, Names, docstring, dtype_name, rows, wrapped
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, can_fail
 
 VOCABULARY = (
     "any_lane", "argument", "bitcast", "call_external", "convert", "extract", "fail", "floor", "fma", "kernel", "load_lanes", "local_array",

@@ -8,7 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from staticgrad.codegen.python_values import INT64, NOT, OPERATORS, UINT64, WIDTH, Names, Text, Values, dtype_name, identifier, wrapped
+from staticgrad.codegen.python_values import (
+    COMPARE,
+    INT64,
+    NOT,
+    OPERATORS,
+    UINT64,
+    WIDTH,
+    Names,
+    Text,
+    Values,
+    dtype_name,
+    identifier,
+    wrapped,
+)
 from staticgrad.errors import VerificationError
 from staticgrad.ir.loops import (
     Assign,
@@ -18,6 +31,7 @@ from staticgrad.ir.loops import (
     Declare,
     External,
     Fail,
+    Failed,
     Function,
     Get,
     If,
@@ -34,7 +48,6 @@ from staticgrad.ir.loops import (
     Variable,
     While,
     children,
-    walk,
 )
 
 COUNTERS = "ijklmnpq"
@@ -47,17 +60,6 @@ NOUNS: dict[str, str] = {
     "xor": "mixed", "not": "inverse", "splat": "copies", "extract": "lane", "any": "some",
 }  # fmt: skip
 """What the result of an instruction is called."""
-
-
-def can_fail(function: Function, known: dict[Function, bool] | None = None) -> bool:
-    """Return whether `function`, or one that it calls, can note a failure."""
-    known = {} if known is None else known
-    if function not in known:
-        known[function] = any(
-            isinstance(statement, (Fail, External)) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
-            for statement in walk(function.body)
-        )
-    return known[function]
 
 
 def operands(statement: Statement) -> tuple[Scalar, ...]:
@@ -194,6 +196,8 @@ class FunctionText(Values):
             case While():
                 self._settle(statement, memory=True, compound=True)
                 self._while(statement)
+            case Failed(target=target):
+                self._define(target, Text("context[0] != 0", COMPARE, reads_memory=True), "failed", block, position)
             case Fail():
                 self._settle(statement, memory=True)
                 self._fail(statement)

@@ -144,6 +144,8 @@ class Schedule:
     outputs: tuple[Value, ...]
     nests: list[Nest]
     memory: dict[Value, Value]
+    fused: bool = True
+    """Whether operations may share nests, those inside of branches and loops as well."""
 
     def stage(self, stage: str) -> list[Nest]:
         """Return the nests of `forward` or `backward`."""

@@ -96,7 +96,7 @@ class Scheduler:
                 break
             self.required |= again
         nests = self._ordered(nests, memory)
-        return Schedule(self.graph, self.outputs, nests, memory)
+        return Schedule(self.graph, self.outputs, nests, memory, self.fuse)
 
     def _require(self) -> None:
         """Collect the values that must have memory whatever the grouping."""

@@ -1,11 +1,34 @@
-"""A function's statements in place of a call of it."""
+"""A function's statements in place of a call of it, and numbers in registers in place of memory.
+
+step(x=carry, y=next)      ->      next[0] = carry[0] * 2      ->      next = carry * 2
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
-from staticgrad.ir.loops import Block, Buffer, External, If, Index, Invoke, Load, Loop, Statement, Store, While, walk
+from staticgrad.ir.loops import (
+    Assign,
+    Block,
+    Buffer,
+    Declare,
+    External,
+    Get,
+    If,
+    Index,
+    Invoke,
+    Load,
+    Local,
+    Loop,
+    Scalar,
+    Statement,
+    Store,
+    Variable,
+    While,
+    children,
+    walk,
+)
 
 Places = Mapping[Buffer, tuple[Buffer, Index]]
 
@@ -36,3 +59,65 @@ def _placed(statement: Statement, places: Places) -> Statement:
             return replace(statement, test=placed(statement.test, places), body=placed(statement.body, places))
         case _:
             return statement
+
+
+def in_registers(body: Block) -> Block:
+    """Return a function's body in which small arrays of one number that is never handed over are mutable scalars.
+
+    Each is declared where it is first stored, if that is sure to come before it is read.
+    """
+    handed_over = {buffer for statement in walk(body) if isinstance(statement, (Invoke, External)) for buffer, _ in statement.buffers}
+    single = [s.buffer for s in body.statements if isinstance(s, Local) and s.buffer.size == 1 and s.buffer not in handed_over]
+    # Their numbers go on where those of the function's other variables end.
+    first = 1 + max((s.variable.number for s in walk(body) if isinstance(s, Declare)), default=0)
+    variables = {buffer: Variable(first + k, buffer.dtype, 1, buffer.name) for k, buffer in enumerate(single)}
+    begins = {id(begin) for buffer in single if (begin := _beginning(body, buffer)) is not None}
+    return _registered(body, variables, begins)
+
+
+def _beginning(block: Block, buffer: Buffer) -> Statement | None:
+    """Return the store that comes before all else that uses `buffer`, its declaration where there is no such store."""
+    declaration: Statement | None = None
+    while True:
+        using = [s for s in block.statements if _uses(s, buffer)]
+        if using and isinstance(using[0], Local):
+            declaration, *using = using
+        if not using:
+            return None
+        inner = [child for child in children(using[0]) if any(_uses(s, buffer) for s in child.statements)]
+        if isinstance(using[0], Store):
+            return using[0]
+        if len(using) > 1 or len(inner) != 1:
+            return declaration
+        block = inner[0]
+
+
+def _uses(statement: Statement, buffer: Buffer) -> bool:
+    own = isinstance(statement, (Load, Store, Local)) and statement.buffer is buffer
+    return own or any(_uses(inner, buffer) for block in children(statement) for inner in block.statements)
+
+
+def _registered(block: Block, variables: Mapping[Buffer, Variable], begins: Set[int]) -> Block:
+    return Block([new for statement in block.statements for new in _in_register(statement, variables, begins)])
+
+
+def _in_register(statement: Statement, variables: Mapping[Buffer, Variable], begins: Set[int]) -> list[Statement]:
+    def inside(block: Block) -> Block:
+        return _registered(block, variables, begins)
+
+    match statement:
+        case Local(buffer) if buffer in variables:
+            zero = Scalar(-1, buffer.dtype, 1, buffer.dtype.type(0))
+            return [Declare(variables[buffer], zero)] if id(statement) in begins else []
+        case Load(target, buffer) if buffer in variables:
+            return [Get(target, variables[buffer])]
+        case Store(buffer, value=value) if buffer in variables:
+            return [Declare(variables[buffer], value) if id(statement) in begins else Assign(variables[buffer], value)]
+        case Loop():
+            return [replace(statement, body=inside(statement.body))]
+        case If():
+            return [replace(statement, then=inside(statement.then), otherwise=inside(statement.otherwise))]
+        case While():
+            return [replace(statement, test=inside(statement.test), body=inside(statement.body))]
+        case _:
+            return [statement]

@@ -22,6 +22,7 @@ from staticgrad.ir.loops import (
     Declare,
     External,
     Fail,
+    Failed,
     Function,
     Get,
     If,
@@ -418,6 +419,12 @@ class Builder:
     def fail_if(self, condition: Scalar, code: int, node: int, index: Index | int = 0) -> None:
         """Note a failure where the condition holds, and go on."""
         self._emit(Fail(condition, code, node, Index.of(index)))
+
+    def failed(self) -> Scalar:
+        """Return whether a failure is noted."""
+        target = self._new(BOOL, hint="failed")
+        self._emit(Failed(target))
+        return target
 
     def comment(self, text: str) -> None:
         """Leave a remark in the emitted source."""

@@ -20,6 +20,7 @@ from staticgrad.ir.loops import (
     Declare,
     External,
     Fail,
+    Failed,
     Function,
     Get,
     If,
@@ -242,6 +243,8 @@ class FunctionText:
             case Fail(condition, code, node, index):
                 meaning = f" ({FAILURES[code]})" if code in FAILURES else ""
                 return f"fail {code}{meaning} if {names.scalar(condition)} at node {node}, index {names.index(index)}"
+            case Failed(target):
+                return self._assigned(target, BOOL, 1, "failed")
             case Comment(text):
                 return f"# {_flat(text)}"
             case _:

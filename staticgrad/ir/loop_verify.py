@@ -292,6 +292,9 @@ class _FunctionVerifier:
                 for buffer, index in buffers:
                     self._access(statement, buffer, index, 0)
                 self._index(statement, *numbers)
+            case loops.Failed(target):
+                self._typed(statement, target, BOOL, 1)
+                self._define(statement, target)
             case loops.Fail(condition, code, _, index):
                 self._scalar(statement, condition)
                 self._typed(statement, condition, BOOL, 1)

@@ -270,13 +270,20 @@ class Fail:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """target = whether a failure is noted."""
+
+    target: Scalar
+
+
+@dataclass(frozen=True)
 class Comment:
     """A remark for the reader of the emitted source."""
 
     text: str
 
 
-Statement = Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Comment
+Statement = Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Failed | Comment
 
 
 @dataclass
@@ -348,6 +355,22 @@ def children(statement: Statement) -> tuple[Block, ...]:
             return (test, body)
         case _:
             return ()
+
+
+def can_fail(function: Function, known: dict[Function, bool] | None = None) -> bool:
+    """Return whether `function`, or one that it calls, can note a failure or asks for one."""
+    known = {} if known is None else known
+    if function not in known:
+        known[function] = notes_failures(function.body, known)
+    return known[function]
+
+
+def notes_failures(block: Block, known: dict[Function, bool] | None = None) -> bool:
+    """Return whether a block, or a function that it calls, can note a failure or asks for one."""
+    return any(
+        isinstance(statement, (Fail, Failed, External)) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
+        for statement in walk(block)
+    )
 
 
 def external_symbols(unit: Unit) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval
+from staticgrad.ir.links import Links, on_all
 
 if TYPE_CHECKING:
     from staticgrad.ir.builder import Builder, Index, Scalar
@@ -29,8 +30,8 @@ OpClass = TypeVar("OpClass", bound="type[Op]")
 class Op:
     """An operation on arrays; its dataclass fields are its static parameters.
 
-    A subclass states, in one place, its shape rule (`infer`), its meaning (`numpy`), its derivatives (`jvp`, `vjp`), its
-    batching rule (`batch`) and how the code generator treats it (`kind` and `element`).
+    A subclass states, in one place, its shape rule (`infer`), its meaning (`numpy`), its derivatives (`jvp`, `vjp`), which
+    elements they link (`links`), its batching rule (`batch`) and how the code generator treats it (`kind` and `element`).
     An op of several outputs gets and gives tuples where others have single values.
     """
 
@@ -39,7 +40,7 @@ class Op:
     kind: ClassVar[str] = "opaque"
     """How it is scheduled: `map` (element by element), `view` (an index transformation), `reduce`, `contract`, `assemble`
     (pieces written into one buffer), `row` (whole rows along an axis), `alias` (the same bytes), `foreign` (a call of machine code
-    from elsewhere, with pointers to whole arrays), or `leaf`."""
+    from elsewhere, with pointers to whole arrays), `nested` (a branch or loop around sub-graphs), or `leaf`."""
     linear: ClassVar[bool] = False
     """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
     cost: ClassVar[int] = 1
@@ -72,6 +73,14 @@ class Op:
     def batch(self, *args: Any, **_: Any) -> Any:
         """Return the output(s) for (size, batched, *operands): a batch axis stands in front where `batched` says so."""
         raise VerificationError(f"{self.name} has no batching rule")
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        """Return, for each operand, on which of its elements those of an output depend through derivatives; None for on none.
+
+        More than there are is safe, and all is what an op without a rule says. `known` are the arrays of integer operands that
+        depend on no input; what floats are plays no role.
+        """
+        return [on_all(x, y) for x in avals]
 
     def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
         """Emit the computation of one element of the output (kinds `map` and `view`)."""

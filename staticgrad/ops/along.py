@@ -9,6 +9,7 @@ import numpy as np
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval
 from staticgrad.ir.builder import Buffer, Builder, Index, Scalar
+from staticgrad.ir.links import Links, numbers_without
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op, Read, op
 from staticgrad.kernels.sorting import RUN, comes_before, sort, sort_runs
@@ -43,6 +44,10 @@ class Along(Op):
     def row(self, b: Builder, read: ReadRow, write: WriteRow, length: int, room: Room) -> None:
         """Emit the computation of one row."""
         raise ShapeError(f"{self.name} has no lowering")
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        rows, count = numbers_without(avals[0].shape, (self.axis,))
+        return [Links(rows.reshape(-1), count, rows.reshape(-1))]
 
     def batch(self, size: int, batched: Sequence[bool], x: Value) -> Value:
         return apply(type(self)(self.axis + 1), x)  # type: ignore[call-arg]

@@ -8,6 +8,7 @@ import numpy as np
 
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import BOOL, Aval, Extent, product
+from staticgrad.ir.links import Links, numbers_without
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op, op
 
@@ -72,6 +73,19 @@ class Contract(Op):
 
     def vjp(self, g: Value, out: Value, x: Value, y: Value) -> tuple[Value, Value]:
         return contract(g, y, self.out, self.rhs, self.lhs), contract(x, g, self.lhs, self.out, self.rhs)
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        found = []
+        for labels, x in zip((self.lhs, self.rhs), avals, strict=True):
+            groups, count = numbers_without(x.shape, (axis for axis, label in enumerate(labels) if label not in self.out))
+            kept = [label for label in labels if label in self.out]
+            extents = dict(zip(labels, x.shape, strict=True))
+            numbers = np.arange(count).reshape([extents[label] for label in kept])
+            ordered = numbers.transpose([kept.index(label) for label in self.out if label in kept])
+            others = tuple(axis for axis, label in enumerate(self.out) if label not in kept)
+            source = np.broadcast_to(np.expand_dims(ordered, others), y.shape)
+            found.append(Links(groups.reshape(-1), count, source.reshape(-1)))
+        return found
 
     def batch(self, size: int, batched: Sequence[bool], x: Value, y: Value) -> Value:
         new = max((*self.lhs, *self.rhs, -1)) + 1

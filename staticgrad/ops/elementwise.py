@@ -14,6 +14,7 @@ import numpy as np
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import BOOL, Aval, is_float
 from staticgrad.ir.builder import Builder, Index, Scalar
+from staticgrad.ir.links import EACH, Links
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op, Read, op
 
@@ -80,6 +81,9 @@ class Elementwise(Op):
         g, y, *x = args
         rules = self.derivatives or (None,) * len(x)
         return tuple(None if rule is None or not is_float(v.dtype) else rule(g, y, *x) for rule, v in zip(rules, x, strict=True))
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return [None if rule is None else EACH for rule in self.derivatives or (EACH,) * len(avals)]
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         from staticgrad.ops.movement import broadcast

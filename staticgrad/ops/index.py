@@ -13,6 +13,7 @@ import numpy as np
 from staticgrad.errors import DTypeError, IndexingError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, Shape, product
 from staticgrad.ir.builder import Buffer, Builder, Index, Scalar
+from staticgrad.ir.links import EACH, Links, moved, numbers_without, on_all
 from staticgrad.ir.loops import OUT_OF_BOUNDS
 from staticgrad.ir.node import Value, apply, constant, constant_array, full, zeros_like
 from staticgrad.ir.op import Op, Read, op
@@ -176,6 +177,21 @@ class Gather(Indexed):
         total = apply(ScatterAdd(self.axes, self.place, self.shared), zeros_like(x), g, *indices)
         return total, *(None for _ in indices)
 
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        x, *indices = avals
+        nothing = [None for _ in indices]
+        if not x.size:
+            return [on_all(x, y), *nothing]
+        arrays = [i for i in known[1:] if i is not None]
+        if len(arrays) == len(indices):
+            return [*moved(lambda numbers: self.numpy(numbers, *arrays), [x]), *nothing]
+        groups, count = numbers_without(x.shape, self.axes)
+        return [Links(groups.reshape(-1), count, self.anywhere(groups, indices)), *nothing]
+
+    def anywhere(self, numbers: np.ndarray, indices: Sequence[Aval]) -> np.ndarray:
+        """Return what is picked out of numbers that are the same all along the indexed axes, whatever the index arrays hold."""
+        return self.numpy(numbers, *(np.zeros(i.shape, INT64) for i in indices)).reshape(-1)
+
     def batch(self, size: int, batched: Sequence[bool], x: Value, *indices: Value) -> Value:
         arrays = spread_batch(size, batched[1:], indices)
         if batched[0]:
@@ -214,6 +230,21 @@ class Scatter(Indexed, Write):
         moved = (zeros_like(v) if t is None else t for t, v in zip(tangents, (x, y), strict=False))
         return apply(self, *moved, *indices)
 
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        x, written, *indices = avals
+        nothing = [None for _ in indices]
+        if not x.size:
+            return [EACH, on_all(written, y), *nothing]
+        arrays = [i for i in known[2:] if i is not None]
+        if len(arrays) == len(indices):
+            return [*self.known_links(x, written, arrays), *nothing]
+        groups, count = numbers_without(x.shape, self.axes)
+        return [EACH, Links(self.gather.anywhere(groups, indices), count, groups.reshape(-1)), *nothing]
+
+    def known_links(self, x: Aval, y: Aval, indices: Sequence[np.ndarray]) -> Sequence[Links]:
+        """Return the links of x and y for index arrays that are known."""
+        return moved(lambda *numbers: self.numpy(*numbers, *indices), [x, y])
+
     def batch(self, size: int, batched: Sequence[bool], *operands: Value) -> Value:
         return apply(type(self)(*self.under_batch()), *spread_batch(size, batched, operands))  # type: ignore[call-arg]
 
@@ -242,6 +273,10 @@ class ScatterAdd(Scatter):
 
     def vjp(self, g: Value, out: Value, x: Value, y: Value, *indices: Value) -> tuple[Value | None, ...]:
         return g, apply(self.gather, g, *indices), *(None for _ in indices)
+
+    def known_links(self, x: Aval, y: Aval, indices: Sequence[np.ndarray]) -> Sequence[Links]:
+        numbers = np.arange(x.size).reshape(x.shape)
+        return [EACH, Links(self.gather.numpy(numbers, *indices).reshape(-1), x.size)]
 
     def put(self, b: Builder, buffer: Buffer, place: Index, y: Scalar) -> None:
         b.store(buffer, place, b.add(b.load(buffer, place), y))

@@ -50,7 +50,8 @@ class Scan(Nested):
     """A loop of `length` steps: ([count], *constants, *init, *stacked) -> (*carry, *stacked results).
 
     The body makes (*next carry, *results of the step) of (step, *constants, *carry, *parts of the step). With `counted` only the first
-    `count` steps run, no more than `length`; what the others would have stacked is 0. In `reverse` the last step comes first.
+    `count` steps run, no more than `length`; what the others would have stacked is 0, or, unless `padded`, anything: then nobody reads
+    it. In `reverse` the last step comes first.
     """
 
     body: Graph
@@ -59,6 +60,7 @@ class Scan(Nested):
     carries: int
     reverse: bool = False
     counted: bool = False
+    padded: bool = True
     name = "scan"
     inner = 1
 
@@ -206,7 +208,8 @@ class Scan(Nested):
 
     def _also_stacking(self, values: Sequence[Value], x: Sequence[Value]) -> tuple[Value, ...]:
         """Return values of every step, stacked by the loop over the operands `x`."""
-        op = replace(self, body=self.body.with_outputs((*self.body.outputs, *values)))
+        whole = self.counted and not self.results  # otherwise what else is stacked may be read
+        op = replace(self, body=self.body.with_outputs((*self.body.outputs, *values)), padded=self.padded and not whole)
         return apply_all(op, *x)[len(self.body.outputs) :]
 
     # ---- batches

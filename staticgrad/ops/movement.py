@@ -12,6 +12,7 @@ import numpy as np
 from staticgrad.errors import ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, Shape, product
 from staticgrad.ir.builder import Builder, Index, Scalar
+from staticgrad.ir.links import EACH, Links, moved
 from staticgrad.ir.node import Value, apply, full, zeros_like
 from staticgrad.ir.op import Op, Read, op
 
@@ -26,6 +27,9 @@ class View(Op):
 
     def jvp(self, tangents: Sequence[Value | None], y: Value, *x: Value) -> Value | None:
         return None if tangents[0] is None else apply(self, tangents[0])
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return moved(self.numpy, avals)
 
     def source(self, index: tuple[Index, ...], shape: Shape) -> tuple[Index, ...]:
         """Return the operand's index (its shape is `shape`) of the output's element at `index`."""
@@ -52,6 +56,9 @@ class Reshape(View):
 
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
         return (reshape(g, x.shape),)
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return [EACH]
 
     def batch(self, size: int, batched: Sequence[bool], x: Value) -> Value:
         return reshape(x, (size, *self.shape))
@@ -220,6 +227,9 @@ class Pad(Op):
         outside = slice_set(g, zeros_like(inside), *place)  # no difference of sums: that would lose small numbers beside large ones
         return inside, sum_(outside, tuple(range(len(g.shape))))
 
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return moved(self.numpy, avals)
+
     def batch(self, size: int, batched: Sequence[bool], x: Value, fill: Value) -> Value:
         from staticgrad.ops.comparison import where
 
@@ -302,6 +312,9 @@ class Concatenate(Op):
         parts = zip(x, self.offsets([v.shape for v in x]), strict=True)
         return tuple(slice_axis(g, self.axis, start, start + v.shape[self.axis]) for v, start in parts)
 
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return moved(self.numpy, avals)
+
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         wide = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip(x, batched, strict=True))
         return apply(Concatenate(self.axis + 1), *wide)
@@ -345,6 +358,9 @@ class SliceSet(Write):
 
     def vjp(self, g: Value, out: Value, x: Value, y: Value) -> tuple[Value, Value]:
         return apply(self, g, zeros_like(y)), apply(self.slice, g)
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return moved(self.numpy, avals)
 
     def batch(self, size: int, batched: Sequence[bool], x: Value, y: Value) -> Value:
         x, y = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip((x, y), batched, strict=True))

@@ -14,6 +14,7 @@ import numpy as np
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, is_float, product
 from staticgrad.ir.builder import Builder, Scalar
+from staticgrad.ir.links import Links, numbers_without
 from staticgrad.ir.node import Value, apply, full
 from staticgrad.ir.op import Op, op
 from staticgrad.ops.casts import cast
@@ -42,6 +43,10 @@ class Reduce(Op):
     def result(self, aval: Aval) -> Aval:
         """Return the output's aval from that of an operand without the axes."""
         return aval
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        numbers, count = numbers_without(avals[0].shape, self.axes)
+        return [Links(numbers.reshape(-1), count)]
 
     def start(self, b: Builder, dtype: np.dtype) -> State:
         """Return the state before the first element."""

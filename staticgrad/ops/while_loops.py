@@ -3,9 +3,9 @@
 Backwards, the number of steps is known, as the loop counts them. It is divided into at most `CHECKPOINTS` segments, and what each
 starts from is kept. The last segment comes first; it goes through its last `CHECKPOINTS` steps once more, keeps what each of them
 starts from, pulls back through them, and so on to its beginning. So memory is bounded whatever the number n of steps: up to n = 65536
-it takes 2 n steps more than the loop itself, beyond that some n / 131072 for each step. All of it is made of other ops, and has
-derivatives and batches because they do. (A workspace that grows while the loop runs would save steps, but it would have to grow inside
-of other loops, too, and in every caller.) With a `limit`, every step's start is kept.
+it takes 2 n steps more than the loop itself, beyond that some n / 131072 for each step (fewer are kept of a large carry). All of it is
+made of other ops, and has derivatives and batches because they do. (A workspace that grows while the loop runs would save steps, but it
+would have to grow inside of other loops, too, and in every caller.) With a `limit`, every step's start is kept.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ from staticgrad.ops.nested import (
 from staticgrad.ops.reduce import Any_
 from staticgrad.ops.remainders import floor_divide
 
-CHECKPOINTS = 256
-"""So many carries are kept of a loop whose number of steps has no limit, and as many of the steps between two of them."""
+CHECKPOINTS, FEWEST, MOST_BYTES = 256, 16, 2**26
+"""So many carries are kept of a loop whose number of steps has no limit, and as many of the steps between two of them; of a carry for
+which that would be more bytes only as many as fit, but not too few."""
 
 
 @register
@@ -201,18 +202,18 @@ def _segments(
     body: Graph, g: Sequence[Value | None], steps: Value, consts: Sequence[Value], init: Sequence[Value]
 ) -> tuple[Value | None, ...]:
     """Return the cotangents of the constants and of what the carry starts as."""
-    pieces = counted(body, CHECKPOINTS, len(consts))
+    kept = max(FEWEST, min(CHECKPOINTS, MOST_BYTES // max(1, sum(v.aval.nbytes for v in init))))
+    pieces = counted(body, kept, len(consts))
     found = pieces.vjp(g, init, steps, *consts, *init)[1:]  # for the number of them; the nodes themselves are of no use
     has = [each is not None for each in found]
     starts = [zeros(v.aval) if each is None else each for v, each in zip(init, g, strict=True)]
     starts = [start for start, flag in zip(starts, has[len(consts) :], strict=True) if flag]
     totals = [zeros(plain(v.aval)) for v, flag in zip(consts, has, strict=False) if flag]
-    even = floor_divide(steps + (CHECKPOINTS - 1), _number(CHECKPOINTS))
-    length = maximum(even, _number(CHECKPOINTS))
+    length = maximum(floor_divide(steps + (kept - 1), _number(kept)), _number(kept))
     count = floor_divide(steps + length - 1, length)
-    forward, backward = _forward_segment(body, consts, init), _backward_segment(pieces, consts, init, has)
-    kept = apply_all(forward, count, steps, length, *consts, *init)[len(init) :]
-    made = apply_all(backward, count, steps, length, *consts, *starts, *totals, *kept)
+    forward, backward = _forward_segment(body, kept, consts, init), _backward_segment(pieces, consts, init, has)
+    checkpoints = apply_all(forward, count, steps, length, *consts, *init)[len(init) :]
+    made = apply_all(backward, count, steps, length, *consts, *starts, *totals, *checkpoints)
     of_carry, of_constants = iter(made[: len(starts)]), iter(made[len(starts) :])
     return tuple((next(of_constants if k < len(consts) else of_carry) if flag else None) for k, flag in enumerate(has))
 
@@ -225,13 +226,13 @@ def _fresh(values: Sequence[Value]) -> list[Value]:
     return [new_input(plain(v.aval)) for v in values]
 
 
-def _forward_segment(body: Graph, consts: Sequence[Value], init: Sequence[Value]) -> Scan:
+def _forward_segment(body: Graph, kept: int, consts: Sequence[Value], init: Sequence[Value]) -> Scan:
     """Return the loop over segments that keeps what each starts from."""
     step, steps, length = _fresh([_number(0)] * 3)
     own, carry = _fresh(consts), _fresh(init)
     after = _advanced(body, minimum(length, steps - step * length), own, carry)
     graph = Graph((step, steps, length, *own, *carry), (*after, *carry), (), f"segment of {body.name}")
-    return Scan(graph, CHECKPOINTS, 2 + len(own), len(carry), counted=True)
+    return Scan(graph, kept, 2 + len(own), len(carry), counted=True, padded=False)
 
 
 def _advanced(body: Graph, count: Value, consts: Sequence[Value], carry: Sequence[Value]) -> Sequence[Value]:
@@ -252,7 +253,7 @@ def _backward_segment(pieces: Scan, consts: Sequence[Value], init: Sequence[Valu
     condition, piece = _piece(pieces, own, start, g, totals, has)
     made = apply_all(While(condition, piece, len(own) + len(start)), *own, *start, left, *g, *totals)[1:-1]
     graph = Graph((step, steps, length, *own, *g, *totals, *start), tuple(made), (), f"pullback of a segment of {pieces.body.name}")
-    return Scan(graph, CHECKPOINTS, 2 + len(own), len(made), reverse=True, counted=True)
+    return Scan(graph, pieces.length, 2 + len(own), len(made), reverse=True, counted=True)
 
 
 def _piece(
@@ -261,7 +262,7 @@ def _piece(
     """Return the loop that pulls back through the last steps that are left of a segment, until none are, as condition and body."""
     own, begin, left, after, sums = _fresh(consts), _fresh(start), new_input(Aval((), INT64), "left"), _fresh(g), _fresh(totals)
     inputs = (*own, *begin, left, *after, *sums)
-    count = minimum(left, _number(CHECKPOINTS))
+    count = minimum(left, _number(pieces.length))
     before = replace(pieces.body, inputs=pieces.body.inputs[1:], labels=pieces.body.labels[1:])
     carry = _advanced(before, left - count, own, begin)
     given, flags = iter(after), has[len(consts) :]

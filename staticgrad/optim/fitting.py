@@ -14,7 +14,7 @@ from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
-from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
+from staticgrad.optim.normal_equations import Layout, inverse_gram
 from staticgrad.optim.residual_optimizer import ResidualOptimizer, ResidualState, Trial
 from staticgrad.tracing.pytree import tree_map
 
@@ -41,7 +41,8 @@ class LeastSquaresResult:
     fun
         What the function of the residuals returned at `x`.
     jac : array of shape (m, n)
-        The Jacobian at `x`: one row a residual, one column a parameter, both in the order of their leaves.
+        The Jacobian at `x`: one row a residual, one column a parameter, both in the order of their leaves; a
+        `scipy.sparse.csr_array` where the method is sparse.
     grad : array of shape (n,)
         The gradient of the cost, J^T r.
     optimality : float
@@ -63,7 +64,7 @@ class LeastSquaresResult:
     x: Any
     cost: float
     fun: Any
-    jac: np.ndarray
+    jac: Any
     grad: np.ndarray
     optimality: float
     nfev: int
@@ -85,7 +86,8 @@ class LeastSquaresResult:
         All of it is infinite where the residuals do not determine the parameters (m <= n, or J without full rank).
         """
         residuals, parameters = self.jac.shape
-        inverse = inverse_gram(self.jac.T) if residuals > parameters else None
+        jacobian = self.jac if isinstance(self.jac, np.ndarray) else self.jac.toarray()
+        inverse = inverse_gram(jacobian.T) if residuals > parameters else None
         if inverse is None:
             return np.full((parameters, parameters), np.inf)
         scaled: np.ndarray = inverse * (2 * self.cost / (residuals - parameters))
@@ -177,7 +179,7 @@ def least_squares(
     """
     _refuse(others)
     optimizer = _optimizer(method)
-    function, params = Residuals(residuals), _parameters(x0)
+    function, params = optimizer.equations(residuals), _parameters(x0)
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
@@ -205,7 +207,7 @@ def least_squares(
         x=params,
         cost=float(linear.cost),
         fun=linear.value,
-        jac=linear.transposed.T,
+        jac=linear.jacobian,
         grad=linear.gradient,
         optimality=float(np.max(np.abs(linear.gradient))),
         nfev=state.evaluations,
@@ -283,7 +285,7 @@ _NEUTRAL: dict[str, tuple[Any, str]] = {
     "f_scale": (1.0, "it belongs to a loss other than 'linear', and there is none"),
     "x_scale": ("jac", "parameters are always measured by their influence on the residuals ('jac')"),
     "jac": (None, "derivatives are exact; leave it out"),
-    "jac_sparsity": (None, "the Jacobian is dense"),
+    "jac_sparsity": (None, "method=sg.optim.levenberg_marquardt(sparse=True) finds it by itself"),
     "diff_step": (None, "derivatives are exact, not differences"),
     "tr_solver": (None, "there is no trust region"),
     "tr_options": (None, "there is no trust region"),

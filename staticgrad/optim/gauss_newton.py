@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from staticgrad.optim.normal_equations import Linearization, damped_inverse
+from staticgrad.optim.normal_equations import Linearization
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -29,7 +29,7 @@ class GaussNewton(ResidualOptimizer):
         return 1.0, 1.0
 
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
-        move = -state.control * damped_inverse(linear.gram, np.zeros(len(linear.gram)))(linear.gradient)
+        move = -state.control * linear.inverse(np.zeros(len(linear.gradient)))(linear.gradient)
         return Proposal(move, predicted_fall(linear, move))
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Linearization, damped_inverse, length
+from staticgrad.optim.normal_equations import Linearization, Residuals, length
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -30,15 +30,24 @@ class LevenbergMarquardt(ResidualOptimizer):
 
     damping: float = 1.0
     acceleration: bool = True
+    sparse: bool = False
 
     word = "levenberg_marquardt"
+
+    @property
+    def equations(self) -> type[Residuals]:
+        if not self.sparse:
+            return Residuals
+        from staticgrad.optim.sparse_equations import SparseResiduals
+
+        return SparseResiduals
 
     @property
     def start(self) -> tuple[float, float]:
         return self.damping, 2.0
 
     def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
-        inverse = damped_inverse(linear.gram, state.control * state.scale**2)
+        inverse = linear.inverse(state.control * state.scale**2)
         velocity = -inverse(linear.gradient)
         predicted = predicted_fall(linear, velocity)
         if not self.acceleration or not np.isfinite(velocity).all():
@@ -61,7 +70,7 @@ class LevenbergMarquardt(ResidualOptimizer):
         return found if scale is None else np.maximum(scale, found)
 
 
-def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> LevenbergMarquardt:
+def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True, sparse: bool = False) -> LevenbergMarquardt:
     """Return the Levenberg-Marquardt method: Gauss-Newton steps, damped until the cost falls.
 
     With the residuals r and their Jacobian J at the parameters p, the gradient of the cost r^T r / 2 is J^T r, and
@@ -77,7 +86,8 @@ def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> Leve
     which r'' is derived exactly, lets steps follow curved valleys; a step that bends more than it can correct (|D a| > 3/8 |D v|) is
     not tried.
 
-    J^T J has the square of the number of parameters as its size, which rules the method out for millions of parameters.
+    J^T J has the square of the number of parameters as its size, which rules the method out for millions of parameters, unless each
+    residual depends on few of them: then J and J^T J are sparse.
 
     Parameters
     ----------
@@ -86,6 +96,9 @@ def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> Leve
     acceleration : bool
         Whether steps have the second-order part (geodesic acceleration). It costs one more program, and about two evaluations of the
         residuals a step; narrow valleys take several times fewer steps.
+    sparse : bool
+        Whether J is computed as by `sg.sparse_jacobian`, and the normal equations are solved by a sparse factorisation, such as for
+        bundle adjustment. The result's `jac` is a `scipy.sparse.csr_array` then.
 
     Returns
     -------
@@ -123,7 +136,7 @@ def levenberg_marquardt(damping: float = 1.0, acceleration: bool = True) -> Leve
     For the acceleration: M. K. Transtrum, J. P. Sethna, "Improvements to the Levenberg-Marquardt algorithm for nonlinear
     least-squares minimization" (arXiv:1201.5885, 2012).
     """
-    made = LevenbergMarquardt(number("damping", damping), bool(acceleration))
+    made = LevenbergMarquardt(number("damping", damping), bool(acceleration), bool(sparse))
     if not made.damping:
         raise InvalidValueError(at_user_line("levenberg_marquardt: damping=0 would stay 0, which is gauss_newton(); expected more than 0"))
     return made

@@ -39,10 +39,10 @@ class Linearization(NamedTuple):
     """What the function of the residuals returned."""
     residuals: np.ndarray
     """All residuals, (m,)."""
-    transposed: np.ndarray
-    """The transposed Jacobian, (n, m): one row a parameter."""
-    gram: np.ndarray
-    """J^T J, (n, n), in float64."""
+    transposed: Any
+    """The transposed Jacobian, (n, m): one row a parameter. An array; sparse where the method is."""
+    gram: Any
+    """J^T J, (n, n), in float64; likewise."""
     gradient: np.ndarray
     """J^T r, the gradient of the cost, (n,), in float64."""
     columns: np.ndarray
@@ -51,9 +51,23 @@ class Linearization(NamedTuple):
     """Half of the sum of the squares of the residuals, in float64."""
 
     @property
+    def jacobian(self) -> Any:
+        """The Jacobian, (m, n)."""
+        return self.transposed.T
+
+    @property
     def finite(self) -> bool:
         """Whether neither the residuals nor their derivatives are infinite or NaN."""
         return bool(np.isfinite(self.cost) and np.isfinite(self.gram).all() and np.isfinite(self.gradient).all())
+
+    @property
+    def wrong_parameters(self) -> np.ndarray:
+        """The parameters by which some derivative is not finite."""
+        return np.flatnonzero(~np.isfinite(self.transposed).all(axis=1))
+
+    def inverse(self, damping: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the function of b that gives the x of (J^T J + diag(damping)) x = b."""
+        return damped_inverse(self.gram, damping)
 
     @property
     def norm(self) -> float:
@@ -101,6 +115,15 @@ class NormalEquations:
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         program, graph, inputs, results = _residuals(base, signature)
+        unknowns = sum(x.aval.size for x in inputs)
+        if unknowns > MOST_PARAMETERS:
+            raise InvalidValueError(
+                at_user_line(
+                    f"least_squares: {base.name} has {unknowns} parameters, and J^T J would take {8e-9 * unknowns**2:.3g} GB; where it is "
+                    "sparse, method=sg.optim.levenberg_marquardt(sparse=True); otherwise so many are trained by their gradient alone: "
+                    "sg.grad with an optimiser such as sg.optim.adam"
+                )
+            )
         residuals = _joined([reshape(v, (v.aval.size,)) for v in results], 0)
         rows = _joined([_pushed(residuals, x) for x in inputs], 0)
         wide, column = cast(rows, FLOAT64), cast(residuals, FLOAT64)
@@ -152,13 +175,6 @@ def _residuals(base: Source, signature: Signature) -> tuple[Program, Graph, list
     count, unknowns = sum(v.aval.size for v in results), sum(v.aval.size for v in inputs)
     if not count or not unknowns:
         raise ShapeError(at_user_line(f"least_squares: {base.name} has {count} residuals and {unknowns} parameters; there must be some"))
-    if unknowns > MOST_PARAMETERS:
-        raise InvalidValueError(
-            at_user_line(
-                f"least_squares: {base.name} has {unknowns} parameters, and J^T J would take {8e-9 * unknowns**2:.3g} GB; "
-                "so many are trained by their gradient alone: sg.grad with an optimiser such as sg.optim.adam"
-            )
-        )
     return program, graph, inputs, results
 
 
@@ -198,7 +214,7 @@ class Residuals:
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Residuals:
         """Return a function as residuals; itself if it is such."""
-        return function if isinstance(function, Residuals) else cls(function)
+        return function if isinstance(function, cls) else cls(function)
 
     def __call__(self, params: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the residuals at `params`, as the function does."""

@@ -97,7 +97,7 @@ class ResidualOptimizer(ABC):
             If there are no residuals or no parameters, or if they are not floats.
         """
         layout = self._layout(params)
-        linear = Residuals.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
+        linear = self.equations.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
         if not linear.finite:
             raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(linear)} at the first parameters; start elsewhere"))
         return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
@@ -116,7 +116,7 @@ class ResidualOptimizer(ABC):
         state
             What `init` or the previous `update` returned.
         """
-        layout, function = self._layout(params), Residuals.of(residuals)
+        layout, function = self._layout(params), self.equations.of(residuals)
         if not isinstance(state, ResidualState) or len(state.scale) != layout.size:
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
         linear, here = state.linear, layout.vector
@@ -146,6 +146,11 @@ class ResidualOptimizer(ABC):
         if there is None or not trial.accepted:
             return params, ResidualState(linear, state.scale, control, growth, evaluations, trial)
         return tried, ResidualState(there, self.rescaled(state.scale, there, here + move), control, growth, evaluations, trial)
+
+    @property
+    def equations(self) -> type[Residuals]:
+        """How residuals are made linear."""
+        return Residuals
 
     @property
     @abstractmethod
@@ -212,7 +217,7 @@ def _not_finite(linear: Linearization) -> str:
     wrong = np.flatnonzero(~np.isfinite(linear.residuals))
     if len(wrong):
         return f"residual {wrong[0]} is {linear.residuals[wrong[0]]} ({len(wrong)} of {len(linear.residuals)} are not finite)"
-    parameters = np.flatnonzero(~np.all(np.isfinite(linear.transposed), axis=1))
+    parameters = linear.wrong_parameters
     if len(parameters):
         return f"the derivative of the residuals by parameter {parameters[0]} is not finite"
     return "the squares of the residuals or of their derivatives overflow"

@@ -87,7 +87,7 @@ def _part(small: Node, large: Node) -> list[Value] | None:
     """
     one, other = small.op, large.op
     if isinstance(one, Scan) and isinstance(other, Scan):
-        alike = (one.length, one.reverse, one.counted) == (other.length, other.reverse, other.counted)
+        alike = replace(one, body=other.body, consts=0, carries=0) == replace(other, consts=0, carries=0)
         alike = alike and small.inputs[: one.own] == large.inputs[: other.own]
         mine, theirs = one.parts(small.inputs), other.parts(large.inputs)
     elif isinstance(one, While) and isinstance(other, While):
@@ -97,7 +97,7 @@ def _part(small: Node, large: Node) -> list[Value] | None:
         return None
     if not alike or mine[1] != theirs[1][: len(mine[1])]:
         return None
-    place = [dict(zip(values, range(len(values)), strict=True)) for values in theirs]
+    place = [{v: k for k, v in reversed(list(enumerate(values)))} for values in theirs]  # where several are the same, the first one
     if any(v not in place[k] for k in (0, 2) for v in mine[k]):
         return None
     constants = [place[0][v] for v in mine[0]]

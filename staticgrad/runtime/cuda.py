@@ -21,11 +21,10 @@ import numpy as np
 
 from staticgrad.codegen.cuda_nest import lower_for_gpu
 from staticgrad.codegen.cuda_printer import print_cuda
-from staticgrad.codegen.python_text import can_fail
 from staticgrad.config import config
 from staticgrad.errors import DependencyError, ExecutionError
 from staticgrad.ir.graph import Graph
-from staticgrad.ir.loops import Function, Invoke, walk
+from staticgrad.ir.loops import Function, Invoke, can_fail, walk
 from staticgrad.runtime.build import Built, Lowering, lower_graph
 from staticgrad.runtime.compile import execute
 from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, failure

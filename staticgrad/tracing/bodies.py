@@ -16,8 +16,9 @@ from typing import Any
 from staticgrad.errors import UnsupportedError
 from staticgrad.ir.aval import BOOL, Aval
 from staticgrad.ir.graph import Graph, substitution
-from staticgrad.ir.node import Input, Node, Value, new_input
+from staticgrad.ir.node import Constant, Input, Node, Value, new_input
 from staticgrad.ir.source import at_user_line
+from staticgrad.ops.movement import Broadcast
 from staticgrad.tracing.context import Trace
 from staticgrad.tracing.pytree import Tree, flatten, leaf_names, unflatten
 from staticgrad.tracing.record import check_arguments, output_value, parameter_names, run_traced
@@ -71,17 +72,25 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
 
 
 def _captured(outputs: Sequence[Value], start: int) -> list[Value]:
-    """Return the values made before node number `start` that `outputs` are computed from."""
+    """Return the values made before node number `start` that `outputs` are computed from, and what is computed of constants alone."""
     found: dict[Value, None] = {}
     seen: set[Node] = set()
     stack = list(reversed(outputs))
     while stack:
         value = stack.pop()
         if value.node.is_fixed:
-            continue
-        if value.node.serial < start:
+            if not _is_plain(value):
+                found[value] = None
+        elif value.node.serial < start:
             found[value] = None
         elif value.node not in seen:
             seen.add(value.node)
             stack.extend(reversed(value.node.inputs))
     return list(found)
+
+
+def _is_plain(value: Value) -> bool:
+    """Return whether nothing is computed: a constant array, or a number everywhere."""
+    while isinstance(value.op, Broadcast):
+        value = value.node.inputs[0]
+    return isinstance(value.op, Constant)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.tracing.snapshots import is_user_class, namespace, py_func, slots
 from staticgrad.tracing.tracer import Tracer
 
 MOST = 10_000
-"""So many objects are looked at; who holds more may hold anything."""
+"""So many objects are looked at."""
 
 
 def holds_tracers(*objects: Any) -> bool:
@@ -28,7 +29,7 @@ def holds_tracers(*objects: Any) -> bool:
             continue
         seen[id(found)] = found
         if len(seen) > MOST:
-            return True
+            return False
         stack.extend(_parts(found))
     return False
 
@@ -45,7 +46,11 @@ def _parts(found: Any) -> Sequence[Any]:
         return list(found.values())
     if isinstance(found, (list, tuple, AbstractSet)):
         return list(found)
-    return list(getattr(found, "__dict__", {}).values())
+    held = [*(namespace(found) or {}).values(), *(read() for read in slots(found).values())]
+    if is_user_class(type(found)):
+        return held
+    function = py_func(found)  # of staticgrad's and other libraries' objects, the functions alone: they hold much that nobody reads
+    return [value for value in (*held, function) if callable(value) or isinstance(value, Tracer)]
 
 
 def _contents(cell: types.CellType) -> Sequence[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import Graph
+from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
 from staticgrad.tracing.record import Program
@@ -88,6 +89,13 @@ def check_floats(graph: Graph, places: Iterable[int], name: str, word: str) -> N
                     f"{word} of {name}: {label} has dtype {dtype}, which has no derivative; pass floats (x.astype(float)), or {way_out}"
                 )
             )
+
+
+def check_float_results(outputs: Iterable[Value], name: str, word: str, way_out: str) -> None:
+    """Raise `DTypeError` where one of the results of a function has no derivative."""
+    for y in outputs:
+        if not is_float(y.dtype):
+            raise DTypeError(at_user_line(f"{word} of {name}: the function returned {y.aval}, which has no derivative; {way_out}"))
 
 
 def renumber(tree: Any, start: int) -> Any:

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from staticgrad.ad.jacobian import blocks_by_pullback, blocks_by_pushforward
 from staticgrad.ad.reverse import tangents_by_pullback
-from staticgrad.errors import DTypeError, MissingDerivativeError
-from staticgrad.ir.aval import is_float
+from staticgrad.errors import MissingDerivativeError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value
-from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import inline_calls
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
-from staticgrad.transforms.base import Derived, Source, check_floats, renumber, selected, split_aux
+from staticgrad.transforms.base import Derived, Source, check_float_results, check_floats, renumber, selected, split_aux
 from staticgrad.transforms.gradient import Grad
 from staticgrad.transforms.products import Jvp
 
@@ -40,14 +38,8 @@ class Jacobian:
         places, tree = selected(signature, self.argnums, base.name, self.word)
         outputs, inputs = [graph.outputs[k] for k in heads], [graph.inputs[k] for k in places]
         check_floats(graph, places, base.name, self.word)
-        for y in outputs:
-            if not is_float(y.dtype):
-                raise DTypeError(
-                    at_user_line(
-                        f"{self.word} of {base.name}: the function returned {y.aval}, which has no derivative; "
-                        "return floats, and what is not to be differentiated as aux (has_aux=True)"
-                    )
-                )
+        way_out = "return floats, and what is not to be differentiated as aux (has_aux=True)"
+        check_float_results(outputs, base.name, self.word, way_out)
         blocks = self._blocks(outputs, inputs)
         slots = iter(range(len(blocks)))
         jacobian = unflatten(head_tree, [unflatten(tree, [next(slots) for _ in inputs]) for _ in outputs])

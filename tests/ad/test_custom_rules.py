@@ -23,9 +23,11 @@ from staticgrad.errors import (
     ShapeError,
     UnsupportedError,
 )
+from staticgrad.tracing.closures import holds_tracers
 from tests.ad.test_jacobian import assert_trees_close, interpreted, with_jax
 
 RNG = np.random.default_rng(0)
+ONE = np.ones(())
 OURS = SimpleNamespace(np=np, custom_vjp=sg.custom_vjp, custom_jvp=sg.custom_jvp)
 
 
@@ -249,6 +251,122 @@ def test_numerical_check_of_a_true_rule_and_of_a_wrong_one():
         sg.check_grads(interpreted(lambda x: f(x) * x), (np.array([0.1, 0.5]),), order=1, modes=("rev",))
 
 
+def test_a_rule_for_each_argument():
+    jax = with_jax()
+
+    def made(m):
+        f = m.custom_jvp(lambda x, y, z: {"a": x * y, "b": z + y})
+        f.defjvps(lambda t, value, x, y, z: {"a": 2 * t * y, "b": 0 * t}, None, lambda t, value, x, y, z: {"a": 0 * t, "b": 3 * t})
+        return lambda x, y, z: m.np.sin(f(x, y, z)["a"]) * f(x, y, z)["b"]
+
+    ours, theirs_ = interpreted(made(OURS)), made(theirs())
+    args = 0.3, 0.7, -0.2
+    assert_trees_close(sg.grad(ours, (0, 1, 2))(*args), tuple(map(np.asarray, jax.grad(theirs_, (0, 1, 2))(*args))))
+    np.testing.assert_allclose(sg.jvp(ours, args, args), jax.jvp(theirs_, args, args), rtol=1e-12)
+    f = sg.custom_jvp(lambda x, y: x * y)
+    f.defjvps(None, None)
+    assert sg.jvp(f, (2.0, 3.0), (1.0, 1.0)) == (6.0, 0.0)
+    f.defjvps(None)
+    with pytest.raises(ArgumentError, match="2 arguments, but defjvps was given 1 rules"):
+        sg.jvp(f, (2.0, 3.0), (1.0, 1.0))
+    with pytest.raises(ArgumentError, match="nondiff_argnums"):
+        sg.custom_jvp(np.sin, nondiff_argnums=(0,)).defjvps(None)
+
+
+# ---- inside of loops and branches
+
+
+def step_by_pullback():
+    f = sg.custom_vjp(lambda x, w: np.sin(x * w))
+    f.defvjp(
+        lambda x, w: (f(x, w), (x, w)), lambda kept, g: (2 * g * kept[1] * np.cos(kept[0] * kept[1]), 3 * g * np.cos(kept[0] * kept[1]))
+    )
+    return f
+
+
+def step_by_tangents():
+    f = sg.custom_jvp(lambda x, w: np.sin(x * w))
+    f.defjvp(lambda p, t: (f(*p), np.cos(p[0] * p[1]) * (2 * p[1] * t[0] + 3 * t[1])))
+    return f
+
+
+def branched(f, x, w):
+    for _ in range(4):
+        x = sg.cond(x > -5, lambda x: f(x, w), lambda x: x * 0, x)
+    return x
+
+
+LOOPS = {
+    "scan": lambda f, x, w: sg.scan(lambda c, _: (f(c, w), c), x, None, length=4)[0],
+    "fori_loop": lambda f, x, w: sg.fori_loop(0, 4, lambda i, c: f(c, w), x),
+    "while_loop": lambda f, x, w: sg.while_loop(lambda s: s[0] < 4, lambda s: (s[0] + 1, f(s[1], w)), (0, x))[1],
+    "cond": branched,
+}
+
+
+@pytest.mark.parametrize("backend", ["interp", "cpu"])
+@pytest.mark.parametrize("make", [step_by_pullback, step_by_tangents])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_rules_hold_in_loops(loop, make, backend):
+    f = make()
+
+    def unrolled(x, w):
+        for _ in range(4):
+            x = f(x, w)
+        return x
+
+    def looped(x, w):
+        return LOOPS[loop](f, x, w)
+
+    xs = np.array([0.7, 0.8])
+    found, expected = sg.trace(looped, backend=backend), interpreted(unrolled)
+    np.testing.assert_allclose(sg.grad(found, (0, 1))(0.7, 1.2), sg.grad(expected, (0, 1))(0.7, 1.2), rtol=1e-12)
+    many = sg.vmap(sg.grad(found, (0, 1)), in_axes=(0, None))(xs, 1.2)
+    np.testing.assert_allclose(many, sg.vmap(sg.grad(expected, (0, 1)), in_axes=(0, None))(xs, 1.2), rtol=1e-12)
+    if backend == "interp":
+        np.testing.assert_allclose(sg.grad(sg.grad(found), 1)(0.7, 1.2), sg.grad(sg.grad(expected), 1)(0.7, 1.2), rtol=1e-11)
+        together = interpreted(lambda x, w: np.sum(sg.vmap(looped, in_axes=(0, None))(x, w)))
+        np.testing.assert_allclose(sg.grad(together, 1)(xs, 1.2), np.sum(many[1]), rtol=1e-12)
+        if make is step_by_tangents:
+            np.testing.assert_allclose(sg.jvp(found, (0.7, 1.2), (1.0, 0.5)), sg.jvp(expected, (0.7, 1.2), (1.0, 0.5)), rtol=1e-12)
+
+
+CLOSING = {
+    "scan": lambda f, x, w: sg.scan(lambda c, _: (f(c, w), c), x, None, length=3)[0],
+    "fori_loop": lambda f, x, w: sg.fori_loop(0, 3, lambda k, c: f(c, w), x),
+    "while_loop": lambda f, x, w: sg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, f(s[1], w)), (0, x))[1],
+    "bounded while_loop": lambda f, x, w: sg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, f(s[1], w)), (0, x), max_steps=5)[1],
+    "cond": lambda f, x, w: sg.cond(x > -5, lambda x: f(f(f(x, w), w), w), lambda x: x, x),
+    "loop in a loop": lambda f, x, w: sg.fori_loop(0, 3, lambda k, c: sg.fori_loop(0, 1, lambda j, d: f(d, w), c), x),
+}
+
+
+@pytest.mark.parametrize("loop", CLOSING)
+def test_rules_in_loops_close_over_arrays(loop):
+    """What is closed over is an error only where it is differentiated by."""
+
+    def f(x, w):
+        own = sg.custom_vjp(lambda y: np.sin(y) * w)
+        own.defvjp(lambda y: (own(y), y), lambda y, g: (2 * g * np.cos(y) * w,))
+        return own(x)
+
+    def looped(x, w):
+        return CLOSING[loop](f, x, w)
+
+    found = sg.grad(interpreted(looped))(0.7, 1.2)
+    np.testing.assert_allclose(found, sg.grad(interpreted(lambda x, w: f(f(f(x, w), w), w)))(0.7, 1.2), rtol=1e-12)
+    with pytest.raises(MissingDerivativeError, match="closes over an array"):
+        sg.grad(interpreted(looped), 1)(0.7, 1.2)
+
+
+def test_loops_inside_of_rules():
+    f = sg.custom_vjp(lambda x: sg.fori_loop(0, 5, lambda k, y: 0.5 * y + x, x))
+    f.defvjp(lambda x: (f(x), x), lambda x, g: (sg.fori_loop(0, 3, lambda k, h: 2 * h * x, g),))
+    assert sg.grad(f)(1.0) == 8.0
+    assert sg.grad(sg.grad(f))(2.0) == 96.0
+    np.testing.assert_array_equal(sg.vmap(sg.grad(f))(np.array([1.0, 2.0])), [8.0, 64.0])
+
+
 # ---- arguments, results and residuals of every kind
 
 
@@ -415,6 +533,34 @@ def test_closing_over_arrays_of_an_enclosing_trace():
     np.testing.assert_allclose(found, [30 + x * 0.25, 40 + x])
     by_s = sg.jacobian(sg.grad(outer), (1, 2), "reverse")(x, 3.0, 0.5)
     np.testing.assert_allclose(by_s, [[10, 10], x])
+
+
+def test_what_closes_over_arrays():
+    """Where a tracer may be: cells, defaults, bound objects, partial arguments, containers, functions in functions."""
+    found = []
+
+    class Holder:
+        def __init__(self, x):
+            self.x = x
+
+        def method(self):
+            return self.x
+
+    def outer(x):
+        empty = sg.custom_vjp(np.sin)
+        held = [lambda: x, lambda y=x: y, lambda *, y=x: y, Holder(x).method, functools.partial(np.sin, x), sg.trace(lambda: x)]
+        held += [functools.partial(np.sin, x=[{"x": x}]), lambda f=(lambda: x): f, sg.custom_vjp(lambda: x)]
+        found.extend(map(holds_tracers, held))
+        others = [np.sin, lambda: 3, lambda y=ONE: y, Holder(1.0).method, sg.trace(np.sin), empty, sg, sg.grad(many), lambda: undefined]
+        found.append([holds_tracers(each) for each in others])
+        undefined = 3
+        return x
+
+    many = interpreted(lambda x: np.sum(x) + sum(np.sin(x[k]) for k in range(3)))
+    sg.grad(many)(np.ones(3))
+    with pytest.warns(sg.StaticgradWarning, match="changed"):
+        interpreted(outer)(1.0)
+    assert found == [*[True] * 9, [False] * 9]
 
 
 def test_closing_over_what_a_rule_computed():
@@ -617,9 +763,6 @@ def test_the_entry_for_other_front_ends():
 
 
 # ---- mistakes
-
-
-ONE = np.ones(())
 
 
 def vjp_of(backward, forward=None, x=ONE):

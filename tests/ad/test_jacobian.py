@@ -539,3 +539,25 @@ def test_mistakes(make, error, said):
     with pytest.raises(error, match=said) as caught:
         make()
     assert HERE in str(caught.value)
+
+
+# ---- static arguments
+
+
+@functools.partial(sg.trace, static_argnames="power", backend="interp")
+def _to_the_power(x, power):
+    return x**power
+
+
+def test_pullbacks_and_pushforwards_pass_over_static_arguments():
+    value, pullback = sg.vjp(_to_the_power, 2.0, 3)
+    assert (value, pullback(1.0)) == (8.0, (12.0, None))
+    value, pushforward = sg.linearize(_to_the_power, 2.0, 3)
+    assert (value, pushforward(1.0, None)) == (8.0, 12.0)
+
+
+@pytest.mark.parametrize("transform", [sg.jvp, sg.hvp])
+def test_products_say_how_to_bind_static_arguments(transform):
+    with pytest.raises(ArgumentError, match=r"'power' is static.*functools\.partial"):
+        transform(_to_the_power, (2.0, 3), (1.0, 0))
+    assert np.isfinite(transform(functools.partial(_to_the_power, power=3), (2.0,), (1.0,))).all()

@@ -162,3 +162,20 @@ def test_pullbacks():
     ga, gxs = pullback((1.0, np.zeros(4)))
     np.testing.assert_allclose(value[0], 3 + 2 * 0.5 + 1 * 0.25)
     np.testing.assert_allclose((ga, *gxs), (2 + 2 * 0.5 * 1, 0.125, 0.25, 0.5, 1.0))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bounds_that_differ_in_a_batch(backend):
+    """Each element goes on for its own number of steps, backwards as well."""
+
+    @sg.trace(backend=backend)
+    def f(x, n):
+        return sg.fori_loop(0, n, lambda i, v: np.sin(v) * x + i, x)
+
+    x, n = np.linspace(0.5, 1.5, 5), np.array([3, 0, 7, 1, -2])
+    value_and_grad = sg.value_and_grad(f)
+    expected = [value_and_grad(a, k) for a, k in zip(x, n, strict=True)]
+    values, grads = sg.vmap(value_and_grad)(x, n)
+    np.testing.assert_allclose(values, [value for value, _ in expected], rtol=1e-13)
+    np.testing.assert_allclose(grads, [g for _, g in expected], rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(lambda x: np.sum(sg.vmap(f)(x, n)))(x), grads, rtol=1e-12)

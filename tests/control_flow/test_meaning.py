@@ -1,5 +1,6 @@
 """What control flow does with numbers, containers, closures and keys, where there is no need to ask JAX."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,6 +33,16 @@ def test_closed_over_values_are_operands(backend):
     graph = sg.trace(f).lower(x, y).graph
     (loop,) = [node for node in graph.nodes if node.op.name == "scan"]
     assert not any(node.op.name == "exp" for node in loop.op.body.nodes)
+
+
+def test_what_is_computed_of_constants_is_computed_once():
+    def f(x):
+        table = sg.scan(lambda c, k: (c * 2 + k, c), 1.0, np.arange(4.0))[1]  # of constants alone
+        return sg.fori_loop(0, 3, lambda i, c: c + np.sum(np.exp(table / 100)), x)
+
+    (outer,) = [node for node in sg.trace(f).lower(1.0).graph.nodes if node.op.name == "scan" and node.op.length == 3]
+    assert {node.op.name for node in outer.op.body.nodes} <= {"input", "add"}
+    np.testing.assert_allclose(sg.trace(f)(1.0), 1.0 + 3 * np.sum(np.exp(np.array([1, 2, 5, 12]) / 100)), rtol=1e-14)
 
 
 @each_backend
@@ -299,3 +310,41 @@ RANGES = {b: sg.trace(lambda low, high, x: sg.fori_loop(low, high, lambda i, v: 
 
 def test_zeros_of_snp_are_carried():
     assert sg.trace(lambda n: sg.fori_loop(0, n, lambda i, v: v + 1, snp.zeros(3)))(4).tolist() == [4, 4, 4]
+
+
+# ---- functions of the user's own, and failures
+
+
+@numba.njit
+def shrunk(x):
+    if x[0] > 100:
+        raise ValueError("too large")
+    return x * 0.5 + 1
+
+
+shrink = sg.njit_op(shrunk, jvp=lambda tangents, y, x: tangents[0] * 0.5, vjp=lambda g, y, x: (g * 0.5,))
+
+
+@each_backend
+def test_numba_functions_in_loops(backend):
+    f = traced(lambda x: sg.fori_loop(0, 3, lambda i, c: shrink(c), x), backend)
+    x = np.arange(3.0)
+    np.testing.assert_allclose(f(x), x / 8 + 1.75, rtol=1e-14)
+    np.testing.assert_allclose(sg.grad(lambda x: np.sum(f(x)))(x), np.full(3, 0.125), rtol=1e-14)
+    chosen = traced(lambda x, k: sg.switch(k, [shrink, lambda v: v], x), backend)
+    np.testing.assert_array_equal(chosen(x + 200, 1), x + 200)
+    with pytest.raises(sg.StaticgradError, match="too large"):
+        chosen(x + 200, 0)
+
+
+@each_backend
+def test_a_failure_ends_a_loop(backend):
+    """What failed leaves its result as it was, so the condition would hold for ever."""
+    f = traced(lambda x: sg.while_loop(lambda c: c[0] > 10, shrink, x), backend)
+    assert f(np.array([64.0]))[0] < 10
+    with pytest.raises(sg.StaticgradError, match="too large"):
+        f(np.array([640.0]))
+    table = np.ones(5)
+    g = traced(lambda t: sg.while_loop(lambda c: c[1] < 3, lambda c: (c[0] + 1, c[1] + 0 * t[c[0]]), (0, 0.0)), backend)
+    with pytest.raises(IndexError, match=r"5.* for an axis with size 5"):
+        g(table)

@@ -1,0 +1,198 @@
+"""Colourings of sparsity patterns: columns, or rows, of one colour are computed together and can be told apart afterwards.
+
+References
+----------
+A. H. Gebremedhin, F. Manne, A. Pothen, "What color is your Jacobian? Graph coloring for computing derivatives" (SIAM Review 47, 2005).
+
+A. H. Gebremedhin, A. Tarafdar, F. Manne, A. Pothen, "New acyclic and star coloring algorithms with application to computing Hessians"
+(SIAM Journal on Scientific Computing 29, 2007).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+
+@dataclass(frozen=True, eq=False)
+class Coloring:
+    """The colours of the columns or the rows of a pattern; one sweep computes the sum of those of one colour.
+
+    Attributes
+    ----------
+    mode : str
+        `"forward"`: columns are coloured, and no row has two of one colour. `"reverse"`: rows are, and no column has two of one colour.
+        `"symmetric"`: columns of a symmetric pattern are, so that of the entries (i, j) and (j, i) one can be read (a star colouring).
+    colors : array of int
+        The colour of each column, or row.
+    count : int
+        How many colours there are, which is the number of sweeps.
+    """
+
+    mode: str
+    colors: np.ndarray
+    count: int
+
+    def places(self, pattern: csr_array) -> np.ndarray:
+        """Return where each entry of the pattern stands in the sweeps, an array (colours, rows), or for reverse mode (colours, columns)."""
+        count, width = pattern.shape
+        rows: np.ndarray = np.repeat(np.arange(count), np.diff(pattern.indptr))
+        columns, colors = pattern.indices.astype(np.int64), self.colors.astype(np.int64)
+        if self.mode == "reverse":
+            return np.asarray(colors[rows] * width + columns)
+        places = np.asarray(colors[columns] * count + rows)
+        if self.mode == "symmetric":
+            # Where row i has several columns of the colour of j, the entry is read at (j, i).
+            mirrored = colors[rows] * count + columns
+            places = np.where(np.bincount(places)[places] > 1, mirrored, places)
+        return places
+
+    def __repr__(self) -> str:
+        return f"Coloring(mode={self.mode!r}, count={self.count})"
+
+
+def color_jacobian(pattern: csr_array, mode: str = "auto") -> Coloring:
+    """Return a colouring of the columns (mode "forward"), the rows ("reverse"), or of those that need fewer colours ("auto").
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> color_jacobian(csr_array(np.eye(4) + np.eye(4, k=1))).colors
+    array([0, 1, 0, 1], dtype=uint8)
+    """
+    least = least_colors(pattern)
+    best: Coloring | None = None
+    for each in sorted(least, key=least.__getitem__) if mode == "auto" else [mode]:
+        if best is not None and best.count <= least[each]:
+            break
+        members, groups = (pattern.T.tocsr(), pattern) if each == "forward" else (pattern, pattern.T.tocsr())
+        found = _apart(members, np.diff(groups.indptr), least[each], best.count if best is not None else None)
+        if found is not None:
+            best = Coloring(each, *found)
+    assert best is not None
+    return best
+
+
+def least_colors(pattern: csr_array) -> dict[str, int]:
+    """Return below how many colours no colouring of the columns ("forward") and of the rows ("reverse") goes."""
+    lengths = {"forward": np.diff(pattern.indptr), "reverse": np.bincount(pattern.indices, minlength=1)}
+    return {mode: int(np.max(found, initial=0)) for mode, found in lengths.items()}
+
+
+def color_symmetric(pattern: csr_array) -> Coloring:
+    """Return a star colouring of a symmetric pattern.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_array
+    >>> arrow = np.eye(5)
+    >>> arrow[0] = arrow[:, 0] = 1
+    >>> color_symmetric(csr_array(arrow)).colors
+    array([0, 1, 1, 1, 1], dtype=uint8)
+    """
+    lengths = np.diff(pattern.indptr)
+    order = np.argsort(-lengths, kind="stable")  # what has many neighbours, such as the head of an arrow, must come before them
+    bits = _star(pattern, order)
+    return Coloring("symmetric", *_numbered(bits))
+
+
+def _apart(members: csr_array, sizes: np.ndarray, least: int, limit: int | None) -> tuple[np.ndarray, int] | None:
+    """Return colours of the rows of `members` such that no column has two of one colour, and their number; None for `limit` or more.
+
+    Colours taken in turns are best for bands and good for grids. Otherwise each row gets the first colour that it can have, in the
+    order they come in, and beginning with those that meet most others.
+    """
+    best = _in_turns(members, least, limit)
+    for order in (np.arange(members.shape[0]), np.argsort(-(members.astype(np.int64) @ sizes), kind="stable")):
+        if best is not None and best[1] <= least:
+            break
+        bits = _greedy(members, order, limit if best is None else best[1])
+        best = best if bits is None else _numbered(bits)
+    return best
+
+
+TURNS = 8
+"""How many numbers of colours are tried in turns, and how many times as long as the pattern the table of what they meet may be."""
+
+
+def _in_turns(members: csr_array, least: int, limit: int | None) -> tuple[np.ndarray, int] | None:
+    """Return the colours 0, 1, ..., count - 1, 0, 1, ... for a count near `least`, below `limit`, that is enough; None if none is."""
+    count = members.shape[0]
+    rows = np.repeat(np.arange(count), np.diff(members.indptr))
+    for turns in range(max(least, 1), min(least + TURNS, count + 1, count + 1 if limit is None else limit)):
+        if turns * members.shape[1] > TURNS * len(rows):
+            return None
+        seen = np.bincount(members.indices.astype(np.int64) * turns + rows % turns, minlength=1)
+        if seen.max() < 2:
+            return _compact(np.arange(count) % turns), turns
+    return None
+
+
+def _greedy(members: csr_array, order: np.ndarray, limit: int | None) -> list[int] | None:
+    """Return for each row the first colour that none of its columns has seen, as a bit; None if that takes `limit` colours."""
+    starts, columns = members.indptr.tolist(), members.indices.tolist()
+    end = None if limit is None else 1 << (limit - 1)
+    seen = [0] * members.shape[1]
+    colors = [1] * members.shape[0]
+    for row in order.tolist():
+        own = columns[starts[row] : starts[row + 1]]
+        taken = 0
+        for column in own:
+            taken |= seen[column]
+        color = ~taken & (taken + 1)
+        if end is not None and color >= end:
+            return None
+        colors[row] = color
+        for column in own:
+            seen[column] |= color
+    return colors
+
+
+def _star(pattern: csr_array, order: np.ndarray) -> list[int]:
+    """Return colours, as bits, such that neighbours differ and each path of four has three colours.
+
+    While vertex `w` has no colour its neighbours get different ones. So a path of two colours can only end at the new vertex `v`: it
+    goes on to a neighbour `w`, from there to some `x`, and to another neighbour of `x` with the colour of `w`. For each `w`, `closed`
+    has the colours of such `x`.
+    """
+    starts, columns = pattern.indptr.tolist(), pattern.indices.tolist()
+    count = pattern.shape[0]
+    colors, around, twice, closed = [0] * count, [0] * count, [0] * count, [0] * count
+    for v in order.tolist():
+        neighbours = [w for w in columns[starts[v] : starts[v + 1]] if w != v]
+        taken = 0
+        for w in neighbours:
+            taken |= (colors[w] | closed[w]) if colors[w] else around[w]
+        color = ~taken & (taken + 1)
+        colors[v] = color
+        for x in neighbours:
+            if not around[x] & color:
+                around[x] |= color
+            elif colors[x]:  # v and others of its colour are around x
+                closed[v] |= colors[x]
+                if not twice[x] & color:
+                    twice[x] |= color
+                    for w in columns[starts[x] : starts[x + 1]]:
+                        if w != x and colors[w] == color:
+                            closed[w] |= colors[x]
+    return colors
+
+
+def _numbered(bits: list[int]) -> tuple[np.ndarray, int]:
+    """Return colours as numbers from 0 on, and how many there are."""
+    colors = np.array([bit.bit_length() - 1 for bit in bits], np.int64)
+    return _compact(colors), int(np.max(colors, initial=-1)) + 1
+
+
+def _compact(colors: np.ndarray) -> np.ndarray:
+    """Return colours in the least dtype that holds them, read-only."""
+    compact = colors.astype(np.min_scalar_type(np.max(colors, initial=0)))
+    compact.setflags(write=False)
+    return compact

@@ -1,0 +1,127 @@
+"""Jacobians and Hessians as the few sweeps that their sparsity leaves, and where in them each entry stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from staticgrad.ad.coloring import Coloring, color_jacobian, color_symmetric, least_colors
+from staticgrad.ad.jacobian import sums_by_pullback, sums_by_pushforward
+from staticgrad.ad.sparsity import pattern_of
+from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
+from staticgrad.ir.graph import Graph
+from staticgrad.ir.node import Value
+from staticgrad.ir.source import at_user_line
+from staticgrad.ops.casts import cast
+from staticgrad.ops.control import Call, inline_calls
+from staticgrad.tracing.pytree import Signature, flatten
+from staticgrad.tracing.record import Program
+from staticgrad.transforms.base import Derived, Source, check_float_results, check_floats, selected
+from staticgrad.transforms.gradient import Grad
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+MOST_ELEMENTS = 500_000_000
+"""How many numbers all sweeps together may give."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sparsity:
+    """Where a matrix of derivatives may differ from 0, and how it is computed."""
+
+    pattern: csr_array
+    coloring: Coloring
+    places: np.ndarray
+    """Where in the sweeps each entry stands."""
+
+
+@dataclass(frozen=True, eq=False)
+class SparseProgram(Program):
+    """A program that gives the sweeps, an array (colours, rows or columns), together with what they mean."""
+
+    sparsity: Sparsity | None = None
+
+
+@dataclass(frozen=True)
+class SparseJacobian:
+    """The derivatives of all elements of the result by all elements of the chosen arguments, as sweeps."""
+
+    argnums: int | tuple[int, ...]
+    mode: str = "auto"
+    """`"forward"`, `"reverse"`, `"auto"`, or, where the matrix is known to be symmetric, `"symmetric"`."""
+    word: str = "sparse_jacobian"
+
+    def __call__(self, base: Source, signature: Signature) -> Program:
+        program = base.program(signature)
+        graph = inline_calls(program.graph)
+        places, _ = selected(signature, self.argnums, base.name, self.word)
+        outputs, inputs = graph.outputs[: program.results], [graph.inputs[k] for k in places]
+        what = f"{self.word} of {base.name}"
+        if not inputs or not outputs or len(set(places)) < len(places):
+            reason = "an argument is chosen twice" if inputs and outputs else "there are no arrays to differentiate"
+            raise ArgumentError(at_user_line(f"{what}: argnums={self.argnums}: {reason}"))
+        check_floats(graph, places, base.name, self.word)
+        check_float_results(outputs, base.name, self.word, "return floats only")
+        pattern = pattern_of(outputs, inputs, what)
+        if self.mode == "symmetric":  # what is 0 on one side of the diagonal is so on the other
+            pattern = pattern.multiply(pattern.T).tocsr()
+            pattern.sort_indices()
+        coloring, sweeps = self._sweeps(pattern, outputs, inputs, what)
+        dtype = np.result_type(*(x.dtype for x in inputs))
+        printed = graph.outputs[program.results :]
+        derived = Graph(graph.inputs, (cast(sweeps, dtype), *printed), (), f"{self.word}({base.name})", graph.labels)
+        sparsity = Sparsity(pattern, coloring, coloring.places(pattern))
+        return SparseProgram(derived, signature, flatten(0)[1], program.guards, program.captures, program.prints, sparsity)
+
+    def _sweeps(self, pattern: csr_array, outputs: Sequence[Value], inputs: Sequence[Value], what: str) -> tuple[Coloring, Value]:
+        """Return a colouring and its sweeps; mode auto takes what needs fewer of them and has rules."""
+        sizes = {"forward": pattern.shape[0], "reverse": pattern.shape[1], "symmetric": pattern.shape[0]}
+
+        def check(count: int, mode: str) -> None:
+            if count * sizes[mode] > MOST_ELEMENTS:
+                raise InvalidValueError(
+                    at_user_line(
+                        f"{what}: with {count} colours, {count} sweeps of {sizes[mode]} elements each, it would take "
+                        f"{8e-9 * count * sizes[mode]:.3g} GB; products with vectors need no matrix: sg.jvp, sg.vjp, sg.hvp"
+                    )
+                )
+
+        def made(coloring: Coloring) -> tuple[Coloring, Value]:
+            check(coloring.count, coloring.mode)
+            make = sums_by_pullback if coloring.mode == "reverse" else sums_by_pushforward
+            return coloring, make(outputs, inputs, coloring.colors, coloring.count)
+
+        if self.mode == "symmetric":
+            return made(color_symmetric(pattern))
+        least = least_colors(pattern)
+        check(*min((least[mode], mode) for mode in (least if self.mode == "auto" else [self.mode])))
+        coloring = color_jacobian(pattern, self.mode)
+        try:
+            return made(coloring)
+        except MissingDerivativeError:
+            if self.mode != "auto":
+                raise
+            return made(color_jacobian(pattern, "forward" if coloring.mode == "reverse" else "reverse"))
+
+
+@dataclass(frozen=True)
+class SparseHessian:
+    """The second derivatives of a scalar function, as sweeps of its gradient."""
+
+    argnums: int | tuple[int, ...]
+    word: str = "sparse_hessian"
+
+    def __call__(self, base: Source, signature: Signature) -> Program:
+        mode = "auto" if _has_rules_by_hand(inline_calls(base.program(signature).graph)) else "symmetric"
+        first = Derived(base, Grad(self.argnums, False, False, self.word))
+        return SparseJacobian(self.argnums, mode, self.word)(first, signature)
+
+
+def _has_rules_by_hand(graph: Graph) -> bool:
+    """Return whether some derivatives need not be those of any function, so that second ones need not be symmetric."""
+    ops = [node.op for node in graph.nodes]
+    return any(isinstance(op, Call) or op.kind == "foreign" or any(map(_has_rules_by_hand, op.subgraphs)) for op in ops)

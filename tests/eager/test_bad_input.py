@@ -61,6 +61,7 @@ MISTAKES = {
     "the truth of many": (lambda: bool(leaf(1.0, 2.0)), r"\.any\(\)"),
     "the number of many": (lambda: leaf(1.0, 2.0).item(), "2 elements"),
     "a result that should stop requiring gradients": (lambda: (leaf(1.0) * 2).requires_grad_(False), r"x\.detach\(\)"),
+    "a number that is too large": (lambda: leaf(1.0) * 2**70, "64 bits.*float"),
     "an unused input": (lambda: sg.autograd_grad(leaf(1.0).sum(), leaf(2.0)), "allow_unused=True"),
 }
 

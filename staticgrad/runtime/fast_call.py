@@ -146,9 +146,10 @@ class Form:
         self._keep.append(table)
         return int(table.ctypes.data)
 
-    def __del__(self) -> None:
-        if block := int(self.state[SPARE_WORKSPACE]):
-            _free(block)
+    def __del__(self, spare: int = SPARE_WORKSPACE, free: Callable[[int], None] = _free) -> None:
+        # Bound as defaults: when Python ends, the module's names may be gone before the last form is.
+        if block := int(self.state[spare]):
+            free(block)
 
 
 class Words:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from staticgrad.eager.modes import get_default_dtype, modes
 from staticgrad.eager.nodes import RecipeNode
 from staticgrad.eager.recipes import Computed, Path, Recipe, Viewed, kept, reading, recorded
 from staticgrad.eager.tensors import Tensor
-from staticgrad.errors import ArgumentError, StaticgradError
+from staticgrad.errors import ArgumentError, OverflowedError, StaticgradError
 from staticgrad.ir.aval import FLOAT64, INT64, Aval, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import unflatten
@@ -23,7 +23,7 @@ from staticgrad.tracing.tracer import Tracer
 Name = str | Callable[..., str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operation:
     """Something that can be done with tensors.
 
@@ -46,8 +46,7 @@ class _TracedOperand(Exception):
     """A traced array among the operands: the operation becomes part of its trace."""
 
 
-@dataclass(frozen=True)
-class _Operand:
+class _Operand(NamedTuple):
     """The place of an operand in the arguments."""
 
     dtype: np.dtype
@@ -121,7 +120,7 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
         return _Operand(array.dtype, array.shape)
     if kind is float or kind is int:
         if numbers:
-            operands.append(Tensor._of(np.array(obj, FLOAT64 if kind is float else INT64)))
+            operands.append(Tensor._of(_number(obj)))
             return _Operand(operands[-1]._array.dtype, (), True)
         return kind, obj.hex() if kind is float else obj
     if kind is tuple or kind is list:
@@ -142,6 +141,15 @@ def _frozen(obj: Any, operands: list[Tensor], numbers: bool) -> Hashable:
     except TypeError:
         raise ArgumentError(at_user_line(f"an argument of type {kind.__name__} ({str(obj)[:60]}) is no tensor, number or option")) from None
     return kind, obj
+
+
+def _number(x: int | float) -> np.ndarray:
+    """Return a Python number as an array."""
+    try:
+        return np.array(x, FLOAT64 if type(x) is float else INT64)
+    except OverflowError:
+        kind = _also_runtime_error(OverflowedError)
+        raise kind(at_user_line(f"the Python integer {x} does not fit into 64 bits; write it as a float")) from None
 
 
 def _specs(form: Any) -> list[_Operand]:

@@ -158,9 +158,10 @@ class _Pass:
             while ready:
                 _, node = heapq.heappop(ready)
                 grads = self._hooked(node)
-                for result, grad in enumerate(grads):
-                    if (node, result) in self._captured:
-                        self._captured[node, result] = grad
+                if self._captured:
+                    for result, grad in enumerate(grads):
+                        if (node, result) in self._captured:
+                            self._captured[node, result] = grad
                 if self._needed is None or node in self._needed:
                     self._propagate(node, grads, keep)
                 for target, _ in node.next_functions:
@@ -210,7 +211,9 @@ class _Pass:
 
     def _hooked(self, node: Node) -> list[Tensor | None]:
         """Return the gradients of the results of a node, once its tensors' hooks have seen them."""
-        grads = self._grads.pop(node, [None] * len(node.results))
+        grads = self._grads.pop(node, None) or [None] * len(node.results)
+        if not (node.hooks or node._retained):
+            return grads
         for result, hooks in node.hooks.items():
             for hook in list(hooks.values()):
                 grad = grads[result]

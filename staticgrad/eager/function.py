@@ -13,7 +13,7 @@ from staticgrad.eager.tape import Node
 from staticgrad.eager.tensors import Tensor, aval_of
 from staticgrad.errors import ArgumentError, BackwardError, MissingDerivativeError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_line
 from staticgrad.tracing.tracer import Tracer
 
 
@@ -166,7 +166,7 @@ class FunctionNode(Node):
     def __init__(self, function: type[Function], ctx: FunctionContext, args: tuple[Any, ...], results: Sequence[Tensor]) -> None:
         self._arguments = [(x._array.shape, x._array.dtype) if isinstance(x, Tensor) else None for x in args]
         edges = tuple(x._gradient_edge() if isinstance(x, Tensor) else (None, 0) for x in args)
-        super().__init__(f"{function.__name__}Backward", edges, [(x._array.shape, x._array.dtype) for x in results])
+        super().__init__(f"{function.__name__}Backward", edges, [(x._array.shape, x._array.dtype) for x in results], user_line())
         self._function = function
         self._context: FunctionContext | None = ctx
         self._saved: list[Saved | None] = []

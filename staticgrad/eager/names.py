@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from staticgrad.eager.recipes import WRITTEN
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.tracer import Tracer
+
+WRITTEN = "CopySlices"
+"""What the tape calls the writing of a part (as PyTorch does, without more)."""
 
 _PYTORCH = {
     "add": "Add", "subtract": "Sub", "sub": "Sub", "multiply": "Mul", "divide": "Div", "power": "Pow", "negative": "Neg", "absolute": "Abs",

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from staticgrad.eager.names import tape_name
 from staticgrad.eager.recipes import Recipe
 from staticgrad.eager.tape import NOWHERE, Edge, Node, Version
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError, StaleValueError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_line
 
 
 class Saved:
@@ -67,9 +66,10 @@ class RecipeNode(Node):
         self, recipe: Recipe, operands: Sequence[Tensor], results: Sequence[Tensor], overwritten: frozenset[int] = frozenset()
     ) -> None:
         super().__init__(
-            tape_name(recipe.name),
-            tuple(x._gradient_edge() for x in operands),
+            recipe.tape_name,
+            tuple([x._gradient_edge() for x in operands]),
             [(r._array.shape, r._array.dtype) for r in results],
+            user_line(),
         )
         self._recipe = recipe
         self._wanted = tuple(k for k, (node, _) in enumerate(self.next_functions) if node is not None)
@@ -93,12 +93,11 @@ class RecipeNode(Node):
             raise BackwardError(at_user_line(FREED.format(self._name)))
         backward = self._recipe.backward(self._wanted)
         seeds = [or_zeros(grads[k], *self.results[k]) for k in backward.seeds]
-        names = [*(f"operand {k}" for k in backward.operands), *("its result" for _ in backward.results)]
         if recording:
-            saved = [each.tensor(self, name) for each, name in zip(self._saved, names, strict=True)]
+            saved = [each.tensor(self, name) for each, name in zip(self._saved, backward.saved_names, strict=True)]
             found = run_recipe(backward.recipe, [*saved, *seeds])
         else:
-            arrays = [each.checked(self, name) for each, name in zip(self._saved, names, strict=True)]
+            arrays = [each.checked(self, name) for each, name in zip(self._saved, backward.saved_names, strict=True)]
             found = [Tensor._of(g) for g in backward.recipe.run([*arrays, *(seed._array for seed in seeds)])]
         given: list[Tensor | None] = [None] * len(self.next_functions)
         for k, grad in zip(self._wanted, found, strict=True):

@@ -14,9 +14,8 @@ import numpy as np
 from staticgrad.eager.apply import Operation, apply, view_of
 from staticgrad.eager.comparing import allclose, equal
 from staticgrad.eager.indexing import basic_view, ready_index
-from staticgrad.eager.names import node_name
+from staticgrad.eager.names import WRITTEN, node_name
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
-from staticgrad.eager.recipes import WRITTEN
 from staticgrad.eager.tensors import Tensor
 from staticgrad.eager.traced import call_traced
 from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
@@ -124,7 +123,12 @@ def _take_over(cls: type[Tensor], function: Callable[..., Any], args: tuple[Any,
     """Return what a function of staticgrad's gives on tensors."""
     if isinstance(function, Traced):
         return call_traced(function, args, kwargs)
-    return apply(Operation(function, node_name(getattr(function, "__name__", "call").removeprefix("np_"))), args, kwargs)
+    return apply(_operation_of(function), args, kwargs)
+
+
+@functools.lru_cache(1024)
+def _operation_of(function: Callable[..., Any]) -> Operation:
+    return Operation(function, node_name(getattr(function, "__name__", "call").removeprefix("np_")))
 
 
 def _copy(self: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Any
 
 from staticgrad.ad.reverse import cotangents
+from staticgrad.eager.names import WRITTEN, tape_name
 from staticgrad.errors import UnsupportedError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph, substitution, topological
@@ -29,9 +30,6 @@ from staticgrad.tracing.tracer import Storage, Tracer
 from staticgrad.tracing.views import View
 
 Path = tuple[View, ...]
-
-WRITTEN = "CopySlices"
-"""What the tape calls the writing of a part (as PyTorch does, without more)."""
 
 CAPACITY = 4096
 """So many recipes are kept, those used last; a program that indexes with ever new numbers must not grow."""
@@ -75,6 +73,11 @@ class Backward:
     results: tuple[int, ...]
     seeds: tuple[int, ...]
 
+    @cached_property
+    def saved_names(self) -> tuple[str, ...]:
+        """What errors call the operands and results that are needed."""
+        return (*(f"operand {k}" for k in self.operands), *("its result" for _ in self.results))
+
 
 @dataclass(eq=False)
 class Recipe:
@@ -88,6 +91,11 @@ class Recipe:
     """The operands that are written; their new values are the last outputs of the graph."""
 
     _backward: dict[tuple[int, ...], Backward] = field(default_factory=dict)
+
+    @cached_property
+    def tape_name(self) -> str:
+        """What the tape calls its nodes."""
+        return tape_name(self.name)
 
     @cached_property
     def run(self) -> Interpreter:

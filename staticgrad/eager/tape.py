@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticgrad.ir.source import SourceLine, user_line
+from staticgrad.ir.source import SourceLine
 
 if TYPE_CHECKING:
     from staticgrad.eager.tensors import Tensor
@@ -81,12 +81,14 @@ class Node:
 
     __slots__ = ("__weakref__", "_name", "_post", "_retained", "hooks", "line", "next_functions", "results", "serial")
 
-    def __init__(self, name: str, edges: tuple[Edge, ...], results: Sequence[tuple[tuple[int, ...], np.dtype]]) -> None:
+    def __init__(
+        self, name: str, edges: tuple[Edge, ...], results: Sequence[tuple[tuple[int, ...], np.dtype]], line: SourceLine | None
+    ) -> None:
         self._name = name
         self.next_functions = edges
         self.results = results
         self.serial = next(_serials)
-        self.line: SourceLine | None = user_line()
+        self.line = line
         self.hooks: dict[int, Hooks] = {}
         self._retained: dict[int, weakref.ref[Tensor]] = {}
         self._post: Hooks | None = None
@@ -151,8 +153,7 @@ class AccumulateGrad(Node):
     __slots__ = ("variable",)
 
     def __init__(self, variable: Tensor) -> None:
-        super().__init__("AccumulateGrad", (), [(variable._array.shape, variable._array.dtype)])
-        self.line = None
+        super().__init__("AccumulateGrad", (), [(variable._array.shape, variable._array.dtype)], None)
         self.variable = variable
 
     def cotangents(self, grads: list[Tensor | None], recording: bool) -> Sequence[Tensor | None]:

@@ -14,7 +14,7 @@ from staticgrad.eager.tape import Node
 from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError
 from staticgrad.ir.aval import is_float
-from staticgrad.ir.source import at_user_line
+from staticgrad.ir.source import at_user_line, user_line
 from staticgrad.linear_part import LinearPart
 from staticgrad.traced import Traced
 from staticgrad.tracing.pytree import flatten, tree_map, unflatten
@@ -75,7 +75,7 @@ class TracedNode(Node):
     ) -> None:
         name = "".join(c if c.isalnum() else "_" for c in function._record.name)
         edges = tuple(leaves[k]._gradient_edge() for k in wanted)
-        super().__init__(f"{node_name(name)}Backward", edges, [(x._array.shape, x._array.dtype) for x in results])
+        super().__init__(f"{node_name(name)}Backward", edges, [(x._array.shape, x._array.dtype) for x in results], user_line())
         self._function = function
         self._wanted = wanted
         self._linear: LinearPart | None = linear

@@ -40,23 +40,20 @@ class SourceLine:
         return f"{self.file}:{self.line}, in {self.function}" + (f"\n    {text}" if text else "")
 
 
-def _foreign(frame: FrameType) -> bool:
-    return _is_foreign(frame.f_code.co_filename, str(frame.f_globals.get("__name__")))
-
-
 @functools.lru_cache(4096)  # eager operations ask at every step
-def _is_foreign(file: str, module: str) -> bool:
+def _is_foreign(file: str, module: object) -> bool:
+    """Return whether a frame with this file and `__name__` is the user's."""
     if file.startswith((_OWN, _KERNELS, _NUMPY, *_LIBRARIES)) or (file.startswith(_STANDARD) and "site-packages" not in file):
         return False
-    return module.partition(".")[0] != "staticgrad"  # the generated methods of our dataclasses
+    return str(module).partition(".")[0] != "staticgrad"  # the generated methods of our dataclasses
 
 
 def user_line() -> SourceLine | None:
     """Return the innermost line that belongs neither to staticgrad nor to NumPy and its kin nor to the standard library."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if _foreign(frame):
-            code = frame.f_code
+        code = frame.f_code
+        if _is_foreign(code.co_filename, frame.f_globals.get("__name__")):
             return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
     return None
@@ -66,7 +63,7 @@ def user_stack_level() -> int:
     """Return the `stacklevel` at which a warning issued by the caller of this function shows the user's line."""
     frame: FrameType | None = sys._getframe(1)
     level = 1
-    while frame is not None and not _foreign(frame):
+    while frame is not None and not _is_foreign(frame.f_code.co_filename, frame.f_globals.get("__name__")):
         frame, level = frame.f_back, level + 1
     return level
 

@@ -345,6 +345,15 @@ def test_repeated_elements_and_read_only_arrays_are_not_written():
     assert array.tolist() == [0, 0, 0]
 
 
+def test_several_results_share_no_memory():
+    x = sg.tensor([1.0, 2.0])
+    for a, b in (np.meshgrid(x, x), np.broadcast_arrays(x * 1, x * 1), x.sort(), x.max(0)):
+        before = b.tolist()
+        a.fill_(9)
+        assert b.tolist() == before
+    assert x.tolist() == [1.0, 2.0]
+
+
 def test_memory_that_overlaps():
     x = sg.tensor([1.0, 2.0, 3.0, 4.0])
     x[1:] += x[:-1]
@@ -516,13 +525,18 @@ CHANGES = {
 STEP = st.tuples(st.sampled_from(["base", "view"]), st.sampled_from(range(len(PARTS))), st.booleans(), st.sampled_from(sorted(CHANGES)))
 
 
+def chosen_part(source, number):
+    """Return one of the parts, of what is too small for them the elements backward."""
+    return source[PARTS[number]] if source.ndim == 2 and min(source.shape) > 1 else source[::-1]
+
+
 def eagerly(program, x, v):
     """Run a program of views and changes on one tensor, whose views stay alive."""
     y = x * 1
     views = [y]
     for target, number, turned, change in program:
         source = y if target == "base" else views[-1]
-        part = source[PARTS[number]] if source.ndim == 2 else source[::-1]
+        part = chosen_part(source, number)
         if turned and part.ndim == 2:
             part = part.T
         views.append(part)
@@ -546,7 +560,7 @@ def functionally(program, x, v):
     y = x.reshape(-1)
     for target, number, turned, change in program:
         source = places[0] if target == "base" else places[-1]
-        chosen = source[PARTS[number]] if source.ndim == 2 else source[::-1]
+        chosen = chosen_part(source, number)
         if turned and chosen.ndim == 2:
             chosen = chosen.T
         places.append(chosen)

@@ -1,0 +1,23 @@
+"""What only the garbage collector can free."""
+
+import gc
+
+import numpy as np
+
+from staticgrad.eager.function import FunctionContext
+from staticgrad.eager.nodes import Saved
+from staticgrad.eager.tape import Node
+from staticgrad.eager.tensors import Tensor
+from staticgrad.linear_part import LinearPart
+
+
+def cycles() -> list[object]:
+    """Return the parts of a tape that are in reference cycles, and free them; graphs that caches of traces let go do not count."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        gc.collect()
+        return [x for x in gc.garbage if isinstance(x, (Tensor, Node, Saved, FunctionContext, LinearPart, np.ndarray))]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.collect()

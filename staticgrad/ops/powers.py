@@ -14,7 +14,8 @@ from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.node import Value, apply, full, zeros_like
 from staticgrad.ir.op import op
 from staticgrad.kernels.floating import format_of
-from staticgrad.ops.comparison import equal, less_equal, logical_and, logical_not, where, where_zero
+from staticgrad.ops.arithmetic import absolute
+from staticgrad.ops.comparison import equal, less, less_equal, logical_and, logical_not, where, where_zero
 from staticgrad.ops.elementwise import FLOAT, NUMBER, Apply, Elementwise, elementwise
 from staticgrad.ops.exponential import log
 
@@ -109,7 +110,8 @@ def _power(x: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def _power_base(g: Value, y: Value, x: Value, p: Value) -> Value:
-    nothing = equal(p, zeros_like(p))
+    # x**0 is 1 whatever x is, but how its slope p * x**(p - 1) changes with p counts wherever x**-1 is finite.
+    nothing = logical_and(equal(p, zeros_like(p)), logical_not(less(zeros_like(x), absolute(x))))
     return g * where_zero(logical_not(nothing), p * power(x, where(nothing, p + 1, p - 1)))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import staticgrad as sg
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import apply, full, new_input
 from staticgrad.ir.op import REGISTRY
@@ -208,3 +209,17 @@ def test_logarithms_of_sums_far_apart_and_at_infinities():
     first, _ = Function([x], [logaddexp(x, full((1,), 3.0, F64))], [np.array([3.0])]).reverse(np.random.default_rng(0))
     second, _ = first.forward(np.random.default_rng(0), only=[0])
     assert second(arrays=[np.array([3.0]), np.ones(1), np.ones(1)])[0] == 0.25
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("x", [0.5, 2.0])
+def test_the_slope_of_a_power_changes_with_the_exponent_also_at_0(x, order):
+    """The second derivative of x**p by x and p is x**(p - 1) (1 + p log x): 1/x at p = 0, in either order."""
+    first, second = order
+    mixed = sg.grad(sg.grad(lambda x, p: x**p, first), second)(x, 0.0)
+    np.testing.assert_allclose(mixed, 1 / x, rtol=1e-15)
+
+
+@pytest.mark.parametrize("x", [0.0, np.nan, np.inf, -2.0])
+def test_the_power_of_0_has_no_slope(x):
+    assert sg.grad(lambda x, p: x**p)(x, 0.0) == 0

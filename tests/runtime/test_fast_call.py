@@ -506,7 +506,8 @@ def test_reference_counts_are_exact():
         for _ in range(1_000_000):
             f(tree, y, True, out_scale=scale)
     assert not slow
-    assert max(abs(a - b) for a, b in zip(counts(), before)) < 100  # what runs beside takes a None or two; a call takes a million
+    changes = [a - b for a, b in zip(counts(), before)]
+    assert max(map(abs, changes)) < 1000, changes  # what runs beside takes a None or two; a call takes a million
     if resident:
         assert memory() - resident < 4 << 20
 

@@ -11,7 +11,7 @@ from staticgrad.eager.modes import modes, no_grad
 from staticgrad.eager.nodes import FREED, Saved, or_zeros
 from staticgrad.eager.tape import Node
 from staticgrad.eager.tensors import Tensor, aval_of
-from staticgrad.errors import ArgumentError, BackwardError, MissingDerivativeError
+from staticgrad.errors import ArgumentError, BackwardError, MissingDerivativeError, TensorError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line, user_line
 from staticgrad.tracing.tracer import Tracer
@@ -90,7 +90,7 @@ class Function:
     """
 
     def __init__(self) -> None:
-        raise ArgumentError(
+        raise TensorError(
             at_user_line(
                 f"{type(self).__name__} is not to be instantiated: define static methods and call {type(self).__name__}.apply(...)"
             )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticgrad.ir.source import SourceLine
+from staticgrad.errors import ArgumentError
+from staticgrad.ir.source import SourceLine, at_user_line
 
 if TYPE_CHECKING:
     from staticgrad.eager.tensors import Tensor
@@ -63,6 +64,8 @@ class Hooks(OrderedDict[int, Callable[..., Any]]):
 
     def add(self, hook: Callable[..., Any]) -> Handle:
         """Register a function and return the handle that removes it."""
+        if not callable(hook):
+            raise ArgumentError(at_user_line(f"a hook must be a function, not {type(hook).__name__}"))
         key = next(_serials)
         self[key] = hook
         return Handle(self, key)

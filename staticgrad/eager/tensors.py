@@ -45,7 +45,7 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_array", "_base", "_edge", "_grad", "_history", "_hooks", "_path", "_requires", "_retains",
+        "__weakref__", "_accumulator", "_after_hooks", "_array", "_base", "_edge", "_grad", "_history", "_hooks", "_path", "_requires", "_retains",
         "_writes",
     )  # fmt: skip
     __array_priority__ = 900  # below that of traced arrays
@@ -61,6 +61,7 @@ class Tensor:
     """How often the edge of this tensor was replaced by in-place changes; of a view, how much of its base's history it has seen."""
     _accumulator: weakref.ref[AccumulateGrad] | None
     _hooks: Hooks | None
+    _after_hooks: Hooks | None
     _retains: bool
 
     def __new__(cls, data: Any = (), *, requires_grad: bool = False) -> Tensor:
@@ -84,6 +85,7 @@ class Tensor:
         self._history = 0
         self._accumulator = None
         self._hooks = None
+        self._after_hooks = None
         self._retains = False
         return self
 
@@ -288,6 +290,9 @@ class Tensor:
             else:
                 np.add(held._array, grad._array, out=held._array)
                 held._writes.number += 1
+        if self._after_hooks is not None:
+            for hook in list(self._after_hooks.values()):
+                hook(self)
 
     def backward(self, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None) -> None:
         """Add the gradients of this tensor to the `.grad` of the leaves it was computed from.
@@ -357,6 +362,37 @@ class Tensor:
                 self._hooks = node.hooks_of(0)
             return self._hooks.add(hook)
         return node.hooks_of(result).add(hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Handle:
+        """Call `hook(tensor)` on this leaf whenever backward has added to its `.grad`, for example to update it at once.
+
+        Returns
+        -------
+        Handle
+            Its `.remove()` ends this.
+
+        Raises
+        ------
+        TensorError
+            For a computed tensor, or one that does not require gradients.
+
+        Examples
+        --------
+        >>> import staticgrad as sg
+        >>> x = sg.tensor([1.0, 2.0], requires_grad=True)
+        >>> _ = x.register_post_accumulate_grad_hook(lambda leaf: print(leaf.grad))
+        >>> (x * x).sum().backward()
+        tensor([2., 4.])
+        """
+        if not (self.is_leaf and self._requires):
+            raise TensorError(
+                at_user_line(
+                    "register_post_accumulate_grad_hook() is for leaves that require gradients; use retain_grad() or register_hook()"
+                )
+            )
+        if self._after_hooks is None:
+            self._after_hooks = Hooks()
+        return self._after_hooks.add(hook)
 
     # ---- what it is
 

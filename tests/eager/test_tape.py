@@ -892,3 +892,43 @@ def test_threads_share_a_graph():
     found = []
     in_threads(lambda k: found.append(sg.autograd_grad(y, x, retain_graph=True)[0].item()))
     assert found == [6.0] * 8
+
+
+def test_post_accumulate_hooks_see_the_whole_gradient():
+    x, seen = sg.tensor([1.0, 2.0], requires_grad=True), []
+    x.grad = sg.tensor([10.0, 10.0])
+    handle = x.register_post_accumulate_grad_hook(lambda leaf: seen.append((leaf is x, leaf.grad.tolist())))
+    (x * x + x).sum().backward()
+    sg.autograd_grad((x * x).sum(), x)  # which accumulates nothing
+    assert seen == [(True, [13.0, 15.0])]
+    handle.remove()
+    (x * x).sum().backward()
+    assert len(seen) == 1
+
+
+def test_post_accumulate_hooks_may_update_the_leaf():
+    x = sg.tensor(3.0, requires_grad=True)
+
+    def descend(leaf):
+        with sg.no_grad():
+            leaf -= 0.1 * leaf.grad
+        leaf.grad = None
+
+    x.register_post_accumulate_grad_hook(descend)
+    for _ in range(2):
+        (x**2).backward()
+    assert x.grad is None
+    assert x.item() == pytest.approx(3.0 * 0.8**2)
+
+
+@pytest.mark.parametrize("make", [lambda x: x * 2, lambda x: x.detach()])
+def test_post_accumulate_hooks_are_for_leaves(make):
+    with pytest.raises(RuntimeError, match=r"leaves that require gradients.*register_hook"):
+        make(sg.tensor([1.0], requires_grad=True)).register_post_accumulate_grad_hook(print)
+
+
+def test_what_is_no_function_is_no_hook():
+    x = sg.tensor([1.0], requires_grad=True)
+    for register in (x.register_hook, (x * 2).register_hook, x.register_post_accumulate_grad_hook, (x * 2).grad_fn.register_hook):
+        with pytest.raises(TypeError, match="a hook must be a function, not int"):
+            register(3)

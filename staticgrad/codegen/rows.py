@@ -42,7 +42,7 @@ def room_for(item: Item, parameters: Parameters, scratch: Scratch, count: int = 
 
 def emit_row(b: Builder, item: Item, index: Position, reader: Reader, parameters: Parameters, room: Room) -> None:
     """Emit the work on the row at `index` of the domain; the index along the row itself does not matter."""
-    op, shape = item.target.op, item.value.shape
+    op, shape, made = item.target.op, item.value.shape, item.target.shape
     assert isinstance(op, Along)
     start = expanded(index, shape)
 
@@ -50,6 +50,6 @@ def emit_row(b: Builder, item: Item, index: Position, reader: Reader, parameters
         return (*start[: op.axis], place, *start[op.axis + 1 :])
 
     def write(place: Index, x: Scalar) -> None:
-        b.store(parameters(parameters.memory[item.target]), flat_index(at(place), shape), x)
+        b.store(parameters(parameters.memory[item.target]), flat_index(at(place), made), x)
 
     op.row(b, lambda place: reader.read(item.value, at(place)), write, shape[op.axis], room)

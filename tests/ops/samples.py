@@ -374,6 +374,37 @@ def _random_bits(name: str) -> Iterator[Sample]:
             yield Sample(REGISTRY[name](DTYPES[dtype], rank), (*map(np.asarray, key), np.asarray(start)), f"{dtype} along {rank} axes")
 
 
+@sampler("solve")
+def _solve(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(16)
+    cases = [((1, 1), ()), ((2, 1), ()), ((2, 2), (3,)), ((3, 1), (2,)), ((4, 3), ()), ((3, 2), (2, 1)), ((2, 0), (2,)), ((2, 1), (0,)),
+             ((0, 3), (2,)), ((9, 4), ()), ((17, 1), ())]  # fmt: skip
+    for (order, right), leading in cases:
+        for axis in range(len(leading) + 1):
+            x = random_array(rng, (*leading, order * (order + right)), np.float64)
+            yield Sample(REGISTRY[name](axis, order), (np.moveaxis(x, -1, axis).copy(),))
+    yield Sample(REGISTRY[name](1, 3), (random_array(rng, (4, 12), np.float32),))
+    singular = [
+        [1, 2, 5, 2, 4, 6],
+        [0, 0, 1, 0, 0, 1],
+        [0, 1, 1, 1, 0, 2],
+        [np.nan, 1, 1, 1, 2, 2],
+        [1, np.inf, 1, 0, 1, 2],
+        [1, 2, 5, 3, 4, 6],
+    ]
+    for dtype in FLOATS:
+        yield Sample(REGISTRY[name](1, 2), (np.array(singular, dtype),), "singular ones beside others")
+
+
+def _well_conditioned(op: Op, x: np.ndarray) -> np.ndarray:
+    if not op.order:
+        return x
+    rows = np.moveaxis(x, op.axis, -1)
+    systems = rows.reshape(*rows.shape[:-1], op.order, rows.shape[-1] // op.order).copy()
+    systems[..., range(op.order), range(op.order)] += 8
+    return np.moveaxis(systems.reshape(rows.shape), -1, op.axis).copy()
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +437,8 @@ def smooth_samples(name: str) -> list[Sample]:
             operands[1] = operands[0] + distinct(rng, operands[0].shape, 0.1, 0.5) * np.resize([1.0, -1.0], operands[0].shape)
         if name == "search_sorted":
             operands[0] = np.sort(operands[0])
+        if name == "solve":
+            operands[0] = _well_conditioned(sample.op, operands[0])
         found.append(Sample(sample.op, tuple(operands)))
     return found
 

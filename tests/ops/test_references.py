@@ -86,6 +86,7 @@ PARAMETERISED = {
     "arg_sort": lambda op, x: jnp.argsort(x, op.axis, stable=True),
     "cumulative_sum": lambda op, x: jnp.cumsum(x, op.axis),
     "search_sorted": lambda op, x, v: _searched(op, x, v),
+    "solve": lambda op, x: _solved(op, x),
 }
 
 WITHOUT_FLOATS = {
@@ -114,6 +115,13 @@ def _searched(op, x, v):
     for _ in range(op.shared):
         search = jax.vmap(search)
     return search(x, v)
+
+
+def _solved(op, x):
+    rows = jnp.moveaxis(jnp.asarray(x), op.axis, -1)
+    systems = rows.reshape(*rows.shape[:-1], op.order, -1)
+    found = jnp.linalg.solve(systems[..., : op.order], systems[..., op.order :])
+    return jnp.moveaxis(found.reshape(*rows.shape[:-1], -1), -1, op.axis)
 
 
 def reference(op):

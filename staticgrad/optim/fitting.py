@@ -15,7 +15,7 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
 from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
-from staticgrad.optim.residual_optimizer import ResidualOptimizer, ResidualState, Trial
+from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState, Trial
 from staticgrad.tracing.pytree import tree_map
 
 MESSAGES = {
@@ -193,14 +193,14 @@ def least_squares(
     history: list[Trial] = []
     params = layout.tree(layout.vector)
     path = [params]
-    status = limits.status(state)
-    while status is None and len(path) < most:
+    status = int(limits.status(state))
+    while not status and len(path) < most:
         params, state = optimizer.update(params, function, state, *args, **named)
         assert state.last is not None
         history.append(state.last)
         path.append(params)
-        status = limits.status(state)
-    linear, status = state.linear, status or 0
+        status = int(limits.status(state))
+    linear = state.linear
     return LeastSquaresResult(
         x=params,
         cost=float(linear.cost),
@@ -225,21 +225,15 @@ class _Tolerances:
     length: float
     cosine: float
 
-    def status(self, state: ResidualState) -> int | None:
-        """Return why it ends with this state, as in `MESSAGES`; None where it goes on."""
-        linear, trial = state.linear, state.last
-        moved = trial is None or trial.accepted
-        if moved and (np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns).all():
-            return 1
-        if trial is None:
-            return None
-        before = linear.cost + trial.fall if trial.accepted else linear.cost
-        as_foretold = trial.accepted and trial.fall >= trial.predicted / 4
-        flat = as_foretold and max(trial.fall, trial.predicted) <= self.cost * before
-        short = trial.length <= self.length
-        if (flat or not trial.resolved) and short:
-            return 4
-        return 2 if flat or not trial.resolved else 3 if short else None
+    def status(self, state: ResidualState) -> Any:
+        """Return why it ends with this state, as in `MESSAGES`; 0 where it goes on."""
+        linear, trial = state.linear, state.last or NOTHING_TRIED
+        level = np.all(np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns)
+        before = linear.cost + np.where(trial.accepted, trial.fall, 0)
+        as_foretold = trial.accepted & (trial.fall >= trial.predicted / 4)
+        flat = as_foretold & (np.maximum(trial.fall, trial.predicted) <= self.cost * before)
+        over, short = flat | np.logical_not(trial.resolved), trial.length <= self.length
+        return np.where(trial.accepted & level, 1, np.where(over & short, 4, np.where(over, 2, np.where(short, 3, 0))))
 
 
 def _optimizer(method: Any) -> ResidualOptimizer:

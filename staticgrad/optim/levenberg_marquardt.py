@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,22 +42,20 @@ class LevenbergMarquardt(ResidualOptimizer):
         inverse = damped_inverse(linear.gram, state.control * state.scale**2)
         velocity = -inverse(linear.gradient)
         predicted = predicted_fall(linear, velocity)
-        if not self.acceleration or not np.isfinite(velocity).all():
+        if not self.acceleration:
             return Proposal(velocity, predicted)
         bend = linear.transposed @ second(velocity)
-        if not np.isfinite(bend).all():
-            return Proposal(velocity, predicted, sound=False)
-        half = -inverse(bend) / 2
-        sound = length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity)
+        bends = np.isfinite(bend).all()
+        half = np.where(bends, -inverse(bend) / 2, 0)
+        sound = bends & (length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity))
         return Proposal(velocity + half, predicted, sound)
 
-    def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
-        if not trial.accepted:
-            return state.control * state.growth, 2 * state.growth
-        ratio = trial.fall / trial.predicted if trial.fall < trial.predicted else 1.0
-        return state.control * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+    def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:
+        ratio = np.where(trial.fall < trial.predicted, trial.fall / trial.predicted, 1.0)
+        smaller = state.control * np.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
+        return np.where(trial.accepted, smaller, state.control * state.growth), np.where(trial.accepted, 2.0, 2 * state.growth)
 
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+    def rescaled(self, scale: Any, linear: Linearization, here: Any) -> Any:
         found = influences(linear, here)
         return found if scale is None else np.maximum(scale, found)
 

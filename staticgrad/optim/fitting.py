@@ -16,6 +16,8 @@ from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
 from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState, Trial
+from staticgrad.optim.traced_fitting import LeastSquaresSolution, solve_in_trace
+from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import tree_map
 
 MESSAGES = {
@@ -113,7 +115,7 @@ def least_squares(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     **others: Any,
-) -> LeastSquaresResult:
+) -> LeastSquaresResult | LeastSquaresSolution:
     """Return the parameters that make the sum of the squares of residuals least, on the form of `scipy.optimize.least_squares`.
 
     Residuals, Jacobian, J^T J and J^T r are one compiled program; derivatives are exact, those for the curvature of a step, too.
@@ -149,7 +151,9 @@ def least_squares(
     -------
     LeastSquaresResult
         `x`, `cost`, `fun`, `jac`, `grad`, `optimality`, `nfev`, `njev`, `status`, `message`, `success`, as in SciPy; and
-        `covariance`, `standard_errors`, `history` and `path`.
+        `covariance`, `standard_errors`, `history` and `path`. In a traced function, under `sg.vmap` for example, a
+        `LeastSquaresSolution`: a tuple of arrays, those of these names that are arrays, differentiable by all that the residuals read
+        (implicitly, at the optimum). There nothing is raised for numbers that are not finite: `status` is -1.
 
     Raises
     ------
@@ -182,14 +186,15 @@ def least_squares(
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
     layout = Layout(params, "least_squares")
-    state = optimizer.init(params, function, *args, **named)
-    epsilon = max(layout.epsilon, float(np.finfo(state.linear.residuals.dtype).eps))
-    limits = _Tolerances(
-        epsilon**1.5 if ftol is None else number("ftol", ftol),
-        64 * epsilon if xtol is None else number("xtol", xtol),
-        4 * epsilon if gtol is None else number("gtol", gtol),
-    )
+    tolerances = [None if value is None else number(name, value) for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol))]
     most = 1000 * (layout.size + 1) if max_nfev is None else whole("max_nfev", max_nfev)
+    if tracing():
+        guess = layout.tree(layout.vector)
+        return solve_in_trace(
+            optimizer, function, guess, lambda state: _Tolerances.of(layout, state, *tolerances).status, most, args, named
+        )
+    state = optimizer.init(params, function, *args, **named)
+    limits = _Tolerances.of(layout, state, *tolerances)
     history: list[Trial] = []
     params = layout.tree(layout.vector)
     path = [params]
@@ -224,6 +229,13 @@ class _Tolerances:
     cost: float
     length: float
     cosine: float
+
+    @classmethod
+    def of(cls, layout: Layout, state: ResidualState, cost: float | None, length: float | None, cosine: float | None) -> _Tolerances:
+        """Return these tolerances; those that are None follow from the precision of parameters and residuals."""
+        epsilon = max(layout.epsilon, float(np.finfo(state.linear.residuals.dtype).eps))
+        defaults = epsilon**1.5, 64 * epsilon, 4 * epsilon
+        return cls(*(known if given is None else given for given, known in zip((cost, length, cosine), defaults, strict=True)))
 
     def status(self, state: ResidualState) -> Any:
         """Return why it ends with this state, as in `MESSAGES`; 0 where it goes on."""

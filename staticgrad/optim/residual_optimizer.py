@@ -193,9 +193,7 @@ class ResidualOptimizer(ABC):
 
     def _layout(self, params: Any) -> Layout:
         if tracing():
-            raise TraceError(
-                at_user_line(f"{self.word}: single steps cannot be traced; sg.least_squares(residuals, x0, method=...) can")
-            )
+            raise TraceError(at_user_line(f"{self.word}: single steps cannot be traced; sg.least_squares(residuals, x0, method=...) can"))
         return Layout(params, self.word)
 
 

@@ -378,31 +378,23 @@ def _random_bits(name: str) -> Iterator[Sample]:
 def _solve(name: str) -> Iterator[Sample]:
     rng = np.random.default_rng(16)
     cases = [((1, 1), ()), ((2, 1), ()), ((2, 2), (3,)), ((3, 1), (2,)), ((4, 3), ()), ((3, 2), (2, 1)), ((2, 0), (2,)), ((2, 1), (0,)),
-             ((0, 3), (2,)), ((9, 4), ()), ((17, 1), ())]  # fmt: skip
-    for (order, right), leading in cases:
+             ((0, 0), (2,)), ((9, 4), ()), ((17, 1), ())]  # fmt: skip
+    for (order, sides), leading in cases:
         for axis in range(len(leading) + 1):
-            x = random_array(rng, (*leading, order * (order + right)), np.float64)
-            yield Sample(REGISTRY[name](axis, order), (np.moveaxis(x, -1, axis).copy(),))
-    yield Sample(REGISTRY[name](1, 3), (random_array(rng, (4, 12), np.float32),))
-    singular = [
-        [1, 2, 5, 2, 4, 6],
-        [0, 0, 1, 0, 0, 1],
-        [0, 1, 1, 1, 0, 2],
-        [np.nan, 1, 1, 1, 2, 2],
-        [1, np.inf, 1, 0, 1, 2],
-        [1, 2, 5, 3, 4, 6],
-    ]
+            rows = [random_array(rng, (*leading, order * columns), np.float64) for columns in (order, sides)]
+            yield Sample(REGISTRY[name](axis), tuple(np.moveaxis(x, -1, axis).copy() for x in rows))
+    yield Sample(REGISTRY[name](1), (random_array(rng, (4, 9), np.float32), random_array(rng, (4, 3), np.float32)))
+    matrices = [[1, 2, 2, 4], [0, 0, 0, 0], [0, 1, 1, 0], [np.nan, 1, 1, 2], [1, np.inf, 0, 1], [1, 2, 3, 4]]
     for dtype in FLOATS:
-        yield Sample(REGISTRY[name](1, 2), (np.array(singular, dtype),), "singular ones beside others")
+        sides = random_array(rng, (6, 2), dtype)
+        yield Sample(REGISTRY[name](1), (np.array(matrices, dtype), sides), "singular ones beside others")
 
 
-def _well_conditioned(op: Op, x: np.ndarray) -> np.ndarray:
-    if not op.order:
-        return x
-    rows = np.moveaxis(x, op.axis, -1)
-    systems = rows.reshape(*rows.shape[:-1], op.order, rows.shape[-1] // op.order).copy()
-    systems[..., range(op.order), range(op.order)] += 8
-    return np.moveaxis(systems.reshape(rows.shape), -1, op.axis).copy()
+def _well_conditioned(op: Op, a: np.ndarray) -> np.ndarray:
+    rows = np.moveaxis(a, op.axis, -1).copy()
+    order = round(rows.shape[-1] ** 0.5)
+    rows[..., :: order + 1] += 8
+    return np.moveaxis(rows, -1, op.axis).copy()
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import numpy as np
 
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.builder import Builder, Index
+from staticgrad.ir.builder import Builder
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import op
 from staticgrad.kernels import elimination

@@ -16,6 +16,7 @@ from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
 from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState, Trial
+from staticgrad.optim.solvers import start
 from staticgrad.optim.traced_fitting import LeastSquaresSolution, solve_in_trace
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import tree_map
@@ -181,7 +182,7 @@ def least_squares(
     """
     _refuse(others)
     optimizer = _optimizer(method)
-    function, params = Residuals(residuals), _parameters(x0)
+    function, params = Residuals(residuals), start(x0)
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
@@ -262,17 +263,6 @@ def _optimizer(method: Any) -> ResidualOptimizer:
             "or sg.optim.gauss_newton()"
         )
     )
-
-
-def _parameters(x0: Any) -> Any:
-    """Return `x0` with Python's whole numbers as floats; a list or a tuple of numbers as an array."""
-
-    def is_number(leaf: Any) -> bool:
-        return isinstance(leaf, (int, float, np.floating)) and not isinstance(leaf, bool)
-
-    if type(x0) in (list, tuple) and x0 and all(map(is_number, x0)):
-        return np.array(x0, np.result_type(*(x if isinstance(x, np.floating) else np.float64 for x in x0)))
-    return tree_map(lambda leaf: float(leaf) if type(leaf) is int else leaf, x0)
 
 
 def _contiguous(leaf: Any) -> Any:

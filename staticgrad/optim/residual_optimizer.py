@@ -131,8 +131,8 @@ class ResidualOptimizer(ABC):
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
         params, (linear, scale, control, growth, evaluations, trial) = self.step(params, function, state, args, kwargs)
         assert trial is not None
-        numbers = map(float, (trial.control, trial.cost, trial.fall, trial.predicted, trial.length))
-        trial = Trial(bool(trial.accepted), *numbers, bool(trial.resolved))
+        control_then, cost, fall, predicted, relative = map(float, (trial.control, trial.cost, trial.fall, trial.predicted, trial.length))
+        trial = Trial(bool(trial.accepted), control_then, cost, fall, predicted, relative, bool(trial.resolved))
         return params, ResidualState(linear, scale, float(control), float(growth), int(evaluations), trial)
 
     def first(self, params: Any, function: Residuals, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ResidualState:
@@ -158,11 +158,12 @@ class ResidualOptimizer(ABC):
             computed = np.isfinite(move).all() & proposal.sound
             there = function.linearize(tried, args, kwargs) if isinstance(computed, Tracer) or computed else linear
             noise = 8 * epsilon * terms * linear.norm
-            fall = np.where(computed & there.finite, fall_of_cost(linear, there, move, noise), np.nan)
+            fall: Any = np.where(computed & there.finite, fall_of_cost(linear, there, move, noise), np.nan)
+            cost: Any = np.where(computed, there.cost, np.nan)
             trial = Trial(
                 accepted=fall > 0,
                 control=state.control,
-                cost=np.where(computed, there.cost, np.nan),
+                cost=cost,
                 fall=fall,
                 predicted=proposal.predicted,
                 length=length(state.scale * move) / (length(state.scale * here) + TINY),
@@ -204,8 +205,8 @@ def chosen(flag: Any, new: Any, old: Any) -> Any:
     return new if flag else old
 
 
-def fall_of_cost(before: Linearization, after: Linearization, move: Any, noise: Any) -> Any:
-    """Return by how much the cost falls along a step.
+def fall_of_cost(before: Any, after: Any, move: Any, noise: Any) -> Any:
+    """Return by how much the cost falls along a step, from the `cost` and the `gradient` at both ends.
 
     Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell: they are right to the precision
     of the residuals, not to that of their squares, so that parameters get all their digits, not half of them.

@@ -9,9 +9,9 @@ import numpy as np
 
 from staticgrad.api import grad
 from staticgrad.control_flow import while_loop
-from staticgrad.optim.implicit_solution import implicit_root
 from staticgrad.optim.normal_equations import Residuals
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState
+from staticgrad.optim.solvers import implicit_root
 from staticgrad.tracing.pytree import flatten
 
 

@@ -118,7 +118,8 @@ np.linalg.norm(f,axis=1)  np.linalg.norm(x,2,axis=1)  np.linalg.norm(x,keepdims=
 np.linalg.norm(0*v)  np.linalg.vector_norm(t)  np.linalg.vector_norm(t,axis=(0,2),ord=1)  np.linalg.matrix_norm(t)  np.linalg.outer(v,w)
 np.linalg.vecdot(x,y)  np.linalg.solve(q,v)  np.linalg.solve(q,m)  np.linalg.solve(np.stack((q,q.T)),m)
 np.linalg.solve(q,np.stack((m,m+1)))  np.linalg.solve(q.astype(np.float32),v)  np.linalg.solve([[2,1],[1,3]],o)  np.linalg.inv(q)
-np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])  np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
+np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])
+np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
 """
 
 CHOICES = """

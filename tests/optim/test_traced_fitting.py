@@ -117,6 +117,7 @@ def test_the_cost_has_the_derivative_of_the_envelope():
 
 
 def test_second_derivatives():
+    @sg.trace(backend="interp")
     def curvature(a):
         return sg.least_squares(lambda p: np.stack([p[0] ** 3 + p[1] - a, p[1] - a * p[0], p[0] - 1]), np.array([1.0, 1.0])).x[1]
 

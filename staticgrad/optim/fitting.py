@@ -14,7 +14,7 @@ from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
-from staticgrad.optim.normal_equations import Layout, Residuals, inverse_gram
+from staticgrad.optim.normal_equations import Layout, Residuals, chosen, inverse_gram
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState, Trial
 from staticgrad.optim.solvers import start
 from staticgrad.optim.traced_fitting import LeastSquaresSolution, solve_in_trace
@@ -242,11 +242,11 @@ class _Tolerances:
         """Return why it ends with this state, as in `MESSAGES`; 0 where it goes on."""
         linear, trial = state.linear, state.last or NOTHING_TRIED
         level = np.all(np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns)
-        before = linear.cost + np.where(trial.accepted, trial.fall, 0)
+        before = linear.cost + chosen(trial.accepted, trial.fall, 0.0)
         as_foretold = trial.accepted & (trial.fall >= trial.predicted / 4)
         flat = as_foretold & (np.maximum(trial.fall, trial.predicted) <= self.cost * before)
         over, short = flat | np.logical_not(trial.resolved), trial.length <= self.length
-        return np.where(trial.accepted & level, 1, np.where(over & short, 4, np.where(over, 2, np.where(short, 3, 0))))
+        return chosen(trial.accepted & level, 1, chosen(over & short, 4, chosen(over, 2, chosen(short, 3, 0))))
 
 
 def _optimizer(method: Any) -> ResidualOptimizer:

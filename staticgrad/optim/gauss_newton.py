@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.optim.normal_equations import Linearization, damped_inverse
+from staticgrad.optim.normal_equations import Linearization, chosen, damped_inverse
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -34,7 +34,7 @@ class GaussNewton(ResidualOptimizer):
         return Proposal(move, predicted_fall(linear, move))
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:
-        return np.where(trial.accepted, 1.0, state.control / 2), state.growth
+        return chosen(trial.accepted, 1.0, state.control / 2), state.growth
 
     def rescaled(self, scale: Any, linear: Linearization, here: Any) -> Any:
         return influences(linear, here)

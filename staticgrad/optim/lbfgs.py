@@ -13,8 +13,8 @@ from staticgrad.control_flow import scan, while_loop
 from staticgrad.errors import ShapeError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Layout
-from staticgrad.optim.residual_optimizer import chosen, fall_of_cost
+from staticgrad.optim.normal_equations import Layout, chosen
+from staticgrad.optim.residual_optimizer import fall_of_cost
 from staticgrad.optim.solvers import implicit_root, run
 from staticgrad.tracing.pytree import leaf_aval
 

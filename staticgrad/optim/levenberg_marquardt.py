@@ -10,7 +10,7 @@ import numpy as np
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Linearization, damped_inverse, length
+from staticgrad.optim.normal_equations import Linearization, chosen, damped_inverse, length
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -46,14 +46,14 @@ class LevenbergMarquardt(ResidualOptimizer):
             return Proposal(velocity, predicted)
         bend = linear.transposed @ second(velocity)
         bends = np.isfinite(bend).all()
-        half = np.where(bends, -inverse(bend) / 2, 0)
+        half = chosen(bends, -inverse(bend) / 2, np.zeros(len(bend)))
         sound = bends & (length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity))
         return Proposal(velocity + half, predicted, sound)
 
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:
-        ratio = np.where(trial.fall < trial.predicted, trial.fall / trial.predicted, 1.0)
+        ratio = chosen(trial.fall < trial.predicted, trial.fall / trial.predicted, 1.0)
         smaller = state.control * np.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
-        return np.where(trial.accepted, smaller, state.control * state.growth), np.where(trial.accepted, 2.0, 2 * state.growth)
+        return chosen(trial.accepted, (smaller, 2.0), (state.control * state.growth, 2 * state.growth))  # type: ignore[no-any-return]
 
     def rescaled(self, scale: Any, linear: Linearization, here: Any) -> Any:
         found = influences(linear, here)

@@ -26,8 +26,9 @@ from staticgrad.ops.reduce import sum_
 from staticgrad.optim.optimizer import operand, parameters
 from staticgrad.traced import Traced, traced
 from staticgrad.tracing.context import tracing
-from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
+from staticgrad.tracing.pytree import Signature, Tree, flatten, tree_map, unflatten
 from staticgrad.tracing.record import Program
+from staticgrad.tracing.tracer import Tracer
 from staticgrad.transforms import Source
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -219,7 +220,14 @@ class Residuals:
         return self._traced.derive(SecondDerivative(), "second_derivative")
 
 
-# ---- small linear algebra
+# ---- small linear algebra, on arrays and traced arrays
+
+
+def chosen(flag: Any, new: Any, old: Any) -> Any:
+    """Return the pytree `new` if the flag holds, otherwise `old`, which is like it."""
+    if isinstance(flag, Tracer):
+        return tree_map(lambda x, y: np.where(flag, x, y), new, old)
+    return new if flag else old
 
 
 def length(vector: Any) -> Any:

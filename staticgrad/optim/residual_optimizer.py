@@ -13,9 +13,8 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, length
+from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, chosen, length
 from staticgrad.tracing.context import tracing
-from staticgrad.tracing.pytree import tree_map
 from staticgrad.tracing.tracer import Tracer
 
 TINY = float(np.finfo(np.float64).tiny)
@@ -158,8 +157,8 @@ class ResidualOptimizer(ABC):
             computed = np.isfinite(move).all() & proposal.sound
             there = function.linearize(tried, args, kwargs) if isinstance(computed, Tracer) or computed else linear
             noise = 8 * epsilon * terms * linear.norm
-            fall: Any = np.where(computed & there.finite, fall_of_cost(linear, there, move, noise), np.nan)
-            cost: Any = np.where(computed, there.cost, np.nan)
+            fall: Any = chosen(computed & there.finite, fall_of_cost(linear, there, move, noise), np.nan)
+            cost: Any = chosen(computed, there.cost, np.nan)
             trial = Trial(
                 accepted=fall > 0,
                 control=state.control,
@@ -198,13 +197,6 @@ class ResidualOptimizer(ABC):
         return Layout(params, self.word)
 
 
-def chosen(flag: Any, new: Any, old: Any) -> Any:
-    """Return the pytree `new` if the flag holds, otherwise `old`, which is like it."""
-    if isinstance(flag, Tracer):
-        return tree_map(lambda x, y: np.where(flag, x, y), new, old)
-    return new if flag else old
-
-
 def fall_of_cost(before: Any, after: Any, move: Any, noise: Any) -> Any:
     """Return by how much the cost falls along a step, from the `cost` and the `gradient` at both ends.
 
@@ -217,7 +209,7 @@ def fall_of_cost(before: Any, after: Any, move: Any, noise: Any) -> Any:
     Optimization 16, 2005), for the idea.
     """
     fall = before.cost - after.cost
-    return np.where(np.abs(fall) > noise, fall, -((before.gradient + after.gradient) @ move) / 2)
+    return chosen(abs(fall) > noise, fall, -((before.gradient + after.gradient) @ move) / 2)
 
 
 def size_of_terms(linear: Linearization, here: Any) -> Any:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from staticgrad.implicit import custom_linear_solve, custom_root
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
+    from staticgrad.optim.lbfgs import lbfgs
+    from staticgrad.optim.newton import newton
     from staticgrad.primer import ExpressionGraph
     from staticgrad.runtime.cache_explanation import explain_cache
     from staticgrad.runtime.report import compile_report
@@ -77,8 +79,10 @@ __all__ = [
     "is_grad_enabled",
     "jacobian",
     "jvp",
+    "lbfgs",
     "least_squares",
     "linearize",
+    "newton",
     "njit_op",
     "nn",
     "no_grad",
@@ -132,7 +136,9 @@ _HOMES = {
     "hvp": "jacobians",
     "is_grad_enabled": "eager",
     "jacobian": "jacobians",
+    "lbfgs": "optim.lbfgs",
     "least_squares": "optim.fitting",
+    "newton": "optim.newton",
     "njit_op": "foreign",
     "no_grad": "eager",
     "numeric_grad": "gradient_check",

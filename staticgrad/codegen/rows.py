@@ -32,24 +32,23 @@ def lower_rows(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], scr
 
 def room_for(item: Item, parameters: Parameters, scratch: Scratch, count: int = 1, number: Index | None = None) -> Room:
     """Return the scratch memory of row `number` of `count` that are worked on at the same time."""
-    op, shape, dtype = item.target.op, item.value.shape, item.value.dtype
+    op = item.target.op
     assert isinstance(op, Along)
-    length = shape[op.axis]
-    arrays = {name: scratch.take(name, kind, length * count) for name, kind in op.room(dtype, length).items()}
-    start = Index() if number is None else number * length
-    return {name: (parameters.take(buffer), start) for name, buffer in arrays.items()}
+    needed = op.room(*(v.aval for v in item.target.node.inputs))
+    arrays = {name: (scratch.take(name, dtype, length * count), length) for name, (dtype, length) in needed.items()}
+    return {name: (parameters.take(buffer), Index() if number is None else number * length) for name, (buffer, length) in arrays.items()}
 
 
 def emit_row(b: Builder, item: Item, index: Position, reader: Reader, parameters: Parameters, room: Room) -> None:
     """Emit the work on the row at `index` of the domain; the index along the row itself does not matter."""
-    op, shape = item.target.op, item.value.shape
+    op, operands = item.target.op, item.target.node.inputs
     assert isinstance(op, Along)
-    start = expanded(index, shape)
+    start = expanded(index, item.value.shape)
 
     def at(place: Index) -> Position:
         return (*start[: op.axis], place, *start[op.axis + 1 :])
 
     def write(place: Index, x: Scalar) -> None:
-        b.store(parameters(parameters.memory[item.target]), flat_index(at(place), shape), x)
+        b.store(parameters(parameters.memory[item.target]), flat_index(at(place), item.target.shape), x)
 
-    op.row(b, lambda place: reader.read(item.value, at(place)), write, shape[op.axis], room)
+    op.row(b, lambda operand, place: reader.read(operands[operand], at(place)), write, [v.aval for v in operands], room)

@@ -51,6 +51,11 @@ class Item:
         return self.scatter.inputs[2:] if self.scatter is not None else ()
 
     @property
+    def others(self) -> tuple[Value, ...]:
+        """What it reads beside its value: index arrays, and the further operands of an operation on rows."""
+        return self.target.node.inputs[1:] if self.is_row else self.indices
+
+    @property
     def domain(self) -> Shape:
         """The shape that the nest loops over: that of the value without axes of length 1."""
         return tuple(extent for extent in self.value.shape if extent != 1)
@@ -190,7 +195,7 @@ def item_nodes(item: Item, memory: dict[Value, Value]) -> list[Node]:
     """Return the nodes that are computed inside the item's nest, the last one first."""
     found: list[Node] = []
     seen: set[Value] = set()
-    stack = [item.value, *item.indices]
+    stack = [item.value, *item.others]
     while stack:
         value = stack.pop()
         if value in seen or (value in memory and value is not item.target) or value.op.kind not in ("map", "view", "alias"):
@@ -213,7 +218,7 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
     """Return the values with memory that the item reads, and whether it reads them only at its own index."""
     reads: dict[Value, bool] = {}
     seen: set[tuple[Value, bool]] = set()
-    stack = [(item.value, not item.is_row), *((index, False) for index in item.indices)]
+    stack = [(item.value, not item.is_row), *((other, False) for other in item.others)]
     while stack:
         value, pointwise = stack.pop()
         if (value, pointwise) in seen:

@@ -102,10 +102,11 @@ _NAMESPACE: dict[str, Any] = {name: _function(name, operation) for name, operati
 
 __all__ = [  # noqa: PLE0604
     "Function", "Tensor", "allclose", "arange", "as_tensor", "autograd", "backward_graph", "cuda", "device", "e", "empty", "empty_like",
-    "enable_grad", "equal", "eye", "finfo", "from_dlpack", "from_numpy", "full", "full_like", "get_default_dtype", "iinfo", "inf", "inference_mode", "is_grad_enabled",
-    "is_tensor", "linspace", "logspace", "manual_seed", "nan", "no_grad", "normal", "numel", "ones", "ones_like", "pi",
-    "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype", "set_grad_enabled",
-    "set_printoptions", "tensor", "zeros", "zeros_like", *sorted(_NAMESPACE),
+    "enable_grad", "equal", "eye", "finfo", "from_dlpack", "from_numpy", "full", "full_like", "get_default_dtype", "iinfo", "inf",
+    "inference_mode", "is_grad_enabled", "is_tensor", "linspace", "logspace", "manual_seed", "nan", "no_grad", "normal", "numel",
+    "ones", "ones_like", "pi", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype",
+    "set_grad_enabled", "set_printoptions", "tensor", "zeros", "zeros_like",
+    *sorted(_NAMESPACE),
 ]  # fmt: skip
 
 

@@ -16,14 +16,15 @@ from staticgrad.kernels.sorting import RUN, comes_before, sort, sort_runs
 from staticgrad.ops.index import Gather
 from staticgrad.ops.movement import broadcast, flip, inverse_order, transpose
 
-ReadRow = Callable[[Index], Scalar]
+ReadRow = Callable[[int, Index], Scalar]
+"""Gives an element of the row of an operand (by number)."""
 WriteRow = Callable[[Index, Scalar], None]
 Room = dict[str, tuple[Buffer, Index]]
 """Scratch memory by name: a buffer and where in it this row's part begins."""
 
 
 class Along(Op):
-    """Base of the ops on rows along `axis`."""
+    """Base of the ops on rows along `axis`; operands and result may differ in the lengths of their rows, not in other axes."""
 
     axis: int
     kind = "row"
@@ -37,20 +38,21 @@ class Along(Op):
         """Return the output's aval from that of the operand."""
         return Aval(aval.shape, aval.dtype)
 
-    def room(self, dtype: np.dtype, length: int) -> dict[str, np.dtype]:
-        """Return the scratch arrays, as long as a row, that a row of operands of `dtype` takes."""
+    def room(self, *avals: Aval) -> dict[str, tuple[np.dtype, int]]:
+        """Return the scratch arrays, dtypes and lengths, that a row takes."""
         return {}
 
-    def row(self, b: Builder, read: ReadRow, write: WriteRow, length: int, room: Room) -> None:
+    def row(self, b: Builder, read: ReadRow, write: WriteRow, avals: Sequence[Aval], room: Room) -> None:
         """Emit the computation of one row."""
         raise ShapeError(f"{self.name} has no lowering")
 
     def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
-        rows, count = numbers_without(avals[0].shape, (self.axis,))
-        return [Links(rows.reshape(-1), count, rows.reshape(-1))]
+        rows, count = numbers_without(y.shape, (self.axis,))
+        return [Links(numbers_without(aval.shape, (self.axis,))[0].reshape(-1), count, rows.reshape(-1)) for aval in avals]
 
-    def batch(self, size: int, batched: Sequence[bool], x: Value) -> Value:
-        return apply(type(self)(self.axis + 1), x)  # type: ignore[call-arg]
+    def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
+        full = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip(x, batched, strict=True))
+        return apply(type(self)(self.axis + 1), *full)  # type: ignore[call-arg]
 
 
 @op
@@ -72,15 +74,17 @@ class ArgSort(Along):
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[None]:
         return (None,)
 
-    def room(self, dtype: np.dtype, length: int) -> dict[str, np.dtype]:
-        one = {"keys": dtype, "places": INT64}
-        return one if length <= RUN else {**one, "other_keys": dtype, "other_places": INT64}
+    def room(self, *avals: Aval) -> dict[str, tuple[np.dtype, int]]:
+        dtype, length = avals[0].dtype, avals[0].shape[self.axis]
+        one = {"keys": (dtype, length), "places": (INT64, length)}
+        return one if length <= RUN else {**one, "other_keys": (dtype, length), "other_places": (INT64, length)}
 
-    def row(self, b: Builder, read: ReadRow, write: WriteRow, length: int, room: Room) -> None:
+    def row(self, b: Builder, read: ReadRow, write: WriteRow, avals: Sequence[Aval], room: Room) -> None:
+        length = avals[0].shape[self.axis]
         keys, keys_at = room["keys"]
         places, places_at = room["places"]
         with b.loop(length, hint="k") as k:
-            b.store(keys, keys_at + k, read(k))
+            b.store(keys, keys_at + k, read(0, k))
             b.store(places, places_at + k, b.position(k))
         function = sort_runs(keys.dtype) if length <= RUN else sort(keys.dtype)
         b.invoke(function, tuple(room.values()), (length,))
@@ -109,12 +113,12 @@ class CumulativeSum(Along):
     def vjp(self, g: Value, y: Value, x: Value) -> tuple[Value]:
         return (flip(apply(self, flip(g, (self.axis,))), (self.axis,)),)
 
-    def row(self, b: Builder, read: ReadRow, write: WriteRow, length: int, room: Room) -> None:
-        first = read(Index())
+    def row(self, b: Builder, read: ReadRow, write: WriteRow, avals: Sequence[Aval], room: Room) -> None:
+        first = read(0, Index())
         total = b.variable(first, "total")
         write(Index(), first)
-        with b.loop(length, 1, hint="k") as k:
-            b.set(total, b.add(b.get(total), read(k)))
+        with b.loop(avals[0].shape[self.axis], 1, hint="k") as k:
+            b.set(total, b.add(b.get(total), read(0, k)))
             write(k, b.get(total))
 
 

@@ -14,8 +14,11 @@ from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.gauss_newton import gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
-from staticgrad.optim.normal_equations import Layout, inverse_gram
-from staticgrad.optim.residual_optimizer import ResidualOptimizer, ResidualState, Trial
+from staticgrad.optim.normal_equations import Layout, chosen, inverse_gram
+from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState, Trial
+from staticgrad.optim.solvers import start
+from staticgrad.optim.traced_fitting import LeastSquaresSolution, solve_in_trace
+from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import tree_map
 
 MESSAGES = {
@@ -115,7 +118,7 @@ def least_squares(
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
     **others: Any,
-) -> LeastSquaresResult:
+) -> LeastSquaresResult | LeastSquaresSolution:
     """Return the parameters that make the sum of the squares of residuals least, on the form of `scipy.optimize.least_squares`.
 
     Residuals, Jacobian, J^T J and J^T r are one compiled program; derivatives are exact, those for the curvature of a step, too.
@@ -151,7 +154,9 @@ def least_squares(
     -------
     LeastSquaresResult
         `x`, `cost`, `fun`, `jac`, `grad`, `optimality`, `nfev`, `njev`, `status`, `message`, `success`, as in SciPy; and
-        `covariance`, `standard_errors`, `history` and `path`.
+        `covariance`, `standard_errors`, `history` and `path`. In a traced function, under `sg.vmap` for example, a
+        `LeastSquaresSolution`: a tuple of arrays, those of these names that are arrays, differentiable by all that the residuals read
+        (implicitly, at the optimum). There nothing is raised for numbers that are not finite: `status` is -1.
 
     Raises
     ------
@@ -179,30 +184,31 @@ def least_squares(
     """
     _refuse(others)
     optimizer = _optimizer(method)
-    function, params = optimizer.equations(residuals), _parameters(x0)
+    function, params = optimizer.equations(residuals), start(x0)
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
     layout = Layout(params, "least_squares")
-    state = optimizer.init(params, function, *args, **named)
-    epsilon = max(layout.epsilon, float(np.finfo(state.linear.residuals.dtype).eps))
-    limits = _Tolerances(
-        epsilon**1.5 if ftol is None else number("ftol", ftol),
-        64 * epsilon if xtol is None else number("xtol", xtol),
-        4 * epsilon if gtol is None else number("gtol", gtol),
-    )
+    tolerances = [None if value is None else number(name, value) for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol))]
     most = 1000 * (layout.size + 1) if max_nfev is None else whole("max_nfev", max_nfev)
+    if tracing():
+        guess = layout.tree(layout.vector)
+        return solve_in_trace(
+            optimizer, function, guess, lambda state: _Tolerances.of(layout, state, *tolerances).status, most, args, named
+        )
+    state = optimizer.init(params, function, *args, **named)
+    limits = _Tolerances.of(layout, state, *tolerances)
     history: list[Trial] = []
     params = layout.tree(layout.vector)
     path = [params]
-    status = limits.status(state)
-    while status is None and len(path) < most:
+    status = int(limits.status(state))
+    while not status and len(path) < most:
         params, state = optimizer.update(params, function, state, *args, **named)
         assert state.last is not None
         history.append(state.last)
         path.append(params)
-        status = limits.status(state)
-    linear, status = state.linear, status or 0
+        status = int(limits.status(state))
+    linear = state.linear
     return LeastSquaresResult(
         x=params,
         cost=float(linear.cost),
@@ -227,21 +233,22 @@ class _Tolerances:
     length: float
     cosine: float
 
-    def status(self, state: ResidualState) -> int | None:
-        """Return why it ends with this state, as in `MESSAGES`; None where it goes on."""
-        linear, trial = state.linear, state.last
-        moved = trial is None or trial.accepted
-        if moved and (np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns).all():
-            return 1
-        if trial is None:
-            return None
-        before = linear.cost + trial.fall if trial.accepted else linear.cost
-        as_foretold = trial.accepted and trial.fall >= trial.predicted / 4
-        flat = as_foretold and max(trial.fall, trial.predicted) <= self.cost * before
-        short = trial.length <= self.length
-        if (flat or not trial.resolved) and short:
-            return 4
-        return 2 if flat or not trial.resolved else 3 if short else None
+    @classmethod
+    def of(cls, layout: Layout, state: ResidualState, cost: float | None, length: float | None, cosine: float | None) -> _Tolerances:
+        """Return these tolerances; those that are None follow from the precision of parameters and residuals."""
+        epsilon = max(layout.epsilon, float(np.finfo(state.linear.residuals.dtype).eps))
+        defaults = epsilon**1.5, 64 * epsilon, 4 * epsilon
+        return cls(*(known if given is None else given for given, known in zip((cost, length, cosine), defaults, strict=True)))
+
+    def status(self, state: ResidualState) -> Any:
+        """Return why it ends with this state, as in `MESSAGES`; 0 where it goes on."""
+        linear, trial = state.linear, state.last or NOTHING_TRIED
+        level = np.all(np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns)
+        before = linear.cost + chosen(trial.accepted, trial.fall, 0.0)
+        as_foretold = trial.accepted & (trial.fall >= trial.predicted / 4)
+        flat = as_foretold & (np.maximum(trial.fall, trial.predicted) <= self.cost * before)
+        over, short = flat | np.logical_not(trial.resolved), trial.length <= self.length
+        return chosen(trial.accepted & level, 1, chosen(over & short, 4, chosen(over, 2, chosen(short, 3, 0))))
 
 
 def _optimizer(method: Any) -> ResidualOptimizer:
@@ -258,17 +265,6 @@ def _optimizer(method: Any) -> ResidualOptimizer:
             "or sg.optim.gauss_newton()"
         )
     )
-
-
-def _parameters(x0: Any) -> Any:
-    """Return `x0` with Python's whole numbers as floats; a list or a tuple of numbers as an array."""
-
-    def is_number(leaf: Any) -> bool:
-        return isinstance(leaf, (int, float, np.floating)) and not isinstance(leaf, bool)
-
-    if type(x0) in (list, tuple) and x0 and all(map(is_number, x0)):
-        return np.array(x0, np.result_type(*(x if isinstance(x, np.floating) else np.float64 for x in x0)))
-    return tree_map(lambda leaf: float(leaf) if type(leaf) is int else leaf, x0)
 
 
 def _contiguous(leaf: Any) -> Any:

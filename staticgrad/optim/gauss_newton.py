@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from staticgrad.optim.normal_equations import Linearization
+from staticgrad.optim.normal_equations import Linearization, chosen
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -32,10 +33,10 @@ class GaussNewton(ResidualOptimizer):
         move = -state.control * linear.inverse(np.zeros(len(linear.gradient)))(linear.gradient)
         return Proposal(move, predicted_fall(linear, move))
 
-    def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
-        return (1.0 if trial.accepted else state.control / 2), state.growth
+    def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:
+        return chosen(trial.accepted, 1.0, state.control / 2), state.growth
 
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+    def rescaled(self, scale: Any, linear: Linearization, here: Any) -> Any:
         return influences(linear, here)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Linearization, Residuals, length
+from staticgrad.optim.normal_equations import Linearization, Residuals, chosen, length
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
@@ -50,22 +51,20 @@ class LevenbergMarquardt(ResidualOptimizer):
         inverse = linear.inverse(state.control * state.scale**2)
         velocity = -inverse(linear.gradient)
         predicted = predicted_fall(linear, velocity)
-        if not self.acceleration or not np.isfinite(velocity).all():
+        if not self.acceleration:
             return Proposal(velocity, predicted)
         bend = linear.transposed @ second(velocity)
-        if not np.isfinite(bend).all():
-            return Proposal(velocity, predicted, sound=False)
-        half = -inverse(bend) / 2
-        sound = length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity)
+        bends = np.isfinite(bend).all()
+        half = chosen(bends, -inverse(bend) / 2, np.zeros(len(bend)))
+        sound = bends & (length(state.scale * half) <= MOST_ACCELERATION * length(state.scale * velocity))
         return Proposal(velocity + half, predicted, sound)
 
-    def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
-        if not trial.accepted:
-            return state.control * state.growth, 2 * state.growth
-        ratio = trial.fall / trial.predicted if trial.fall < trial.predicted else 1.0
-        return state.control * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+    def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:
+        ratio = chosen(trial.fall < trial.predicted, trial.fall / trial.predicted, 1.0)
+        smaller = state.control * np.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
+        return chosen(trial.accepted, (smaller, 2.0), (state.control * state.growth, 2 * state.growth))  # type: ignore[no-any-return]
 
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
+    def rescaled(self, scale: Any, linear: Linearization, here: Any) -> Any:
         found = influences(linear, here)
         return found if scale is None else np.maximum(scale, found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import staticgrad.numpy as snp
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.jacobian import of_unit_vectors
 from staticgrad.errors import DTypeError, InvalidValueError, ShapeError
@@ -23,10 +23,12 @@ from staticgrad.ops.control import inline_calls
 from staticgrad.ops.movement import concatenate, reshape
 from staticgrad.ops.powers import sqrt
 from staticgrad.ops.reduce import sum_
-from staticgrad.optim.optimizer import parameters
+from staticgrad.optim.optimizer import operand, parameters
 from staticgrad.traced import Traced, traced
-from staticgrad.tracing.pytree import Signature, Tree, flatten, unflatten
+from staticgrad.tracing.context import tracing
+from staticgrad.tracing.pytree import Signature, Tree, flatten, tree_map, unflatten
 from staticgrad.tracing.record import Program
+from staticgrad.tracing.tracer import Tracer
 from staticgrad.transforms import Source
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -56,23 +58,23 @@ class Linearization(NamedTuple):
         return self.transposed.T
 
     @property
-    def finite(self) -> bool:
+    def finite(self) -> Any:
         """Whether neither the residuals nor their derivatives are infinite or NaN."""
-        return bool(np.isfinite(self.cost) and np.isfinite(self.gram).all() and np.isfinite(self.gradient).all())
+        return np.isfinite(self.cost) & np.isfinite(self.gram).all() & np.isfinite(self.gradient).all()
 
     @property
     def wrong_parameters(self) -> np.ndarray:
         """The parameters by which some derivative is not finite."""
         return np.flatnonzero(~np.isfinite(self.transposed).all(axis=1))
 
-    def inverse(self, damping: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def inverse(self, damping: Any) -> Callable[[Any], Any]:
         """Return the function of b that gives the x of (J^T J + diag(damping)) x = b."""
         return damped_inverse(self.gram, damping)
 
     @property
-    def norm(self) -> float:
+    def norm(self) -> Any:
         """The length of the vector of residuals."""
-        return math.sqrt(2 * self.cost)
+        return np.sqrt(2 * self.cost)
 
 
 class Layout:
@@ -87,9 +89,9 @@ class Layout:
         return sum(leaf.size for leaf in self._leaves)
 
     @property
-    def vector(self) -> np.ndarray:
+    def vector(self) -> Any:
         """The parameters, one after the other, in float64."""
-        return np.concatenate([leaf.ravel() for leaf in self._leaves], dtype=np.float64) if self._leaves else np.zeros(0)
+        return snp.concatenate([leaf.ravel() for leaf in self._leaves], dtype=np.float64) if self._leaves else np.zeros(0)
 
     @property
     def epsilon(self) -> float:
@@ -223,29 +225,36 @@ class Residuals:
     def linearize(self, params: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Linearization:
         """Return residuals, Jacobian, J^T J, J^T r and cost at `params`."""
         value, *rest = self._linear(params, *args, **kwargs)
-        return Linearization(value, *map(np.asarray, rest))  # of tensors if there are any among the data
+        return Linearization(value, *map(operand, rest))  # of tensors if there are any among the data
 
-    def second_derivative(self, params: Any, direction: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> np.ndarray:
+    def second_derivative(self, params: Any, direction: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Return the second derivative of the residuals along `direction`, (m,)."""
-        return np.asarray(self._second((params, direction), *args, **kwargs))
+        return operand(self._second((params, direction), *args, **kwargs))
 
     @cached_property
     def _second(self) -> Traced:
         return self._traced.derive(SecondDerivative(), "second_derivative")
 
 
-# ---- small linear algebra
+# ---- small linear algebra, on arrays and traced arrays
 
 
-def length(vector: np.ndarray) -> float:
+def chosen(flag: Any, new: Any, old: Any) -> Any:
+    """Return the pytree `new` if the flag holds, otherwise `old`, which is like it."""
+    if isinstance(flag, Tracer):
+        return tree_map(lambda x, y: np.where(flag, x, y), new, old)
+    return new if flag else old
+
+
+def length(vector: Any) -> Any:
     """Return the Euclidean length of a vector, as `np.linalg.norm` in a fraction of its time."""
-    return math.sqrt(vector @ vector)
+    return np.sqrt(vector @ vector)
 
 
-def damped_inverse(gram: np.ndarray, damping: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def damped_inverse(gram: Any, damping: Any) -> Callable[[Any], Any]:
     """Return the function of b that gives the x of (J^T J + diag(damping)) x = b.
 
-    Where the matrix is singular, x is the shortest of those that come closest.
+    Where the matrix is singular, x is the shortest of those that come closest; in a traced function it holds infinities or NaN.
 
     The unknowns are first scaled so that the matrix has a diagonal of ones, so the units of the parameters do not matter.
 
@@ -265,12 +274,16 @@ def damped_inverse(gram: np.ndarray, damping: np.ndarray) -> Callable[[np.ndarra
     array([1., 1.])
     """
     diagonal = gram.diagonal() + damping
-    if not np.isfinite(diagonal).all():  # too much damping for any step
-        return np.zeros_like
-    scale = np.sqrt(diagonal)
-    scale[scale == 0] = 1  # a parameter without any influence
-    matrix = gram / scale / scale[:, None]
-    matrix.flat[:: len(matrix) + 1] = diagonal / scale / scale
+    damped_enough = np.isfinite(diagonal).all()  # otherwise too much for any step
+    root = np.sqrt(diagonal)
+    scale = np.where(root == 0, 1, root)  # 0 for a parameter without any influence
+    matrix = np.where(np.eye(len(gram), dtype=bool), diagonal / scale / scale, gram / scale / scale[:, None])
+    if tracing():
+        return lambda right: np.where(damped_enough, snp.linalg.solve(matrix, right / scale) / scale, 0)
+    return _inverse(matrix, scale) if damped_enough else np.zeros_like
+
+
+def _inverse(matrix: np.ndarray, scale: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     least = 4 * len(matrix) * EPSILON
     try:
         lower = np.linalg.cholesky(matrix)

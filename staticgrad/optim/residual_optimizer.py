@@ -1,32 +1,36 @@
-"""What Gauss-Newton and Levenberg-Marquardt share: a step is tried, and stays only if the norm of the residuals falls."""
+"""What Gauss-Newton and Levenberg-Marquardt share: a step is tried, and stays only if the norm of the residuals falls.
+
+A step is plain NumPy. On arrays it is run once a call of `update`; on traced arrays it is the body of a loop (`traced_fitting`).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, length
+from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, chosen, length
 from staticgrad.tracing.context import tracing
+from staticgrad.tracing.tracer import Tracer
 
 TINY = float(np.finfo(np.float64).tiny)
 
-SecondDerivative = Callable[[np.ndarray], np.ndarray]
+SecondDerivative = Callable[[Any], Any]
 """The second derivative of the residuals along a direction, (n,) -> (m,)."""
 
 
 class Proposal(NamedTuple):
     """A step before it is tried."""
 
-    move: np.ndarray
+    move: Any
     """What is added to the parameters, (n,)."""
-    predicted: float
+    predicted: Any
     """By how much the cost of the linear model falls."""
-    sound: bool = True
+    sound: Any = True
     """Whether the linear model holds well enough for the step to be tried."""
 
 
@@ -49,12 +53,16 @@ class Trial(NamedTuple):
     """Whether it would change the residuals by more than their rounding errors."""
 
 
+NOTHING_TRIED = Trial(True, np.nan, np.nan, np.nan, np.nan, np.nan, True)
+"""What stands for the last step before the first one."""
+
+
 class ResidualState(NamedTuple):
     """What an optimiser of residuals remembers."""
 
     linear: Linearization
     """The residuals at the parameters, with their derivatives."""
-    scale: np.ndarray
+    scale: Any
     """By what each parameter is multiplied before steps are measured, (n,)."""
     control: float
     """The damping of the next step (Levenberg-Marquardt), or what part of the whole jump it is (Gauss-Newton)."""
@@ -96,11 +104,12 @@ class ResidualOptimizer(ABC):
         ShapeError, DTypeError
             If there are no residuals or no parameters, or if they are not floats.
         """
-        layout = self._layout(params)
-        linear = self.equations.of(residuals).linearize(layout.tree(layout.vector), args, kwargs)
-        if not linear.finite:
-            raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(linear)} at the first parameters; start elsewhere"))
-        return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
+        self._layout(params)
+        with np.errstate(all="ignore"):
+            state = self.first(params, self.equations.of(residuals), args, kwargs)
+        if not state.linear.finite:
+            raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(state.linear)} at the first parameters; start elsewhere"))
+        return state
 
     def update(
         self, params: Any, residuals: Callable[..., Any], state: ResidualState, *args: Any, **kwargs: Any
@@ -116,9 +125,26 @@ class ResidualOptimizer(ABC):
         state
             What `init` or the previous `update` returned.
         """
-        layout, function = self._layout(params), self.equations.of(residuals)
-        if not isinstance(state, ResidualState) or len(state.scale) != layout.size:
+        size, function = self._layout(params).size, self.equations.of(residuals)
+        if not isinstance(state, ResidualState) or len(state.scale) != size:
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
+        params, (linear, scale, control, growth, evaluations, trial) = self.step(params, function, state, args, kwargs)
+        assert trial is not None
+        control_then, cost, fall, predicted, relative = map(float, (trial.control, trial.cost, trial.fall, trial.predicted, trial.length))
+        trial = Trial(bool(trial.accepted), control_then, cost, fall, predicted, relative, bool(trial.resolved))
+        return params, ResidualState(linear, scale, float(control), float(growth), int(evaluations), trial)
+
+    def first(self, params: Any, function: Residuals, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ResidualState:
+        """Return the state before the first step, whatever the residuals are."""
+        layout = Layout(params, self.word)
+        linear = function.linearize(layout.tree(layout.vector), args, kwargs)
+        return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
+
+    def step(
+        self, params: Any, function: Residuals, state: ResidualState, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, ResidualState]:
+        """Return parameters and state after one step was tried; all of them may be traced."""
+        layout = Layout(params, self.word)
         linear, here = state.linear, layout.vector
         epsilon = max(layout.epsilon, float(np.finfo(linear.residuals.dtype).eps))
         terms = size_of_terms(linear, here)
@@ -128,24 +154,25 @@ class ResidualOptimizer(ABC):
             )
             tried = layout.tree(here + proposal.move)
             move = Layout(tried, self.word).vector - here  # as the dtypes of the parameters round it
-            there = function.linearize(tried, args, kwargs) if proposal.sound and np.isfinite(move).all() else None
+            computed = np.isfinite(move).all() & proposal.sound
+            there = function.linearize(tried, args, kwargs) if isinstance(computed, Tracer) or computed else linear
             noise = 8 * epsilon * terms * linear.norm
-            fall = np.nan if there is None or not there.finite else fall_of_cost(linear, there, move, noise)
-            relative = length(state.scale * move) / (length(state.scale * here) + TINY)
-        trial = Trial(
-            accepted=bool(fall > 0),
-            control=state.control,
-            cost=np.nan if there is None else float(there.cost),
-            fall=fall,
-            predicted=proposal.predicted,
-            length=relative,
-            resolved=not 2 * proposal.predicted <= (epsilon * terms) ** 2,  # NaN is not
-        )
-        control, growth = self.adapted(state, trial)
-        evaluations = state.evaluations + (there is not None)
-        if there is None or not trial.accepted:
-            return params, ResidualState(linear, state.scale, control, growth, evaluations, trial)
-        return tried, ResidualState(there, self.rescaled(state.scale, there, here + move), control, growth, evaluations, trial)
+            fall: Any = chosen(computed & there.finite, fall_of_cost(linear, there, move, noise), np.nan)
+            cost: Any = chosen(computed, there.cost, np.nan)
+            trial = Trial(
+                accepted=fall > 0,
+                control=state.control,
+                cost=cost,
+                fall=fall,
+                predicted=proposal.predicted,
+                length=length(state.scale * move) / (length(state.scale * here) + TINY),
+                resolved=np.logical_not(2 * proposal.predicted <= (epsilon * terms) ** 2),  # NaN is not
+            )
+            control, growth = self.adapted(state, trial)
+            kept = params, linear, state.scale
+            moved = tried, there, self.rescaled(state.scale, there, here + move)
+        params, linear, scale = chosen(trial.accepted, moved, kept)
+        return params, ResidualState(linear, scale, control, growth, state.evaluations + computed, trial)
 
     @property
     def equations(self) -> type[Residuals]:
@@ -162,23 +189,21 @@ class ResidualOptimizer(ABC):
         """Return the step to try."""
 
     @abstractmethod
-    def adapted(self, state: ResidualState, trial: Trial) -> tuple[float, float]:
+    def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:
         """Return `control` and `growth` after a step was tried."""
 
     @abstractmethod
-    def rescaled(self, scale: np.ndarray | None, linear: Linearization, here: np.ndarray) -> np.ndarray:
-        """Return by what each parameter is multiplied before steps are measured; `scale` is what it was before."""
+    def rescaled(self, scale: Any, linear: Linearization, here: Any) -> Any:
+        """Return by what each parameter is multiplied before steps are measured; `scale` is what it was before, None at first."""
 
     def _layout(self, params: Any) -> Layout:
         if tracing():
-            raise TraceError(
-                at_user_line(f"{self.word} cannot be traced: whether a step stays depends on values; call it outside of traced functions")
-            )
+            raise TraceError(at_user_line(f"{self.word}: single steps cannot be traced; sg.least_squares(residuals, x0, method=...) can"))
         return Layout(params, self.word)
 
 
-def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, noise: float) -> float:
-    """Return by how much the cost falls along a step.
+def fall_of_cost(before: Any, after: Any, move: Any, noise: Any) -> Any:
+    """Return by how much the cost falls along a step, from the `cost` and the `gradient` at both ends.
 
     Where the costs differ by less than their rounding errors, `noise`, the slopes at both ends tell: they are right to the precision
     of the residuals, not to that of their squares, so that parameters get all their digits, not half of them.
@@ -188,16 +213,16 @@ def fall_of_cost(before: Linearization, after: Linearization, move: np.ndarray, 
     W. W. Hager, H. Zhang, "A new conjugate gradient method with guaranteed descent and an efficient line search" (SIAM Journal on
     Optimization 16, 2005), for the idea.
     """
-    fall = float(before.cost - after.cost)
-    return fall if abs(fall) > noise else -float((before.gradient + after.gradient) @ move) / 2
+    fall = before.cost - after.cost
+    return chosen(abs(fall) > noise, fall, -((before.gradient + after.gradient) @ move) / 2)
 
 
-def size_of_terms(linear: Linearization, here: np.ndarray) -> float:
+def size_of_terms(linear: Linearization, here: Any) -> Any:
     """Return how large the numbers are that residuals are made of: their rounding errors are this times the precision."""
     return linear.norm + length(linear.columns * here)
 
 
-def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
+def influences(linear: Linearization, here: Any) -> Any:
     """Return how much each parameter moves the residuals: the lengths of the columns of the Jacobian.
 
     One that does not even move them by their rounding errors when it is doubled gets the influence that would; 1 at 0.
@@ -207,9 +232,9 @@ def influences(linear: Linearization, here: np.ndarray) -> np.ndarray:
     return np.where(raised > 0, raised, 1)
 
 
-def predicted_fall(linear: Linearization, move: np.ndarray) -> float:
+def predicted_fall(linear: Linearization, move: Any) -> Any:
     """Return by how much the cost of the linear model falls."""
-    return -float(linear.gradient @ move + move @ linear.gram @ move / 2)
+    return -(linear.gradient @ move + move @ linear.gram @ move / 2)
 
 
 def _not_finite(linear: Linearization) -> str:

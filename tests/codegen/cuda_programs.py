@@ -88,6 +88,14 @@ def sorted_rows(x, v):
     return np.sum(np.cumsum(y, axis=1)[:, ::5]) + np.sum(y[0, np.minimum(at, 39)] * v) + np.median(x)
 
 
+@example(numbers(4, 3, 3), numbers(3), transform=value_and_grad, argnums=(0, 1))
+def systems(a, b):
+    x = np.linalg.solve(a, b[:, None])[..., 0]
+    for _ in range(2):
+        x = cond(np.sum(x) > 0, lambda x: np.linalg.solve(a[0], x.T).T, lambda x: x * 2, x)
+    return np.sum(np.sin(x))
+
+
 @example(numbers(3000), np.arange(3000) % 7 - 3)
 def picked_and_reduced(x, k):
     return np.sum(x[k]), np.max(x[k]), np.argmax(x[k])

@@ -374,6 +374,29 @@ def _random_bits(name: str) -> Iterator[Sample]:
             yield Sample(REGISTRY[name](DTYPES[dtype], rank), (*map(np.asarray, key), np.asarray(start)), f"{dtype} along {rank} axes")
 
 
+@sampler("solve")
+def _solve(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(16)
+    cases = [((1, 1), ()), ((2, 1), ()), ((2, 2), (3,)), ((3, 1), (2,)), ((4, 3), ()), ((3, 2), (2, 1)), ((2, 0), (2,)), ((2, 1), (0,)),
+             ((0, 0), (2,)), ((9, 4), ()), ((17, 1), ())]  # fmt: skip
+    for (order, sides), leading in cases:
+        for axis in range(len(leading) + 1):
+            rows = [random_array(rng, (*leading, order * columns), np.float64) for columns in (order, sides)]
+            yield Sample(REGISTRY[name](axis), tuple(np.moveaxis(x, -1, axis).copy() for x in rows))
+    yield Sample(REGISTRY[name](1), (random_array(rng, (4, 9), np.float32), random_array(rng, (4, 3), np.float32)))
+    matrices = [[1, 2, 2, 4], [0, 0, 0, 0], [0, 1, 1, 0], [np.nan, 1, 1, 2], [1, np.inf, 0, 1], [1, 2, 3, 4]]
+    for dtype in FLOATS:
+        sides = random_array(rng, (6, 2), dtype)
+        yield Sample(REGISTRY[name](1), (np.array(matrices, dtype), sides), "singular ones beside others")
+
+
+def _well_conditioned(op: Op, a: np.ndarray) -> np.ndarray:
+    rows = np.moveaxis(a, op.axis, -1).copy()
+    order = round(rows.shape[-1] ** 0.5)
+    rows[..., :: order + 1] += 8
+    return np.moveaxis(rows, -1, op.axis).copy()
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +429,8 @@ def smooth_samples(name: str) -> list[Sample]:
             operands[1] = operands[0] + distinct(rng, operands[0].shape, 0.1, 0.5) * np.resize([1.0, -1.0], operands[0].shape)
         if name == "search_sorted":
             operands[0] = np.sort(operands[0])
+        if name == "solve":
+            operands[0] = _well_conditioned(sample.op, operands[0])
         found.append(Sample(sample.op, tuple(operands)))
     return found
 

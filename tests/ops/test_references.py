@@ -86,6 +86,7 @@ PARAMETERISED = {
     "arg_sort": lambda op, x: jnp.argsort(x, op.axis, stable=True),
     "cumulative_sum": lambda op, x: jnp.cumsum(x, op.axis),
     "search_sorted": lambda op, x, v: _searched(op, x, v),
+    "solve": lambda op, a, b: _solved(op, a, b),
 }
 
 WITHOUT_FLOATS = {
@@ -114,6 +115,13 @@ def _searched(op, x, v):
     for _ in range(op.shared):
         search = jax.vmap(search)
     return search(x, v)
+
+
+def _solved(op, a, b):
+    a, b = (jnp.moveaxis(jnp.asarray(x), op.axis, -1) for x in (a, b))
+    order = round(a.shape[-1] ** 0.5)
+    x = jnp.linalg.solve(*(rows.reshape(*rows.shape[:-1], order, -1) for rows in (a, b)))
+    return jnp.moveaxis(x.reshape(b.shape), -1, op.axis)
 
 
 def reference(op):

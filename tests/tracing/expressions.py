@@ -116,7 +116,10 @@ np.linalg.norm(v,0)  np.linalg.norm(v,3)  np.linalg.norm(v,2.5)  np.linalg.norm(
 np.linalg.norm(x,-np.inf,axis=(1,0))  np.linalg.norm(t,1,axis=(0,2))  np.linalg.norm(t,np.inf,axis=(2,0),keepdims=True)  np.linalg.norm(i)
 np.linalg.norm(f,axis=1)  np.linalg.norm(x,2,axis=1)  np.linalg.norm(x,keepdims=True)  np.linalg.norm(b)  np.linalg.norm(s)
 np.linalg.norm(0*v)  np.linalg.vector_norm(t)  np.linalg.vector_norm(t,axis=(0,2),ord=1)  np.linalg.matrix_norm(t)  np.linalg.outer(v,w)
-np.linalg.vecdot(x,y)  np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
+np.linalg.vecdot(x,y)  np.linalg.solve(q,v)  np.linalg.solve(q,m)  np.linalg.solve(np.stack((q,q.T)),m)
+np.linalg.solve(q,np.stack((m,m+1)))  np.linalg.solve(q.astype(np.float32),v)  np.linalg.solve([[2,1],[1,3]],o)  np.linalg.inv(q)
+np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])
+np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
 """
 
 CHOICES = """
@@ -318,6 +321,10 @@ np.einsum('..i',x)                                     '\.'
 np.einsum('i...j...',x)                                '\.'
 np.linalg.norm(t,2)                                    improper
 np.linalg.norm(x,3)                                    3
+np.linalg.solve(x,v)                                   square
+np.linalg.solve(q,o)                                   3 equations
+np.linalg.solve(np.stack((q,q)),t[:,:,:2].repeat(2,0))   broadcast
+np.linalg.inv(v)                                       square
 np.linalg.norm(x,'bad')                                bad
 np.linalg.norm(x,axis=(0,0))                           duplicate
 np.linalg.norm(t,axis=(0,1,2))                         improper
@@ -396,7 +403,7 @@ np.ldexp(x,y)                                          ldexp .*f64
 # What is missing, and what the message must say.
 UNSUPPORTED = {
     "np.cumprod(v)": "cumsum", "np.lexsort((v,))": "argsort", "np.unique(v)": "sort", "np.nanmedian(v)": "median",
-    "np.linalg.solve(q,v)": "np.linalg.solve",
+    "np.linalg.lstsq(q,v)": "linalg.solve", "np.linalg.pinv(q)": "linalg.inv",
     "np.pad(v,1,mode='edge')": "edge", "np.modf(v)": "trunc", "np.spacing(v)": "nextafter",
     "np.piecewise(v,[v>0],[1.0])": "select", "np.interp(v,w,w,period=1.0)": "remainder",
     "np.multiply.accumulate(v)": "add.accumulate", "np.quantile(v,v)": "known", "np.quantile(v,0.5,method='lower')": "lower",

@@ -14,6 +14,7 @@ from staticgrad.tracing.functions import (
     selection,
     shapes,
     sorting,
+    systems,
 )
 from staticgrad.tracing.functions.methods import array_method
 from staticgrad.tracing.functions.table import FUNCTIONS, call_numpy_function, closest, implements, supported_names
@@ -39,5 +40,6 @@ __all__ = [
     "shapes",
     "sorting",
     "supported_names",
+    "systems",
     "ufunc_method",
 ]

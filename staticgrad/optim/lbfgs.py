@@ -1,0 +1,251 @@
+"""`lbfgs`: minima of functions of any number of variables, with exact gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import staticgrad.numpy as snp
+from staticgrad.api import grad, value_and_grad
+from staticgrad.control_flow import scan, while_loop
+from staticgrad.errors import ShapeError
+from staticgrad.ir.options import number, whole
+from staticgrad.ir.source import at_user_line
+from staticgrad.optim.normal_equations import Layout, chosen
+from staticgrad.optim.residual_optimizer import fall_of_cost
+from staticgrad.optim.solvers import implicit_root, run
+from staticgrad.tracing.pytree import leaf_aval
+
+DECREASE, CURVATURE = 1e-4, 0.9
+"""A step stays that lowers the function by at least this part of what its slope foretells, and leaves at most this part of the slope."""
+
+MOST_TRIALS = 50
+"""So many lengths of a step are tried at most."""
+
+
+class LBFGSResult(NamedTuple):
+    """What `lbfgs` found."""
+
+    x: Any
+    """The minimum, with the structure, shapes and dtypes of `x0`."""
+    fun: Any
+    """The function there."""
+    grad: Any
+    """Its gradient there, with the structure of `x`."""
+    iterations: Any
+    """How many steps were made."""
+    evaluations: Any
+    """How often the function and its gradient were computed."""
+    status: Any
+    """Why it ended: 0 steps ran out, 1 `gtol`, 2 `ftol`, -1 function or gradient not finite at `x0`, -2 no step lowers the function."""
+    converged: Any
+    """Whether it ended by a tolerance."""
+
+
+class _Options(NamedTuple):
+    history: int
+    gtol: float | None
+    ftol: float | None
+    maxiter: int
+
+
+class _Point(NamedTuple):
+    x: Any
+    cost: Any
+    gradient: Any
+
+
+class _History(NamedTuple):
+    """The last steps and by how much the gradient changed along each, the newest last; `weights` are 1 / (s y), 0 for none."""
+
+    steps: Any
+    changes: Any
+    weights: Any
+    scale: Any
+
+
+def lbfgs(
+    f: Callable[..., Any],
+    x0: Any,
+    args: Sequence[Any] = (),
+    *,
+    history: int = 10,
+    gtol: float | None = None,
+    ftol: float | None = None,
+    maxiter: int = 1000,
+) -> LBFGSResult:
+    """Return a minimum of `f` by the limited-memory BFGS method.
+
+    Gradients are exact; each step ends at a point that satisfies Wolfe's conditions. It works inside of traced functions, under
+    `sg.vmap` and other transforms; the minimum is differentiated by what the function depends on (implicitly, as the root of the
+    gradient, with the Hessian there), not by `x0`.
+
+    Parameters
+    ----------
+    f
+        A function `f(x, *args)`, written with NumPy, that returns one float.
+    x0
+        Where to start: an array of floats, a list or a tuple of numbers (taken as an array), or any other pytree of float arrays.
+    args
+        Further arguments of `f`.
+    history : int
+        How many steps are remembered for the curvature.
+    gtol : float
+        It ends where no element of the gradient is larger than this. By default the square root of the relative precision of the
+        dtypes.
+    ftol : float
+        It ends after a step that lowered the function by at most `ftol` times its absolute value; by default the relative precision.
+    maxiter : int
+        The most steps to be made.
+
+    Returns
+    -------
+    LBFGSResult
+        A tuple of arrays: `x`, `fun`, `grad`, `iterations`, `evaluations`, `status`, `converged`. Nothing is raised where there is no
+        minimum or numbers are not finite: then `converged` is False, and `status` says why.
+
+    Raises
+    ------
+    ShapeError, DTypeError, ArgumentError
+        If the function does not return one float, or `x0` does not hold floats.
+
+    Examples
+    --------
+    >>> import numpy as np, staticgrad as sg
+    >>> def rosenbrock(x, a):
+    ...     return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (a - x[:-1]) ** 2)
+    >>> found = sg.lbfgs(rosenbrock, np.zeros(4), args=(1.0,))
+    >>> np.round(found.x, 6), found.converged
+    (array([1., 1., 1., 1.]), np.True_)
+
+    References
+    ----------
+    J. Nocedal, "Updating quasi-Newton matrices with limited storage" (Mathematics of Computation 35, 1980).
+
+    For the line search: A. S. Lewis, M. L. Overton, "Nonsmooth optimization via quasi-Newton methods" (Mathematical Programming 141,
+    2013), section 3.
+    """
+    options = _Options(
+        whole("history", history),
+        None if gtol is None else number("gtol", gtol),
+        None if ftol is None else number("ftol", ftol),
+        whole("maxiter", maxiter, 0),
+    )
+    found: LBFGSResult = run(_lbfgs, f, x0, args, options, "lbfgs")
+    return found
+
+
+def _lbfgs(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _Options) -> LBFGSResult:
+    layout = Layout(guess, "lbfgs")
+
+    def of_tree(x: Any) -> Any:
+        value = f(x, *args)
+        aval = leaf_aval(value)
+        if aval.shape:
+            raise ShapeError(at_user_line(f"lbfgs: the function returned {aval}; it must return one number"))
+        return value
+
+    def of_vector(vector: Any) -> Any:
+        return of_tree(layout.tree(vector))
+
+    def solve(first: Any) -> tuple[Any, Any]:
+        point, *rest = _solve(of_vector, Layout(first, "lbfgs").vector, layout.epsilon, options)
+        return layout.tree(point.x), rest
+
+    x, (iterations, evaluations, status) = implicit_root(grad(of_tree), guess, solve, "lbfgs")
+    fun, gradient = value_and_grad(of_tree)(x)
+    return LBFGSResult(x, fun, gradient, iterations, evaluations, status, status > 0)
+
+
+def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Options) -> tuple[Any, ...]:
+    """Return the point where it ends, the numbers of steps and of evaluations, and the status."""
+    gtol = epsilon**0.5 if options.gtol is None else options.gtol
+    ftol = epsilon if options.ftol is None else options.ftol
+    value_and_gradient = value_and_grad(f)
+
+    def at(x: Any) -> _Point:
+        value, gradient = value_and_gradient(x)
+        return _Point(x, value.astype(np.float64), gradient)
+
+    def goes_on(carry: Any) -> Any:
+        *_, iterations, _, status = carry
+        return (status == 0) & (iterations < options.maxiter)
+
+    def body(carry: Any) -> Any:
+        point, past, iterations, evaluations, _ = carry
+        direction = -_times_inverse_hessian(past, point.gradient)
+        direction = np.where(direction @ point.gradient < 0, direction, -point.gradient)
+        reached, fall, found, trials = _searched(at, point, direction, iterations == 0, epsilon)
+        level = np.all(np.abs(reached.gradient) <= gtol)
+        flat = fall <= ftol * np.maximum(np.abs(point.cost), np.abs(reached.cost))
+        status = np.where(found, np.where(level, 1, np.where(flat, 2, 0)), -2)
+        later = _remembering(past, reached.x - point.x, reached.gradient - point.gradient)
+        return *chosen(found, (reached, later), (point, past)), iterations + 1, evaluations + trials, status
+
+    point = at(first)
+    finite = np.isfinite(point.cost) & np.all(np.isfinite(point.gradient))
+    status = np.where(finite, np.where(np.all(np.abs(point.gradient) <= gtol), 1, 0), -1)
+    nothing = np.zeros((options.history, len(first)))
+    past = _History(nothing, nothing, np.zeros(options.history), 1.0)
+    point, _, iterations, evaluations, status = while_loop(goes_on, body, (point, past, 0, 1, status))
+    return point, iterations, evaluations, status
+
+
+def _times_inverse_hessian(past: _History, gradient: Any) -> Any:
+    """Return the approximate inverse Hessian times the gradient: from the newest step to the oldest, and back."""
+
+    def backward(q: Any, each: Any) -> Any:
+        step, change, weight = each
+        amount = weight * (step @ q)
+        return q - amount * change, amount
+
+    def forward(q: Any, each: Any) -> Any:
+        step, change, weight, amount = each
+        return q + step * (amount - weight * (change @ q)), None
+
+    q, amounts = scan(backward, gradient, (past.steps, past.changes, past.weights), reverse=True)
+    return scan(forward, past.scale * q, (past.steps, past.changes, past.weights, amounts))[0]
+
+
+def _remembering(past: _History, step: Any, change: Any) -> _History:
+    """Return the history with one more step, unless the gradient does not grow along it."""
+    curvature = step @ change
+    curved = curvature > 0
+    weight = np.where(curved, 1 / np.where(curved, curvature, 1), 0)
+    scale = np.where(curved, curvature / np.where(curved, change @ change, 1), past.scale)
+    steps, changes = (snp.concatenate([old[1:], new[None]]) for old, new in ((past.steps, step), (past.changes, change)))
+    return _History(steps, changes, snp.concatenate([past.weights[1:], weight[None]]), scale)
+
+
+def _searched(at: Callable[[Any], _Point], point: _Point, direction: Any, first: Any, epsilon: float) -> tuple[_Point, Any, Any, Any]:
+    """Return the point that a line search ends at, how far the function falls, whether it does, and how many lengths were tried.
+
+    A length is too long where the function does not fall enough, too short where it still falls steeply. The next one is twice as
+    long as long as none was too long, then halfway between the two; the last one to be tried is the longest at which it falls enough.
+    """
+    slope = direction @ point.gradient
+    noise = 8 * epsilon * np.abs(point.cost)
+    size = np.sqrt(direction @ direction)
+    initial = np.where(first, np.minimum(1, 1 / size), 1.0)
+
+    def judged(t: Any) -> tuple[_Point, Any, Any, Any]:
+        reached = at(point.x + t * direction)
+        fall = fall_of_cost(point, reached, t * direction, noise)
+        falls = (fall >= -DECREASE * t * slope) & np.all(np.isfinite(reached.gradient))
+        return reached, fall, falls, falls & (reached.gradient @ direction < CURVATURE * slope)
+
+    def goes_on(carry: Any) -> Any:
+        *_, (_, _, falls, steep), trials = carry
+        return (~falls | steep) & (trials < MOST_TRIALS)
+
+    def body(carry: Any) -> Any:
+        t, low, high, (_, _, falls, _), trials = carry
+        low, high = np.where(falls, t, low), np.where(falls, high, t)
+        t = np.where(np.isinf(high), 2 * low, (low + high) / 2)
+        t = np.where((trials == MOST_TRIALS - 1) & (low > 0), low, t)
+        return t, low, high, judged(t), trials + 1
+
+    *_, (reached, fall, falls, _), trials = while_loop(goes_on, body, (initial, 0.0, np.inf, judged(initial), 1))
+    return reached, fall, falls, trials

@@ -1,0 +1,170 @@
+"""`lbfgs`: against SciPy's minimisers, as a part of traced functions, with derivatives, and where there is no minimum."""
+
+import numpy as np
+import pytest
+import scipy.optimize
+
+import staticgrad as sg
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
+
+
+def rosenbrock(x, a=1.0):
+    return np.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (a - x[:-1]) ** 2)
+
+
+def beale(p):
+    x, y = p[0], p[1]
+    return (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
+
+
+NOISE = np.random.default_rng(3)
+X = NOISE.normal(size=(60, 5))
+SIGNS = np.where(X @ np.arange(5) + NOISE.normal(size=60) > 0, 1.0, -1.0)
+
+
+def logistic(w):
+    return np.mean(np.log1p(np.exp(-SIGNS * (X @ w)))) + 0.01 * np.sum(w * w)
+
+
+def scaled(x):
+    return np.sum(10.0 ** np.arange(0, 8, 2) * (x - 1) ** 2) + np.sum((x - 1) ** 4)
+
+
+PROBLEMS = [(rosenbrock, np.full(6, -1.2)), (beale, np.array([1.0, 1.0])), (logistic, np.zeros(5)), (scaled, np.zeros(4))]
+
+
+@pytest.mark.parametrize(("f", "start"), PROBLEMS)
+def test_minima_are_those_of_scipy(f, start):
+    found = sg.lbfgs(f, start)
+    gradient = sg.grad(f)
+    best = min(
+        (scipy.optimize.minimize(f, start, jac=gradient, method=m, tol=1e-12) for m in ("BFGS", "L-BFGS-B")), key=lambda result: result.fun
+    )
+    assert found.converged
+    np.testing.assert_allclose(found.x, best.x, rtol=1e-6, atol=1e-6)
+    assert found.fun <= best.fun + 1e-12
+    np.testing.assert_allclose(found.grad, gradient(found.x), atol=1e-15)
+    assert found.iterations <= found.evaluations <= 200
+
+
+def test_a_quadratic_is_done_in_about_as_many_steps_as_dimensions():
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=(8, 8))
+    matrix, b = a @ a.T + np.eye(8), rng.normal(size=8)
+    found = sg.lbfgs(lambda x: x @ matrix @ x / 2 - b @ x, np.zeros(8))
+    np.testing.assert_allclose(found.x, np.linalg.solve(matrix, b), rtol=1e-6, atol=1e-8)
+    assert found.iterations < 40
+
+
+def test_history_is_of_use():
+    counts = [int(sg.lbfgs(rosenbrock, np.full(10, -1.2), history=m).iterations) for m in (1, 10)]
+    assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize(
+    ("f", "start", "status"),
+    [
+        (lambda x: np.sum(x), np.ones(2), 0),  # falls without end
+        (lambda x: np.log(x), -1.0, -1),
+        (lambda x: np.sqrt(x), 0.0, -1),  # no finite slope
+        (lambda x: np.sum(np.abs(x - 0.3)) * 1e300 * 1e300, np.ones(2), -1),
+    ],
+)
+def test_what_has_no_minimum_is_reported(f, start, status):
+    found = sg.lbfgs(f, start, maxiter=100)
+    assert found.status == status
+    assert not found.converged
+
+
+def test_a_slope_that_lies_is_reported():
+    @sg.custom_vjp
+    def f(x):
+        return x
+
+    f.defvjp(lambda x: (x, None), lambda _, g: (-g,))
+    assert sg.lbfgs(lambda x: f(x) ** 2 + 1, 1.0).status == -2
+
+
+def test_options():
+    start = np.full(4, -1.2)
+    assert sg.lbfgs(rosenbrock, start, maxiter=0).iterations == 0
+    short = sg.lbfgs(rosenbrock, start, maxiter=3)
+    assert (short.iterations, short.status, short.converged) == (3, 0, False)
+    rough, exact = sg.lbfgs(rosenbrock, start, gtol=1.0), sg.lbfgs(rosenbrock, start, gtol=1e-12, ftol=0.0)
+    assert rough.status == exact.status == 1
+    assert rough.iterations < exact.iterations
+    assert np.abs(exact.grad).max() <= 1e-12
+    assert sg.lbfgs(lambda x: rosenbrock(x) + 1e3, start, gtol=0.0, ftol=1e-3).status == 2
+    at_once = sg.lbfgs(rosenbrock, np.ones(4))
+    assert (at_once.iterations, at_once.evaluations, at_once.status) == (0, 1, 1)
+
+
+def test_containers_and_float32():
+    def f(p, target):
+        return np.sum((p["w"] - target) ** 2) + (p["b"] + 1) ** 2 * np.sum(p["w"] ** 2)
+
+    target = np.array([1.0, 2.0], np.float32)
+    found = sg.lbfgs(f, {"w": np.zeros(2, np.float32), "b": np.float32(0.5)}, args=(target,))
+    assert found.converged
+    assert found.x["w"].dtype == found.grad["b"].dtype == found.fun.dtype == np.float32
+    np.testing.assert_allclose(found.x["w"], target, rtol=1e-3)
+    np.testing.assert_allclose(found.x["b"], -1, rtol=1e-3)
+    np.testing.assert_allclose(sg.lbfgs(lambda x: (x[0] - 1) ** 2 + (x[1] + 2) ** 2, [0, 0]).x, [1, -2])
+
+
+def test_mapped_it_is_a_loop_and_one_failure_leaves_the_others_alone():
+    goals = np.array([0.7, 1.0, np.nan, 1.2])
+    mapped = sg.vmap(lambda a: sg.lbfgs(rosenbrock, np.zeros(3), args=(a,)))(goals)
+    np.testing.assert_array_equal(mapped.status, [1, 1, -1, 1])
+    for k in (0, 1, 3):
+        single = sg.lbfgs(rosenbrock, np.zeros(3), args=(goals[k],))
+        np.testing.assert_allclose(mapped.x[k], single.x, rtol=1e-12)
+        assert (mapped.iterations[k], mapped.evaluations[k]) == (single.iterations, single.evaluations)
+
+
+def test_derivatives_are_those_of_the_minimum():
+    def minimum(a):
+        return sg.lbfgs(lambda x: np.sum(np.cosh(x - a)) + x[0] * x[1] * a[0], np.zeros(2), gtol=1e-13, ftol=0.0).x
+
+    a, step = np.array([0.4, -0.3]), 1e-5
+    f = sg.trace(minimum)
+    differences = np.stack([(f(a + step * e) - f(a - step * e)) / (2 * step) for e in np.eye(2)], axis=1)
+    np.testing.assert_allclose(sg.jacobian(minimum)(a), differences, rtol=1e-7)
+    np.testing.assert_allclose(sg.vmap(sg.jacobian(minimum))(np.stack([a, a]))[1], differences, rtol=1e-7)
+
+
+def test_the_minimum_does_not_depend_on_the_start():
+    assert sg.grad(lambda start: sg.lbfgs(lambda x: (x - 3.0) ** 2, start).x)(1.0) == 0
+
+
+def test_what_is_learnt_from_a_fit_inside():
+    """The regularisation that makes a ridge regression predict best: a gradient through the fit."""
+    rng = np.random.default_rng(0)
+    x, z = rng.normal(size=(20, 3)), rng.normal(size=(9, 3))
+    y, v = x @ np.ones(3) + rng.normal(size=20), z @ np.ones(3)
+
+    def loss(penalty):
+        w = sg.lbfgs(lambda w: np.sum((x @ w - y) ** 2) + penalty * np.sum(w * w), np.zeros(3), gtol=1e-12, ftol=0.0).x
+        return np.sum((z @ w - v) ** 2)
+
+    def exact(penalty):
+        w = np.linalg.solve(x.T @ x + penalty * np.eye(3), x.T @ y)
+        return np.sum((z @ w - v) ** 2)
+
+    np.testing.assert_allclose(sg.grad(loss)(2.0), (exact(2 + 1e-5) - exact(2 - 1e-5)) / 2e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "call"),
+    [
+        (ShapeError, "must return one number", lambda: sg.lbfgs(lambda x: x, np.ones(2))),
+        (DTypeError, "bool", lambda: sg.lbfgs(lambda x: x[0] > 0, np.ones(2))),
+        (DTypeError, "parameter .* has dtype int64", lambda: sg.lbfgs(np.sum, np.array([1, 2]))),
+        (ArgumentError, "args must be a tuple", lambda: sg.lbfgs(lambda x, a: x - a, 1.0, args=2.0)),
+        (InvalidValueError, "history=0", lambda: sg.lbfgs(lambda x: x, 1.0, history=0)),
+        (InvalidValueError, "gtol=-1.0", lambda: sg.lbfgs(lambda x: x, 1.0, gtol=-1.0)),
+    ],
+)
+def test_errors(error, words, call):
+    with pytest.raises(error, match=f"(?s){words}.*test_lbfgs.py"):
+        call()

@@ -56,10 +56,11 @@ class Budget:
 
     def run(self) -> tuple[Schedule | None, int]:
         """Return the schedule with the least work, None where none fits, and the bytes that it, or the smallest one found, needs."""
-        everything = self._choice(self._kept)
-        if everything.peak > self._limit:
-            self._drop_cheap()
-            self._drop_segments()
+        schedule, needed = self._plan(self._choice(self._kept))  # in another order, all that is kept may fit
+        if needed <= self._limit:
+            return schedule, needed
+        self._drop_cheap()
+        self._drop_segments()
         choices = sorted(self._choices.values(), key=lambda choice: (choice.work, choice.peak))
         for choice in sorted(choices, key=lambda choice: choice.peak > self._limit):
             schedule, needed = self._plan(choice)

@@ -91,7 +91,9 @@ class Reuse:
                 writers.setdefault(owner, []).append(number)
         self.early = {owner: numbers[0] for owner, numbers in writers.items() if numbers[0] < self.turn}
         """For what early nests write, the first that does."""
-        self.repeatable = {owner for owner, number in self.early.items() if len(writers[owner]) == 1 and self._can_repeat(number)}
+        self.repeatable = {
+            owner for owner, number in self.early.items() if len(writers[owner]) == 1 and self._can_repeat(number, writers)
+        }
         late = range(self.turn, len(nests))
         self.crossing = {owner for number in late for owner in self.reads[number] if owner in self.early}
         """What early nests write and late ones read."""
@@ -109,9 +111,11 @@ class Reuse:
         sums = list(itertools.accumulate(change))
         return sums.index(max(sums)) if sums else 0
 
-    def _can_repeat(self, number: int) -> bool:
+    def _can_repeat(self, number: int, writers: dict[Value, list[int]]) -> bool:
+        """Return whether a nest can run again: it has operands, all of them stay as they are, and it calls nothing of unknown effects."""
         nest = self.schedule.nests[number]
-        return nest.foreign is None and any(not isinstance(v.op, Constant) for v in nest.reads)
+        stay = all(writers.get(owner, [-1])[-1] < number or writers[owner] == [number] for owner in self.reads[number])
+        return nest.foreign is None and stay and any(not isinstance(v.op, Constant) for v in nest.reads)
 
     def needed_again(self, saved: Set[Value], roots: Iterable[int], done: Set[int] = frozenset()) -> list[int]:
         """Return the early nests that have to run again, in order, before the nests `roots` can; those of `done` have."""

@@ -133,6 +133,7 @@ def _within(max_memory: int, name: str, schedule: Schedule, peak: int) -> Schedu
 
     found, needed = Budget(schedule, max_memory, peak - plan(schedule).peak).run()
     if found is None:
+        needed = min(needed, peak)
         raise InvalidValueError(
             f"{name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, outputs and workspace take {needed} "
             f"bytes, without a limit {peak}; pass max_memory={needed} or more, or smaller arguments"

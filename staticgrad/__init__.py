@@ -23,7 +23,8 @@ from staticgrad.errors import MissingAttributeError as _MissingAttributeError  #
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
 if TYPE_CHECKING:
-    from staticgrad import debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad import checkpoint_policies, debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad.checkpoints import checkpoint
     from staticgrad.control_flow import cond, fori_loop, scan, switch, while_loop
     from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
@@ -53,6 +54,8 @@ __all__ = [
     "__version__",
     "autograd_grad",
     "check_grads",
+    "checkpoint",
+    "checkpoint_policies",
     "compile_report",
     "cond",
     "custom_jvp",
@@ -93,7 +96,7 @@ __all__ = [
     "while_loop",
 ]  # fmt: skip
 
-_MODULES = frozenset({"debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
+_MODULES = frozenset({"checkpoint_policies", "debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
 """Modules of the package that are imported when they are first asked for."""
 
 _HOMES = {
@@ -106,6 +109,7 @@ _HOMES = {
     "Variable": "eager.creation",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
+    "checkpoint": "checkpoints",
     "compile_report": "runtime.report",
     "cond": "control_flow",
     "custom_jvp": "custom_derivatives",

@@ -37,18 +37,18 @@ class _Choice:
 
 
 class Budget:
-    """The search for a schedule that needs at most `limit` bytes; what is `marked` is never kept from the early part.
+    """The search for a schedule that needs at most `limit` bytes; what is `unsaved` is not kept if it can be computed anew.
 
     `scratch` is what nests need while they run, beside what the memory plan of their schedule hands out.
     """
 
-    def __init__(self, schedule: Schedule, limit: int, scratch: int = 0, marked: Set[Value] = frozenset()) -> None:
+    def __init__(self, schedule: Schedule, limit: int, scratch: int = 0, unsaved: Set[Value] = frozenset()) -> None:
         self._reuse = Reuse(schedule)
         self._limit = limit
         self._scratch = scratch
         self._beside = bytes_beside(schedule) + scratch
         early = self._reuse.early
-        self._kept = sorted(self._reuse.crossing - marked, key=early.__getitem__)
+        self._kept = sorted(self._reuse.kept(unsaved), key=early.__getitem__)
         self._work = [estimated_work(nest) for nest in schedule.nests[: self._reuse.turn]]
         self._live = self._lives()
         self._choices: dict[frozenset[Value], _Choice] = {}

@@ -129,8 +129,12 @@ class Reuse:
                     stack.append(number)
         return sorted(found)
 
-    def closed(self, wanted: Set[Value]) -> set[Value]:
-        """Return what has to be saved so that all that is not wanted can be computed anew."""
+    def kept(self, unsaved: Set[Value]) -> set[Value]:
+        """Return what is saved where all that is `unsaved` is computed anew if it can be, and nothing else is."""
+        return self.closed(self.crossing - unsaved, unsaved)
+
+    def closed(self, wanted: Set[Value], dropped: Set[Value] | None = None) -> set[Value]:
+        """Return what has to be saved so that all that is not wanted can be computed anew, or only what is `dropped`."""
         saved = set(wanted)
         stack = list(range(self.turn, len(self.schedule.nests)))
         seen: set[int] = set(stack)
@@ -139,7 +143,7 @@ class Reuse:
                 if owner not in self.early or owner in saved:
                     continue
                 number = self.early[owner]
-                if owner not in self.repeatable:
+                if owner not in self.repeatable or (dropped is not None and owner not in dropped):
                     saved.add(owner)
                 elif number not in seen:
                     seen.add(number)
@@ -220,6 +224,13 @@ class Reuse:
             for number in followers:
                 blocked[number] += 1
         return blocked, {number: list(followers) for number, followers in after.items()}
+
+
+def without_saving(schedule: Schedule, unsaved: Set[Value]) -> Schedule:
+    """Return the schedule in which late nests compute what is `unsaved` anew, where that can be."""
+    reuse = Reuse(schedule)
+    kept = reuse.kept(unsaved)
+    return schedule if kept >= reuse.crossing else rescheduled(reuse, kept)
 
 
 def rescheduled(reuse: Reuse, saved: Set[Value]) -> Schedule:

@@ -8,7 +8,7 @@ the value, and a pass makes the two one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from staticgrad.ir.graph import Graph, substitution, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
+from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.movement import broadcast, transpose
 from staticgrad.ops.nested import (
@@ -180,7 +181,7 @@ class Scan(Nested):
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
-        saved = worth_saving(roots, body.inputs, [*seeds, *totals])
+        saved = worth_saving(roots, body.inputs, [*seeds, *totals], checkpointed(body.outputs, with_results=True))
         known = {v: new_input(plain(v.aval), "saved") for v in saved}
         image = substitution(roots, {**{v: v for v in (*body.inputs, *seeds, *totals)}, **known})
         inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *known.values(), *own[2], *seeds[moving:])
@@ -278,10 +279,10 @@ def _exchanged(x: Value) -> Value:
     return transpose(x, (1, 0, *range(2, len(x.shape))))
 
 
-def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value]) -> list[Value]:
+def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value], never: Set[Value]) -> list[Value]:
     """Return the results of dear operations on `inputs` alone that `roots` need besides what they need of `late`.
 
-    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated.
+    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved.
     """
     depends_on_late: set[Value] = set(late)
     stack = list(roots)
@@ -296,7 +297,7 @@ def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence
         if value in seen or value.node.is_fixed:
             continue
         seen.add(value)
-        if value.op.kind not in ("map", "view", "alias") or value.op.cost >= DEAR:
+        if value not in never and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
             found[value] = None
         else:
             stack += value.node.inputs

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.loops import external_symbols
+from staticgrad.ir.node import Value
 from staticgrad.ops.control import inline_calls
 from staticgrad.runtime.executor import CallPlan, Executable
 from staticgrad.runtime.report import UnitReport, note_memory_hit, note_unit, phase
@@ -96,7 +97,10 @@ def lower_graph(
     with phase("imports"):
         from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
+        from staticgrad.codegen.memory import plan
+        from staticgrad.codegen.recompute import without_saving
         from staticgrad.codegen.scheduler import schedule
+        from staticgrad.ops.checkpoint import without_marks
         from staticgrad.passes.pipeline import optimize
 
     if config().verify:
@@ -104,16 +108,18 @@ def lower_graph(
 
         verify(graph)
     with phase("passes"):
-        optimized, passes = optimize(graph, fastmath)
+        marked, passes = optimize(graph, fastmath)
+        optimized, unsaved = without_marks(marked)
     with phase("schedule"):
-        chosen = schedule(optimized, fuse and "fuse" not in config().skip)
+        first = schedule(optimized, fuse and "fuse" not in config().skip)
         if to_loops is None:
-            divide(chosen, grain or GRAIN)
+            divide(first, grain or GRAIN)
+        chosen = without_saving(first, unsaved) if unsaved else first
     with phase("lowering"):
         name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
         lowered = (to_loops or lower)(chosen, name)
         if max_memory is not None and lowered.plan.peak > max_memory:
-            chosen = _within(max_memory, graph.name, chosen, lowered.plan.peak)
+            chosen = _within(max_memory, graph.name, first, unsaved, lowered.plan.peak, lowered.plan.peak - plan(chosen).peak)
             lowered = (to_loops or lower)(chosen, name)
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
@@ -126,12 +132,14 @@ def lower_graph(
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)
 
 
-def _within(max_memory: int, name: str, schedule: Schedule, peak: int) -> Schedule:
-    """Return a schedule that needs at most `max_memory` bytes, in place of one that needs `peak`, or raise where none is found."""
-    from staticgrad.codegen.budget import Budget
-    from staticgrad.codegen.memory import plan
+def _within(max_memory: int, name: str, schedule: Schedule, unsaved: Set[Value], peak: int, scratch: int) -> Schedule:
+    """Return `schedule` changed so that it needs at most `max_memory` bytes, or raise where that is not found.
 
-    found, needed = Budget(schedule, max_memory, peak - plan(schedule).peak).run()
+    It needs `peak` bytes if only what is `unsaved` is computed anew, of them `scratch` beside its memory plan.
+    """
+    from staticgrad.codegen.budget import Budget
+
+    found, needed = Budget(schedule, max_memory, scratch, unsaved).run()
     if found is None:
         needed = min(needed, peak)
         raise InvalidValueError(

@@ -39,9 +39,7 @@ class Report:
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(
-        self, graph: Graph, backend: str, printer: str = "llvm", fastmath: bool = False, max_memory: int | None = None
-    ) -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "llvm", fastmath: bool = False, max_memory: int | None = None) -> None:
         self.graph = graph
         self.backend = backend
         self._printer = printer

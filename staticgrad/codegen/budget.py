@@ -106,11 +106,11 @@ class Budget:
         """Try to cut the early part into segments and to drop, from its beginning, all between the cuts."""
         total = sum(map(self._reuse.size, self._kept))
         sizes = dict.fromkeys(int(total * STEP**k) for k in range(SEGMENTS))
-        cuts = {tuple(found): None for size in sizes if (found := self._cuts(size))}
-        whole = {found: self._choice(self._between(found, len(found))) for found in cuts}
-        closest = sorted(whole, key=lambda found: (whole[found].peak > self._limit, whole[found].work, whole[found].peak))
-        for found in closest[:CLOSEST]:
-            self._fewest(functools.partial(self._between, found), len(found))
+        cuts = dict.fromkeys(tuple(self._cuts(size)) for size in sizes)
+        whole = {each: self._choice(self._between(each, len(each))) for each in cuts}
+        closest = sorted(whole, key=lambda each: (whole[each].peak > self._limit, whole[each].work, whole[each].peak))
+        for each in closest[:CLOSEST]:
+            self._fewest(functools.partial(self._between, each), len(each))
 
     def _between(self, cuts: tuple[int, ...], count: int) -> set[Value]:
         """Return what is kept where the first `count` segments are dropped, which end at `cuts`."""

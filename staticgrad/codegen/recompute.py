@@ -18,6 +18,7 @@ from staticgrad.codegen.schedule import Nest, Schedule
 from staticgrad.ir.graph import substitution
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, apply_all
 from staticgrad.ops.control import Again
+from staticgrad.ops.foreign import foreign_names
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Reuse:
         self.schedule = schedule
         memory = schedule.memory
         nests = schedule.nests
-        self.fixed = set(memory[v] for v in schedule.outputs) | {v for v in memory if isinstance(v.op, (Input, Constant))}
+        self.fixed = {memory[v] for v in schedule.outputs} | {v for v in memory if isinstance(v.op, (Input, Constant))}
         """What lies in memory that is not the workspace's."""
         self.reads = [dict.fromkeys(memory[v] for v in nest.reads) for nest in nests]
         self.writes = [dict.fromkeys(memory[v] for v in nest.targets) for nest in nests]
@@ -91,9 +92,7 @@ class Reuse:
                 writers.setdefault(owner, []).append(number)
         self.early = {owner: numbers[0] for owner, numbers in writers.items() if numbers[0] < self.turn}
         """For what early nests write, the first that does."""
-        self.repeatable = {
-            owner for owner, number in self.early.items() if len(writers[owner]) == 1 and self._can_repeat(number, writers)
-        }
+        self.repeatable = {owner for owner, number in self.early.items() if len(writers[owner]) == 1 and self._can_repeat(number, writers)}
         late = range(self.turn, len(nests))
         self.crossing = {owner for number in late for owner in self.reads[number] if owner in self.early}
         """What early nests write and late ones read."""
@@ -115,7 +114,8 @@ class Reuse:
         """Return whether a nest can run again: it has operands, all of them stay as they are, and it calls nothing of unknown effects."""
         nest = self.schedule.nests[number]
         stay = all(writers.get(owner, [-1])[-1] < number or writers[owner] == [number] for owner in self.reads[number])
-        return nest.foreign is None and stay and any(not isinstance(v.op, Constant) for v in nest.reads)
+        calls = nest.foreign is not None or (nest.nested is not None and any(map(foreign_names, nest.nested.op.subgraphs)))
+        return not calls and stay and any(not isinstance(v.op, Constant) for v in nest.reads)
 
     def needed_again(self, saved: Set[Value], roots: Iterable[int], done: Set[int] = frozenset()) -> list[int]:
         """Return the early nests that have to run again, in order, before the nests `roots` can; those of `done` have."""
@@ -287,8 +287,9 @@ class _Copying:
             node = _with_operands(nest.whole, image)
             for old, new in zip(nest.whole.outputs, node.outputs, strict=True):
                 self._memory[new] = self._memory[names[old]]
-            kind = next(kind for kind in ("contraction", "foreign", "nested") if getattr(nest, kind) is not None)
-            return replace(nest, reads={read[v]: at_own for v, at_own in nest.reads.items()}, **{kind: node})
+            made = replace(nest, reads={read[v]: at_own for v, at_own in nest.reads.items()})
+            made.contraction, made.foreign, made.nested = (each and node for each in (nest.contraction, nest.foreign, nest.nested))
+            return made
         items = []
         for item in nest.items:
             old = item.target

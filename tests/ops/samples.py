@@ -370,7 +370,7 @@ def _marks(name: str) -> Iterator[Sample]:
     op = REGISTRY[name](("exp",)) if name == "checkpoint_end" else REGISTRY[name]()
     for dtype in DTYPES:
         for shape in SHAPES:
-            others = (random_array(rng, (2,), "float64"), random_array(rng, (), "int32")) if name == "checkpoint_end" else ()
+            others = (random_array(rng, (2,), dtype), random_array(rng, (), "int32")) if name == "checkpoint_end" else ()
             yield Sample(op, (random_array(rng, shape, dtype), *others))
 
 

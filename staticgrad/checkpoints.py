@@ -94,8 +94,12 @@ def _recorded(fun: Callable[..., Any], policy: Callable[[str], bool], args: tupl
     graph = inline_calls(body.graph)
     names = {node.op.name for node in graph.nodes}
     saveable = tuple(sorted(name for name in names if policy(name)))
-    starts = [v if v.node.is_fixed else apply(CheckpointStart(), v) for v in (*body.captures, *values)]
-    results = [end_checkpoint(v, starts, saveable) for v in inline(graph, starts)]
+    operands = (*body.captures, *values)
+    if len(saveable) == len(names):
+        results = list(inline(graph, operands))
+    else:
+        starts = [v if v.node.is_fixed else apply(CheckpointStart(), v) for v in operands]
+        results = [end_checkpoint(v, starts, saveable) for v in inline(graph, starts)]
     at = len(results) - sum(count for _, count in prints)
     outcome, _ = body.result([*map(tracer_of, results[:at]), *range(len(results) - at)])
     for text, count in prints:

@@ -23,7 +23,8 @@ from staticgrad.errors import MissingAttributeError as _MissingAttributeError  #
 from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # noqa: E402
 
 if TYPE_CHECKING:
-    from staticgrad import debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad import checkpoint_policies, debug, eager, nn, numpy, optim, random, special, train
+    from staticgrad.checkpoints import checkpoint
     from staticgrad.control_flow import associative_scan, cond, fori_loop, scan, switch, while_loop
     from staticgrad.custom_derivatives import custom_jvp, custom_vjp
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
@@ -59,6 +60,8 @@ __all__ = [
     "associative_scan",
     "autograd_grad",
     "check_grads",
+    "checkpoint",
+    "checkpoint_policies",
     "compile_report",
     "cond",
     "custom_jvp",
@@ -106,7 +109,7 @@ __all__ = [
     "while_loop",
 ]  # fmt: skip
 
-_MODULES = frozenset({"debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
+_MODULES = frozenset({"checkpoint_policies", "debug", "eager", "nn", "numpy", "optim", "random", "special", "train"})
 """Modules of the package that are imported when they are first asked for."""
 
 _HOMES = {
@@ -120,6 +123,7 @@ _HOMES = {
     "associative_scan": "control_flow",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
+    "checkpoint": "checkpoints",
     "compile_report": "runtime.report",
     "cond": "control_flow",
     "custom_jvp": "custom_derivatives",

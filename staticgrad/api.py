@@ -9,7 +9,7 @@ from staticgrad.errors import ArgumentError
 from staticgrad.ir.source import at_user_line
 from staticgrad.linear_part import LinearPart
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
-from staticgrad.records import Options
+from staticgrad.records import Options, checked_memory
 from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import flatten, tree_map, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
@@ -25,6 +25,7 @@ def trace(
     printer: str | None = None,
     threads: int | None = None,
     fastmath: bool | None = None,
+    max_memory: int | str | None = None,
 ) -> Traced: ...
 @overload
 def trace(
@@ -35,6 +36,7 @@ def trace(
     printer: str | None = None,
     threads: int | None = None,
     fastmath: bool | None = None,
+    max_memory: int | str | None = None,
 ) -> Callable[[Callable[..., Any]], Traced]: ...
 def trace(
     fn: Callable[..., Any] | None = None,
@@ -44,6 +46,7 @@ def trace(
     printer: str | None = None,
     threads: int | None = None,
     fastmath: bool | None = None,
+    max_memory: int | str | None = None,
 ) -> Traced | Callable[[Callable[..., Any]], Traced]:
     """Return `fn` as a function that is recorded once for each signature, compiled, and reused.
 
@@ -69,6 +72,11 @@ def trace(
         infinities and NaN that come from there differ, and a divisor below the least normal number may count as 0. All else
         stays: `isnan`, `isinf` and `isfinite` tell the truth, NaN is never assumed away, sums keep their order, and the same
         input gives the same bits. The interpreter takes no notice. By default results keep every bit.
+    max_memory
+        The most bytes that outputs and workspace of a call may take together, as `.lower(...).memory` tells them: a whole number, or a
+        text such as `"64MB"` or `"1.5GiB"`. Where more would be needed, the compiler chooses what the backward pass computes anew
+        instead of reading what the forward pass kept, with as little additional work as it can. Results keep every bit. Arguments and
+        constants do not count. The interpreter takes no notice.
 
     Returns
     -------
@@ -80,7 +88,8 @@ def trace(
     Raises
     ------
     StaticgradError
-        Whatever a user can do wrong; the message names the line in `fn`.
+        Whatever a user can do wrong; the message names the line in `fn`. A `max_memory` that is too small is a `ValueError` that names
+        the least that is enough.
 
     Examples
     --------
@@ -95,7 +104,7 @@ def trace(
     True
     """
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    options = Options(names, backend, printer, threads, fastmath)
+    options = Options(names, backend, printer, threads, fastmath, checked_memory(max_memory))
     if fn is None:
         return lambda function: traced(function, options)
     return traced(fn, options)

@@ -267,7 +267,7 @@ def custom_call(custom: CustomFunction, args: tuple[Any, ...], make: Callable[[T
     if rule is not None:
         rule.is_recursive = True
     else:
-        body = record_body(_with_prints(custom.function, prints), tree, avals, "the function")
+        body = record_body(with_prints(custom.function, prints), tree, avals, "the function")
         rule = make(tree, replace(body, graph=inline_calls(body.graph)), sum(count for _, count in prints))
         if rule.is_recorded_at_once or holds_tracers(*rule.functions):
             rule.record_now()
@@ -297,7 +297,7 @@ def _operand(leaf: Any, name: str) -> Value:
     return lift(leaf)
 
 
-def _with_prints(function: Callable[..., Any], prints: list[tuple[str, int]]) -> Callable[..., Any]:
+def with_prints(function: Callable[..., Any], prints: list[tuple[str, int]]) -> Callable[..., Any]:
     """Return `function` with the values that it prints as further results."""
 
     def recorded(*args: Any) -> Any:

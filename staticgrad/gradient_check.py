@@ -282,7 +282,14 @@ def _pulled_back(f: Callable[..., Any]) -> Callable[..., Any]:
         return pullback(value)
 
     options = traced(f)._options
-    return trace(pulled_back, backend=options.backend, printer=options.printer, threads=options.threads, fastmath=options.fastmath)
+    return trace(
+        pulled_back,
+        backend=options.backend,
+        printer=options.printer,
+        threads=options.threads,
+        fastmath=options.fastmath,
+        max_memory=options.max_memory,
+    )
 
 
 def _arrays(tree: Any) -> list[np.ndarray]:

@@ -39,19 +39,20 @@ class Report:
 class LoweredFunction:
     """A function on its way to machine code for one signature."""
 
-    def __init__(self, graph: Graph, backend: str, printer: str = "llvm", fastmath: bool = False) -> None:
+    def __init__(self, graph: Graph, backend: str, printer: str = "llvm", fastmath: bool = False, max_memory: int | None = None) -> None:
         self.graph = graph
         self.backend = backend
         self._printer = printer
         self._fastmath = fastmath
+        self._max_memory = max_memory
 
     @functools.cached_property
     def _lowering(self) -> Lowering:
         if self.backend == "cuda":
             from staticgrad.runtime.cuda import lower_cuda
 
-            return lower_cuda(self.graph, fastmath=self._fastmath)
-        return lower_graph(self.graph, fastmath=self._fastmath)
+            return lower_cuda(self.graph, fastmath=self._fastmath, max_memory=self._max_memory)
+        return lower_graph(self.graph, fastmath=self._fastmath, max_memory=self._max_memory)
 
     @property
     def optimized(self) -> Graph:
@@ -130,7 +131,7 @@ class LoweredFunction:
 
     def compile(self) -> Built:
         """Compile, and return something to call with a list of arrays (the leaves of the arguments)."""
-        return build(self.graph, self.backend, self._printer, self._fastmath)[0]
+        return build(self.graph, self.backend, self._printer, self._fastmath, self._max_memory)[0]
 
     def __repr__(self) -> str:
         return f"<lowered {self.graph.name} for {self.backend}>"

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import types
 import weakref
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from staticgrad.config import BACKENDS, PRINTERS, config
-from staticgrad.errors import ArgumentError, InvalidValueError
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError
 from staticgrad.ir.source import at_user_line
 from staticgrad.runtime.build import Built, build, compile_lock
 from staticgrad.runtime.fast_call import Forms, forms_lock
@@ -43,6 +46,7 @@ class Options:
     printer: str | None = None
     threads: int | None = None
     fastmath: bool | None = None
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.backend is not None and self.backend not in BACKENDS:
@@ -56,11 +60,31 @@ class Options:
 
     def place(self, signature: Signature) -> Place:
         """Return where a signature compiled with these options is found; what they leave open is the configuration's."""
-        return self.backend or config().backend, self.printer or config().printer, bool(self.fastmath), signature
+        return self.backend or config().backend, self.printer or config().printer, bool(self.fastmath), self.max_memory, signature
 
 
-Place = tuple[str, str, bool, Signature]
-"""Where a compiled signature is found: under the backend, the printer, whether exactness was given up, and the signature."""
+Place = tuple[str, str, bool, int | None, Signature]
+"""Where a compiled signature is found: under the backend, the printer, whether exactness was given up, the bytes that may be in use,
+and the signature."""
+
+UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def checked_memory(max_memory: Any) -> int | None:
+    """Return the bytes that `max_memory` means, or raise where it means none: `"1.5MB"` -> 1500000."""
+    if max_memory is None:
+        return None
+    wrong = f"max_memory={max_memory!r}: expected a whole number of bytes, or a text such as '64MB' or '1.5GiB'"
+    if isinstance(max_memory, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", max_memory)
+        if match is None or match[2] not in UNITS:
+            raise InvalidValueError(at_user_line(f"{wrong}; units are {', '.join(UNITS)}"))
+        max_memory = int(float(match[1]) * UNITS[match[2]])
+    if isinstance(max_memory, bool) or not isinstance(max_memory, (int, np.integer)):
+        raise DTypeError(at_user_line(wrong))
+    if max_memory < 1:
+        raise InvalidValueError(at_user_line(f"{wrong}, at least 1"))
+    return int(max_memory)
 
 
 @dataclass(eq=False)
@@ -117,7 +141,7 @@ class Record:
 
     def entry(self, place: Place) -> Entry:
         """Return the compiled entry at a place, compiling it if need be."""
-        backend, printer, fastmath, signature = place
+        backend, printer, fastmath, max_memory, signature = place
         with compile_lock:
             found = self.entries.get(place)
             if found is not None:
@@ -128,7 +152,7 @@ class Record:
                 reason = "first call" if not self.entries else f"new signature {', '.join(map(str, signature.avals))}"
             log.info("%s: %s", self.name, reason)
             program = self.program(signature)
-            built, origin = build(program.graph, backend, printer, fastmath)
+            built, origin = build(program.graph, backend, printer, fastmath, max_memory)
             self.compiles += origin == "compiled"
             self.disk_hits += origin == "disk"
             self.memory_hits += origin == "memory"

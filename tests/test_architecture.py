@@ -25,7 +25,7 @@ LEVELS = {
 API = {
     "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
     "formulas", "linear_part", "jacobians", "sparse", "custom_rules", "custom_modes", "custom_derivatives", "implicit", "fixed_points",
-    "control_flow", "control_bodies",
+    "control_flow", "control_bodies", "checkpoints", "checkpoint_policies",
 }  # fmt: skip
 """Modules that are the public interface together: they may import each other."""
 

@@ -147,6 +147,12 @@ def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buf
     return found, end
 
 
+def bytes_beside(schedule: Schedule) -> int:
+    """Return the bytes of outputs, and of partial results: what is needed whatever the lifetimes of values are."""
+    outputs = sum(schedule.memory[value].aval.nbytes for value in schedule.outputs)
+    return outputs + _place_partials(schedule, 0)[1]
+
+
 def _workspace(value: Value, space: Space, offset: int) -> Buffer:
     name = {Space.RESIDUAL: "saved"}.get(space, "scratch")
     return Buffer(f"{name}_{value.op.name}", value.dtype, value.aval.size, space, offset=offset)

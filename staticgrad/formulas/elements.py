@@ -89,6 +89,8 @@ class Elements:
             return [], lambda _: self._leaf(value, place)
         if isinstance(op, Constant):
             return [], lambda _: self._constant(op.bits.array(), node)
+        if op.kind == "mark":
+            return [(node.inputs[0], place)], lambda parts: parts[0]
         if isinstance(op, Elementwise):
             avals = [v.aval for v in node.inputs]
             notation = op.formula(*avals)

@@ -42,7 +42,8 @@ class Op:
     kind: ClassVar[str] = "opaque"
     """How it is scheduled: `map` (element by element), `view` (an index transformation), `reduce`, `contract`, `assemble`
     (pieces written into one buffer), `row` (whole rows along an axis), `alias` (the same bytes), `foreign` (a call of machine code
-    from elsewhere, with pointers to whole arrays), `nested` (a branch or loop around sub-graphs), or `leaf`."""
+    from elsewhere, with pointers to whole arrays), `nested` (a branch or loop around sub-graphs), `leaf`, or `mark` (the first operand
+    itself; gone before anything is scheduled)."""
     linear: ClassVar[bool] = False
     """Whether it is linear in all its operands together, so that the tangent of the output is the op of the tangents."""
     cost: ClassVar[int] = 1

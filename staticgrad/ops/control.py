@@ -155,3 +155,8 @@ class Contiguous(Elementwise):
 
     def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value]:
         return (g,)
+
+
+@op
+class Again(Contiguous):
+    """x itself, computed a second time: the name, in schedules, of what is not kept for those that read it late."""

@@ -8,7 +8,7 @@ the value, and a pass makes the two one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +22,7 @@ from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
+from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.movement import broadcast, transpose
 from staticgrad.ops.nested import (
@@ -237,7 +238,7 @@ class Scan(Nested):
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
-        saved = worth_saving(roots, body.inputs, [*seeds, *totals])
+        saved = worth_saving(roots, body.inputs, [*seeds, *totals], checkpointed(body.outputs, with_results=True))
         known = {v: new_input(plain(v.aval), "saved") for v in saved}
         image = substitution(roots, {**{v: v for v in (*body.inputs, *seeds, *totals)}, **known})
         inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *known.values(), *own[2], *seeds[moving:])
@@ -336,10 +337,10 @@ def _exchanged(x: Value) -> Value:
     return transpose(x, (1, 0, *range(2, len(x.shape))))
 
 
-def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value]) -> list[Value]:
+def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value], never: Set[Value]) -> list[Value]:
     """Return the results of dear operations on `inputs` alone that `roots` need besides what they need of `late`.
 
-    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated.
+    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved.
     """
     depends_on_late: set[Value] = set(late)
     stack = list(roots)
@@ -354,7 +355,7 @@ def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence
         if value in seen or value.node.is_fixed:
             continue
         seen.add(value)
-        if value.op.kind not in ("map", "view", "alias") or value.op.cost >= DEAR:
+        if value not in never and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
             found[value] = None
         else:
             stack += value.node.inputs

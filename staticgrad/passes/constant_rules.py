@@ -21,7 +21,7 @@ MAX_FOLDED = 1 << 16
     *(
         cls
         for cls in REGISTRY.values()
-        if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble", "row") and cls is not Broadcast
+        if cls.kind in ("map", "reduce", "alias", "contract", "view", "assemble", "row", "mark") and cls is not Broadcast
     )
 )
 def fold_constants(node: Node) -> Value | None:

@@ -16,7 +16,7 @@ from staticgrad.ops.movement import (
 
 def maps() -> tuple[type[Op], ...]:
     """Return every elementwise op that computes something: a copy has to stay where it is."""
-    return tuple(cls for cls in REGISTRY.values() if issubclass(cls, Elementwise) and cls is not Contiguous)
+    return tuple(cls for cls in REGISTRY.values() if issubclass(cls, Elementwise) and not issubclass(cls, Contiguous))
 
 
 def named(name: str) -> type[Op]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from staticgrad.errors import InvalidValueError
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.loops import external_symbols
+from staticgrad.ir.node import Value
 from staticgrad.ops.control import inline_calls
 from staticgrad.runtime.executor import CallPlan, Executable
 from staticgrad.runtime.report import UnitReport, note_memory_hit, note_unit, phase
@@ -86,15 +87,20 @@ def lower_graph(
     to_loops: Callable[[Schedule, str], Lowered] | None = None,
     grain: Grain | None = None,
     fastmath: bool = False,
+    max_memory: int | None = None,
 ) -> Lowering:
     """Return the lowering of `graph`, for CPUs unless `to_loops` makes another unit of its schedule.
 
-    `grain` says which nests for CPUs become parallel blocks; with `fastmath` the last digits of results may differ.
+    `grain` says which nests for CPUs become parallel blocks; with `fastmath` the last digits of results may differ. With `max_memory`,
+    values are computed anew rather than kept until workspace and outputs take no more bytes than that.
     """
     with phase("imports"):
         from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
+        from staticgrad.codegen.memory import plan
+        from staticgrad.codegen.recompute import without_saving
         from staticgrad.codegen.scheduler import schedule
+        from staticgrad.ops.checkpoint import without_marks
         from staticgrad.passes.pipeline import optimize
 
     if config().verify:
@@ -102,13 +108,19 @@ def lower_graph(
 
         verify(graph)
     with phase("passes"):
-        optimized, passes = optimize(graph, fastmath)
+        marked, passes = optimize(graph, fastmath)
+        optimized, unsaved = without_marks(marked)
     with phase("schedule"):
-        chosen = schedule(optimized, fuse and "fuse" not in config().skip)
+        first = schedule(optimized, fuse and "fuse" not in config().skip)
         if to_loops is None:
-            divide(chosen, grain or GRAIN)
+            divide(first, grain or GRAIN)
+        chosen = without_saving(first, unsaved) if unsaved else first
     with phase("lowering"):
-        lowered = (to_loops or lower)(chosen, f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}")
+        name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
+        lowered = (to_loops or lower)(chosen, name)
+        if max_memory is not None and lowered.plan.peak > max_memory:
+            chosen = _within(max_memory, graph.name, first, unsaved, lowered.plan.peak, lowered.plan.peak - plan(chosen).peak)
+            lowered = (to_loops or lower)(chosen, name)
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
 
@@ -118,6 +130,23 @@ def lower_graph(
 
         verify_unit(lowered.unit, after="lowering")
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)
+
+
+def _within(max_memory: int, name: str, schedule: Schedule, unsaved: Set[Value], peak: int, scratch: int) -> Schedule:
+    """Return `schedule` changed so that it needs at most `max_memory` bytes, or raise where that is not found.
+
+    It needs `peak` bytes if only what is `unsaved` is computed anew, of them `scratch` beside its memory plan.
+    """
+    from staticgrad.codegen.budget import Budget
+
+    found, needed = Budget(schedule, max_memory, scratch, unsaved).run()
+    if found is None:
+        needed = min(needed, peak)
+        raise InvalidValueError(
+            f"{name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, outputs and workspace take {needed} "
+            f"bytes, without a limit {peak}; pass max_memory={needed} or more, or smaller arguments"
+        )
+    return found
 
 
 @dataclass(eq=False)
@@ -140,10 +169,13 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=compile_lock.acquire, after_in_parent=compile_lock.release, after_in_child=compile_lock.release)
 
 
-def build(graph: Graph, backend: str, printer: str | None = None, fastmath: bool = False) -> tuple[Built, str]:
+def build(
+    graph: Graph, backend: str, printer: str | None = None, fastmath: bool = False, max_memory: int | None = None
+) -> tuple[Built, str]:
     """Return `graph` as something to call with arrays, and where it was found: memory, disk or compiled.
 
-    On CPUs the `printer`, by default the configuration's, writes what is compiled. The interpreter knows no `fastmath`.
+    On CPUs the `printer`, by default the configuration's, writes what is compiled. The interpreter knows neither `fastmath` nor
+    `max_memory`.
     """
     if backend == "interp":
         return Built(lambda arrays, threads=None: interpret(graph, arrays), None, "interp"), "compiled"
@@ -151,20 +183,21 @@ def build(graph: Graph, backend: str, printer: str | None = None, fastmath: bool
         raise InvalidValueError(f"backend={backend!r}: expected one of {', '.join(BACKENDS)}")
     graph = inline_calls(graph, keep_rules=False)  # the key must not depend on rules for derivatives, which differ from trace to trace
     printer = (printer or config().printer) if backend == "cpu" else ""
-    key = (graph.digest, backend, printer, fastmath, config().skip, config().rewrite_limit)
+    key = (graph.digest, backend, printer, fastmath, max_memory, config().skip, config().rewrite_limit)
     with compile_lock:
         found = _memory.get(key)
         if found is not None:
             note_memory_hit()
             return found, "memory"
-        built = _memory[key] = _build_cpu(graph, printer, fastmath) if backend == "cpu" else _build_cuda(graph, fastmath)
+        make = functools.partial(_build_cpu, printer=printer) if backend == "cpu" else _build_cuda
+        built = _memory[key] = make(graph, fastmath=fastmath, max_memory=max_memory)
     return built, built.origin
 
 
-def _build_cuda(graph: Graph, fastmath: bool) -> Built:
+def _build_cuda(graph: Graph, fastmath: bool, max_memory: int | None) -> Built:
     from staticgrad.runtime.cuda import build_cuda
 
-    return build_cuda(graph, fastmath)
+    return build_cuda(graph, fastmath, max_memory)
 
 
 def forget() -> None:
@@ -173,19 +206,19 @@ def forget() -> None:
         _memory.clear()
 
 
-def _build_cpu(graph: Graph, printer: str, fastmath: bool) -> Built:
+def _build_cpu(graph: Graph, printer: str, fastmath: bool, max_memory: int | None) -> Built:
     started = time.perf_counter()
     with phase("imports"):
         from staticgrad.runtime.compile import Stage, compile_unit
         from staticgrad.runtime.llvm_compile import compile_text
 
     with phase("disk cache"):
-        parts = graph_parts(graph, printer, fastmath)
+        parts = graph_parts(graph, printer, fastmath, max_memory)
     found = None if printer == "numba" and config().without_jit else fetch(graph.name, parts, graph)
     if found is not None:
         unit, addresses = found
     else:
-        lowering = lower_graph(graph, fastmath=fastmath)
+        lowering = lower_graph(graph, fastmath=fastmath, max_memory=max_memory)
         loops = lowering.lowered.unit
         if printer == "llvm":
             name, text = lowering.llvm

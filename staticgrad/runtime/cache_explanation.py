@@ -23,6 +23,7 @@ MEANINGS = {
     "cpu": "the processor and its features",
     "machine": "the kind of machine",
     "fastmath": "the option of sg.trace",
+    "max_memory": "the option of sg.trace",
     "skipped passes": "STATICGRAD_SKIP",
     "rewrite limit": "STATICGRAD_REWRITE_LIMIT",
 }

@@ -49,9 +49,9 @@ class CudaLowering(Lowering):
         return print_cuda(self.lowered.unit)
 
 
-def lower_cuda(graph: Graph, fuse: bool = True, fastmath: bool = False) -> CudaLowering:
+def lower_cuda(graph: Graph, fuse: bool = True, fastmath: bool = False, max_memory: int | None = None) -> CudaLowering:
     """Return the lowering of `graph` for GPUs; it needs neither a GPU nor `numba-cuda`."""
-    made = lower_graph(graph, fuse, lower_for_gpu, fastmath=fastmath)
+    made = lower_graph(graph, fuse, lower_for_gpu, fastmath=fastmath, max_memory=max_memory)
     return CudaLowering(made.graph, made.optimized, made.passes, made.schedule, made.lowered)
 
 
@@ -103,7 +103,7 @@ def vocabulary() -> types.ModuleType:
     return cuda_vocabulary
 
 
-def build_cuda(graph: Graph, fastmath: bool = False) -> Built:
+def build_cuda(graph: Graph, fastmath: bool = False, max_memory: int | None = None) -> Built:
     """Return `graph` as something to call with NumPy arrays: it copies to the GPU, launches, and copies back.
 
     Raises
@@ -117,7 +117,7 @@ def build_cuda(graph: Graph, fastmath: bool = False) -> Built:
     if not vocabulary().cuda.is_available():
         needed = "backend='cuda' needs a CUDA GPU and its driver, and numba.cuda finds none on this machine"
         raise ExecutionError(f"{needed}; {SOURCE_REMAINS}, and {SIMULATOR_REMAINS}")
-    lowering = lower_cuda(graph, fastmath=fastmath)
+    lowering = lower_cuda(graph, fastmath=fastmath, max_memory=max_memory)
     unit = lowering.lowered.unit
     folder = config().dump
     if folder is not None:

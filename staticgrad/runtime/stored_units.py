@@ -56,7 +56,7 @@ lookups: list[Lookup] = []
 """All of this process, in order."""
 
 
-def graph_parts(graph: Graph, printer: str, fastmath: bool = False) -> dict[str, str]:
+def graph_parts(graph: Graph, printer: str, fastmath: bool = False, max_memory: int | None = None) -> dict[str, str]:
     """Return the components of a graph's key: everything that decides its machine code and how it is called."""
     settings = config()
     return {
@@ -64,6 +64,7 @@ def graph_parts(graph: Graph, printer: str, fastmath: bool = False) -> dict[str,
         "graph": graph.digest,
         "inputs": ", ".join(str(value.aval) for value in graph.inputs),
         "fastmath": str(fastmath),
+        "max_memory": "none" if max_memory is None else str(max_memory),
         "skipped passes": ", ".join(sorted(settings.skip)),
         "rewrite limit": "none" if settings.rewrite_limit is None else str(settings.rewrite_limit),
     }

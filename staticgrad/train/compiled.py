@@ -137,7 +137,7 @@ class Compiler:
         place_of = {name: len(changed) + k for k, name in enumerate(metrics)}
         weight = place_of.pop(WEIGHT, -1)
         graph = graph.with_outputs((*changed, *numbers), numbers)
-        built, origin = build(graph, self._backend_of(body), body.options.printer, bool(body.options.fastmath))
+        built, origin = build(graph, self._backend_of(body), body.options.printer, bool(body.options.fastmath), body.options.max_memory)
         self._origins.append(origin)
         step = Step(graph, built, step_updates, tuple(place_of.values()), weight, threads=body.options.threads)
         return CompiledStep(recorded, tuple(Guards.collect(function) for function in body.functions), step, tuple(place_of))

@@ -364,6 +364,16 @@ def _contract(name: str) -> Iterator[Sample]:
     yield Sample(cls(*matmul), (random_array(rng, (9, 10), np.float32), random_array(rng, (10, 37), np.float32)))
 
 
+@sampler("checkpoint_start", "checkpoint_end")
+def _marks(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(16)
+    op = REGISTRY[name](("exp",)) if name == "checkpoint_end" else REGISTRY[name]()
+    for dtype in DTYPES:
+        for shape in SHAPES:
+            others = (random_array(rng, (2,), dtype), random_array(rng, (), "int32")) if name == "checkpoint_end" else ()
+            yield Sample(op, (random_array(rng, shape, dtype), *others))
+
+
 @sampler("random_bits")
 def _random_bits(name: str) -> Iterator[Sample]:
     rng = np.random.default_rng(15)

@@ -144,6 +144,7 @@ OTHERWISE: dict[str, Callable[[pytest.MonkeyPatch], dict[str, bool] | None]] = {
     **{name: installation(name) for name in ("staticgrad", "sources", "python", "numpy", "llvmlite", "cpu", "machine")},
     "printer": lambda monkeypatch: configure(replace(config(), printer="numba")) and None,
     "fastmath": lambda monkeypatch: {"fastmath": True},
+    "max_memory": lambda monkeypatch: {"max_memory": "1GB"},
     "skipped passes": lambda monkeypatch: configure(replace(config(), skip=frozenset({"fuse"}))) and None,
     "rewrite limit": lambda monkeypatch: configure(replace(config(), rewrite_limit=0)) and None,
     "cache format": lambda monkeypatch: monkeypatch.setattr(unit_key, "FORMAT_VERSION", 99),

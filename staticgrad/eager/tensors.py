@@ -45,8 +45,8 @@ class Tensor:
     """
 
     __slots__ = (
-        "__weakref__", "_accumulator", "_after_hooks", "_array", "_base", "_edge", "_grad", "_history", "_hooks", "_path", "_requires", "_retains",
-        "_writes",
+        "__weakref__", "_accumulator", "_after_hooks", "_array", "_base", "_edge", "_grad", "_history", "_hooks", "_path", "_requires",
+        "_retains", "_writes",
     )  # fmt: skip
     __array_priority__ = 900  # below that of traced arrays
 

@@ -303,7 +303,7 @@ def test_changing_leaves():
         lambda: x.__iadd__(1),
         lambda: np.add(x, 1, out=x),
     ):
-        with pytest.raises(RuntimeError, match="leaf that requires gradients.*in\\s+place") as caught:
+        with pytest.raises(RuntimeError, match=r"leaf that requires gradients.*in\s+place") as caught:
             change()
         assert "no_grad" in str(caught.value)
         assert __file__ in str(caught.value)

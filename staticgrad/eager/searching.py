@@ -102,5 +102,6 @@ def unique(input: Tensor, sorted: bool = True, return_inverse: bool = False, ret
     >>> torch.unique(torch.tensor([3, 1, 3]), return_counts=True)
     (tensor([1, 3]), tensor([1, 2]))
     """
-    found = np.unique(_array(input, "unique"), return_inverse=return_inverse, return_counts=return_counts, axis=dim)
+    options: dict[str, Any] = {"return_inverse": return_inverse, "return_counts": return_counts, "axis": dim}
+    found = np.unique(_array(input, "unique"), **options)
     return tuple(Tensor._of(part) for part in found) if isinstance(found, tuple) else Tensor._of(found)

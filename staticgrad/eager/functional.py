@@ -13,7 +13,7 @@ from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.source import at_user_line
 
-__all__ = ["hessian", "jacobian", "vjp"]
+__all__ = ["hessian", "jacobian", "jvp", "vjp"]
 
 
 def _called(func: Callable[..., Any], inputs: Any, name: str) -> tuple[list[Tensor], Tensor]:
@@ -139,3 +139,38 @@ def vjp(func: Callable[..., Any], inputs: Any, v: Tensor | None = None, create_g
     varied, output = _called(func, inputs, "vjp")
     found = autograd_grad(output, varied, v, create_graph=create_graph, materialize_grads=True)
     return output if create_graph else output.detach(), _like(inputs, list(found))
+
+
+def jvp(func: Callable[..., Any], inputs: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what a function of one tensor gives, and the product of its Jacobian with `v`.
+
+    The vector-Jacobian product is linear in its weights, so its own backward pass gives the other product.
+
+    Parameters
+    ----------
+    func : callable
+        A function of one tensor that returns one tensor.
+    inputs : Tensor
+        Its argument, of floats.
+    v : Tensor
+        Of the shape of the argument.
+
+    Returns
+    -------
+    tuple of Tensor
+        Both of the shape and dtype of the result.
+
+    Examples
+    --------
+    >>> import staticgrad.eager as torch
+    >>> torch.autograd.functional.jvp(lambda x: x ** 2, torch.tensor([1.0, 3.0]), torch.tensor([1.0, 10.0]))
+    (tensor([1., 9.]), tensor([ 2., 60.]))
+    """
+    varied, output = _called(func, inputs, "jvp")
+    weights = Tensor._of(np.zeros(output.shape, output.dtype), requires=True)
+    weighted = autograd_grad(output, varied, weights, create_graph=True, materialize_grads=True)
+    if weighted[0] is None or not weighted[0].requires_grad:  # the result does not depend on the argument
+        return output.detach(), weights.detach()
+    (product,) = autograd_grad(weighted, weights, v)
+    assert product is not None
+    return output.detach(), product

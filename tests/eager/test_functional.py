@@ -47,6 +47,17 @@ def test_products_with_jacobians():
     assert x.grad is None
 
 
+def test_products_of_jacobians_and_directions():
+    direction = np.array([1.0, 10.0, -2.0])
+    result, product = functional.jvp(lambda x: torch.sin(x)[:2] * x[2], sg.tensor(Y), sg.tensor(direction))
+    expected = np.cos(Y[:2]) * Y[2] * direction[:2] + np.sin(Y[:2]) * direction[2]
+    np.testing.assert_allclose(product.numpy(), expected, rtol=1e-12)
+    np.testing.assert_allclose(result.numpy(), np.sin(Y[:2]) * Y[2], rtol=1e-12)
+    assert functional.jvp(lambda x: x * 2, torch.ones(2), torch.tensor([1.0, 3.0]))[1].tolist() == [2.0, 6.0]
+    fixed = torch.ones(2, requires_grad=True)
+    assert functional.jvp(lambda x: fixed * 2, torch.ones(3), torch.ones(3))[1].tolist() == [0.0, 0.0]
+
+
 def test_what_is_no_tensor():
     with pytest.raises(TypeError, match=r"jacobian: input 0 is of type ndarray"):
         functional.jacobian(np.sin, X)

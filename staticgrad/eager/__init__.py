@@ -59,6 +59,7 @@ from staticgrad.eager.modes import enable_grad, get_default_dtype, is_grad_enabl
 from staticgrad.eager.operations import FUNCTIONS
 from staticgrad.eager.picture import backward_graph
 from staticgrad.eager.promotion import promote_types
+from staticgrad.eager.searching import argwhere, masked_select, nonzero, unique
 from staticgrad.eager.tensors import Tensor
 from staticgrad.eager.text import set_printoptions
 from staticgrad.errors import MissingAttributeError
@@ -101,11 +102,11 @@ _NAMESPACE: dict[str, Any] = {name: _function(name, operation) for name, operati
 """The operations and dtypes; `float` and its like are dtypes here, as in PyTorch, so they are put in at the end."""
 
 __all__ = [  # noqa: PLE0604
-    "Function", "Tensor", "allclose", "arange", "as_tensor", "autograd", "backward_graph", "cuda", "device", "e", "empty", "empty_like",
-    "enable_grad", "equal", "eye", "finfo", "from_dlpack", "from_numpy", "full", "full_like", "get_default_dtype", "iinfo", "inf",
-    "inference_mode", "is_grad_enabled", "is_tensor", "linspace", "logspace", "manual_seed", "nan", "no_grad", "normal", "numel",
-    "ones", "ones_like", "pi", "promote_types", "rand", "rand_like", "randint", "randn", "randn_like", "randperm", "set_default_dtype",
-    "set_grad_enabled", "set_printoptions", "tensor", "zeros", "zeros_like",
+    "Function", "Tensor", "allclose", "arange", "argwhere", "as_tensor", "autograd", "backward_graph", "cuda", "device", "e", "empty",
+    "empty_like", "enable_grad", "equal", "eye", "finfo", "from_dlpack", "from_numpy", "full", "full_like", "get_default_dtype",
+    "iinfo", "inf", "inference_mode", "is_grad_enabled", "is_tensor", "linspace", "logspace", "manual_seed", "masked_select", "nan",
+    "no_grad", "nonzero", "normal", "numel", "ones", "ones_like", "pi", "promote_types", "rand", "rand_like", "randint", "randn",
+    "randn_like", "randperm", "set_default_dtype", "set_grad_enabled", "set_printoptions", "tensor", "unique", "zeros", "zeros_like",
     *sorted(_NAMESPACE),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.eager import functional
 from staticgrad.eager.engine import autograd_grad as grad
 from staticgrad.eager.engine import backward
 from staticgrad.eager.function import Function
@@ -17,7 +18,7 @@ from staticgrad.gradient_check import derivative_at_zero
 from staticgrad.ir.aval import FLOAT64, is_float
 from staticgrad.ir.source import at_user_line
 
-__all__ = ["Function", "backward", "enable_grad", "grad", "gradcheck", "gradgradcheck", "no_grad", "set_grad_enabled"]
+__all__ = ["Function", "backward", "enable_grad", "functional", "grad", "gradcheck", "gradgradcheck", "no_grad", "set_grad_enabled"]
 
 
 def gradcheck(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad import special
 from staticgrad.eager.apply import Operation, apply
 from staticgrad.eager.modes import get_default_dtype
 from staticgrad.eager.names import clamp_name, contraction_name, difference_name, node_name, power_name
@@ -169,7 +170,9 @@ def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
 
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     if input is None or other is None:
-        raise UnsupportedError(at_user_line("where(condition) alone has a shape that depends on values; use x[condition], or np.nonzero"))
+        raise UnsupportedError(
+            at_user_line("where(condition) alone has a shape that depends on values; use x[condition], or nonzero(condition)")
+        )
     x, y = promoted(input, other)
     if lift(x).aval.weak and lift(y).aval.weak:
         x, y = (tracer_of(convert(lift(each), result_type([lift(x), lift(y)]))) for each in (x, y))
@@ -186,6 +189,26 @@ def _activation(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _relu(input: Any) -> Any:
     return activations.relu(input)
+
+
+def _round(input: Any, *, decimals: int = 0) -> Any:
+    return np.round(input, decimals)
+
+
+def _isclose(input: Any, other: Any, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Any:
+    return np.isclose(input, other, rtol, atol, equal_nan)
+
+
+def _clamp_min(input: Any, min: Any) -> Any:
+    return _clamp(input, min=min)
+
+
+def _clamp_max(input: Any, max: Any) -> Any:
+    return _clamp(input, max=max)
+
+
+def _frac(input: Any) -> Any:
+    return _elementwise(np.subtract, input, _elementwise(np.trunc, input))
 
 
 def _clone(input: Any, *, memory_format: Any = None) -> Any:
@@ -236,6 +259,26 @@ def _outer(input: Any, vec2: Any) -> Any:
     return np.outer(input, vec2)
 
 
+def _addmv(input: Any, mat: Any, vec: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    return _addmm(input, mat, vec, beta=beta, alpha=alpha)
+
+
+def _baddbmm(input: Any, batch1: Any, batch2: Any, *, beta: Any = 1, alpha: Any = 1) -> Any:
+    return _addmm(input, batch1, batch2, beta=beta, alpha=alpha)
+
+
+def _tensordot(a: Any, b: Any, dims: Any = 2) -> Any:
+    return np.tensordot(a, b, dims)
+
+
+def _kron(input: Any, other: Any) -> Any:
+    return np.kron(input, other)
+
+
+def _inner(input: Any, other: Any) -> Any:
+    return np.inner(input, other)
+
+
 def _einsum(equation: str, *operands: Any) -> Any:
     return np.einsum(equation, *(operands[0] if len(operands) == 1 and isinstance(operands[0], (list, tuple)) else operands))
 
@@ -277,6 +320,7 @@ UFUNC_NAMES = {
     "logical_not": np.logical_not, "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor,
     "bitwise_not": np.invert, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite, "signbit": np.signbit,
     "deg2rad": np.deg2rad, "rad2deg": np.rad2deg, "gcd": np.gcd, "lcm": np.lcm, "positive": np.positive,
+    "heaviside": np.heaviside, "float_power": np.float_power,
 }  # fmt: skip
 """PyTorch's names of universal functions."""
 
@@ -296,10 +340,30 @@ FUNCTIONS: dict[str, Operation] = {name: elementwise(ufunc) for name, ufunc in U
     "rsqrt": _named("rsqrt", _rsqrt), "lerp": _named("lerp", _lerp, numbers=True), "addcmul": _named("addcmul", _addcmul),
     "addcdiv": _named("addcdiv", _addcdiv), "masked_fill": _named("masked_fill", _masked_fill),
     "matmul": elementwise(np.matmul), "addmm": _named("addmm", _addmm), "outer": _named("outer", _outer),
-    "einsum": _named("einsum", _einsum),
+    "einsum": _named("einsum", _einsum), "erf": _named("erf", _activation(special.erf)),
+    "erfc": _named("erfc", _activation(special.erfc)), "erfinv": _named("erfinv", _activation(special.erfinv)),
+    "lgamma": _named("lgamma", _activation(special.gammaln)), "digamma": _named("digamma", _activation(special.psi)),
+    "logit": _named("logit", _activation(special.logit)), "sinc": _named("sinc", _activation(np.sinc)),
+    "selu": _named("selu", _activation(activations.selu)), "round": _named("round", _round), "isclose": _named("isclose", _isclose),
+    "clamp_min": _named("clamp_min", _clamp_min), "clamp_max": _named("clamp_max", _clamp_max), "frac": _named("frac", _frac),
+    "addmv": _named("addmv", _addmv), "baddbmm": _named("baddbmm", _baddbmm), "tensordot": _named("tensordot", _tensordot),
+    "kron": _named("kron", _kron), "inner": _named("inner", _inner),
 } | {name: _named(name, _matrices(0, name), contraction_name) for name in ("mm", "mv", "dot", "bmm")} | SHAPING | SUMMING  # fmt: skip
 
-_NOT_METHODS = {"where", "stack", "cat", "concat", "concatenate", "hstack", "vstack", "einsum", "softplus"}
+_NOT_METHODS = {
+    "where",
+    "stack",
+    "cat",
+    "concat",
+    "concatenate",
+    "hstack",
+    "vstack",
+    "column_stack",
+    "einsum",
+    "softplus",
+    "selu",
+    "tensordot",
+}
 _IN_PLACE: dict[str, Operation] = {
     "fill_": _named("fill", _fill), "zero_": _named("zero", _zero), "copy_": _named("copy", _copy_into),
     "masked_fill_": _named("masked_fill", _masked_fill_in_place),

@@ -16,6 +16,7 @@ from staticgrad.eager.comparing import allclose, equal
 from staticgrad.eager.indexing import basic_view, ready_index
 from staticgrad.eager.names import WRITTEN, node_name
 from staticgrad.eager.operations import ARRAY_OPERATIONS, METHODS, PROPERTIES, elementwise, numpy_function, numpy_ufunc
+from staticgrad.eager.searching import argwhere, masked_select, nonzero, unique
 from staticgrad.eager.tensors import Tensor
 from staticgrad.eager.traced import call_traced
 from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
@@ -175,6 +176,7 @@ def _install() -> None:
     members |= {name: _unary(elementwise(ufunc)) for name, ufunc in UNARY.items()}
     methods = {f"__{name}__": member for name, member in members.items()} | {name: _sharing(name) for name in ("view", "view_as")}
     methods |= {"allclose": allclose, "equal": equal, "contiguous": _contiguous}
+    methods |= {"argwhere": argwhere, "masked_select": masked_select, "nonzero": nonzero, "unique": unique}
     for name, method in methods.items():
         setattr(Tensor, name, method)
 

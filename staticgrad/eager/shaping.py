@@ -211,6 +211,22 @@ def _diagonal(input: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     return diagonal_view(input, offset, *distinct_axes((dim1, dim2), len(input.shape), "diagonal"))  # unlike NumPy's it can be written
 
 
+def _ravel(input: Any) -> Any:
+    return np.ravel(input)
+
+
+def _trace(input: Any) -> Any:
+    return np.trace(input)
+
+
+def _diff(input: Any, n: int = 1, dim: int = -1) -> Any:
+    return np.diff(input, n, axis=dim)
+
+
+def _rot90(input: Any, k: int = 1, dims: Any = (0, 1)) -> Any:
+    return np.copy(np.rot90(input, k, tuple(dims)))
+
+
 def _movedim(input: Any, source: Any, destination: Any) -> Any:
     return np.moveaxis(input, source, destination)
 
@@ -311,7 +327,9 @@ SHAPING: dict[str, Operation] = {
     "chunk": _named("split", _chunk), "unbind": _named("unbind", _unbind), "select": _named("select", _select),
     "narrow": _named("slice", _narrow), "index_select": _named("index_select", _index_select), "gather": _named("gather", _gather),
     "flip": _named("flip", _flip), "roll": _named("roll", _roll), "tril": _named("tril", _tril), "triu": _named("triu", _triu),
-    "diag": _named("diag", _diag), "diagonal": _named("diagonal", _diagonal), "movedim": _named("permute", _movedim),
+    "ravel": _named("view", _ravel), "trace": _named("trace", _trace), "diff": _named("diff", _diff), "rot90": _named("rot90", _rot90),
+    "column_stack": _named("cat", _joined(np.column_stack)), "diag": _named("diag", _diag),
+    "diagonal": _named("diagonal", _diagonal), "movedim": _named("permute", _movedim),
     "moveaxis": _named("permute", _movedim), "take_along_dim": _named("gather", lambda input, indices, dim: _gather(input, dim, indices)),
     "to": _named("to_copy", _to), "type": _named("to_copy", _type), "type_as": _named("to_copy", _type_as),
     "contiguous": _named("clone", _contiguous), "cpu": _named("to_copy", _cpu),

@@ -69,7 +69,7 @@ def _pair(name: str) -> Any:
     return namedtuple(name, ["values", "indices"])
 
 
-_SORTED = _pair("sort")
+_SORTED, _TOPK, _MEDIAN = _pair("sort"), _pair("topk"), _pair("median")
 
 
 def _extremum(name: str, value_of: Callable[..., Any], place_of: Callable[..., Any], pairwise: np.ufunc) -> Callable[..., Any]:
@@ -153,6 +153,31 @@ def _argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool =
     return np.flip(lift_length(input, dim) - 1 - order, dim)
 
 
+def _topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+    length = lift_length(input, dim)
+    if not 0 <= k <= length:
+        raise TensorError(at_user_line(f"topk: k={k}, but axis {dim} has {length} elements"))
+    order = np.take(_argsort(input, dim, largest), np.arange(k), axis=dim)
+    return _TOPK(_computed(np.take_along_axis(input, order, axis=dim)), order)
+
+
+def _median(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+    """Return the middle value, of an even number the lower one; NaN where there is any."""
+    x, axis = (np.ravel(input), 0) if dim is None else (input, dim)
+    length = lift_length(x, axis)
+    if not length:
+        raise TensorError(at_user_line(f"median of a tensor of shape {lift(input).shape}: there are no elements to choose from"))
+    order, middle = np.argsort(x, axis=axis, stable=True), (length - 1) // 2
+    valid = np.sum(x == x, axis=axis, keepdims=True)  # NaN stands last when sorted
+    place = np.take_along_axis(order, np.where(valid < length, valid, middle), axis=axis)
+    value = np.take_along_axis(x, place, axis=axis)
+    if dim is None:
+        return np.reshape(value, ())
+    if not keepdim:
+        value, place = (np.squeeze(each, axis=axis) for each in (value, place))
+    return _MEDIAN(_computed(value), _computed(place))
+
+
 def lift_length(x: Any, axis: int) -> int:
     """Return the length of an axis."""
     shape = lift(x).shape
@@ -178,5 +203,6 @@ SUMMING: dict[str, Operation] = {
     "cumsum": _named("cumsum", _running), "softmax": _named("softmax", _softmax(norms.softmax_of)),
     "log_softmax": _named("log_softmax", _softmax(norms.log_softmax_of)), "logsumexp": _named("logsumexp", _logsumexp),
     "norm": _named("norm", _norm, "LinalgVectorNorm"), "sort": _named("sort", _sort), "argsort": _named("argsort", _argsort),
+    "topk": _named("topk", _topk), "median": _named("median", _median),
 }  # fmt: skip
 """Functions that are methods of tensors, too."""

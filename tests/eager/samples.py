@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.special
 
 RNG = np.random.default_rng(11)
 Domain = Callable[..., np.ndarray]
@@ -357,12 +358,48 @@ add("sort", lambda f, x: f(x, dim=0, descending=True), lambda x: (-np.sort(-x, 0
 add("argsort", lambda f, x: f(x, 1), lambda x: np.argsort(x, 1), mixed(2, 3), smooth=False)
 add("argsort", lambda f, x: f(x, descending=True), lambda x: np.argsort(-x, 1, stable=True), whole(2, 5) % 3, smooth=False)
 
+# ---- special functions, products and parts
+
+for _name, _domain in {"erf": mixed, "erfc": mixed, "lgamma": positive, "digamma": positive, "erfinv": fractions, "sinc": positive}.items():
+    _reference = {"erf": scipy.special.erf, "erfc": scipy.special.erfc, "lgamma": scipy.special.gammaln, "digamma": scipy.special.digamma}
+    _reference |= {"erfinv": scipy.special.erfinv, "sinc": np.sinc}
+    add(_name, lambda f, x: f(x), _reference[_name], _domain(2, 3))
+add("logit", lambda f, x: f(x), scipy.special.logit, np.abs(fractions(2, 3)))
+add("round", lambda f, x: f(x), np.round, mixed(2, 3), smooth=False)
+add("round", lambda f, x: f(x, decimals=1), lambda x: np.round(x, 1), mixed(2, 3), smooth=False)
+add("frac", lambda f, x: f(x), lambda x: x - np.trunc(x), mixed(2, 3))
+add("heaviside", lambda f, x, y: f(x, y), np.heaviside, mixed(2, 3), mixed(3), smooth=False)
+add("float_power", lambda f, x: f(x, 2.5), lambda x: np.float_power(x, 2.5), positive(2, 3))
+add("isclose", lambda f, x, y: f(x, y), np.isclose, mixed(2, 3), mixed(2, 3), smooth=False)
+add("isclose", lambda f, x, y: f(x, y, rtol=0.5, atol=0.1), lambda x, y: np.isclose(x, y, 0.5, 0.1), mixed(2, 3), mixed(3), smooth=False)
+add("clamp_min", lambda f, x: f(x, 0.5), lambda x: np.maximum(x, 0.5), mixed(2, 3))
+add("clamp_max", lambda f, x: f(x, 0.5), lambda x: np.minimum(x, 0.5), mixed(2, 3))
+add("addmv", lambda f, x, a, v: f(x, a, v, alpha=2), lambda x, a, v: x + 2 * (a @ v), mixed(2), mixed(2, 3), mixed(3))
+add("baddbmm", lambda f, x, a, b: f(x, a, b, beta=2), lambda x, a, b: 2 * x + a @ b, mixed(2, 2, 2), mixed(2, 2, 3), mixed(2, 3, 2))
+add("kron", lambda f, x, y: f(x, y), np.kron, mixed(2, 3), mixed(2, 2))
+add("inner", lambda f, x, y: f(x, y), np.inner, mixed(2, 3), mixed(4, 3))
+add("ravel", lambda f, x: f(x), np.ravel, mixed(2, 3))
+add("trace", lambda f, x: f(x), np.trace, mixed(3, 3))
+add("diff", lambda f, x: f(x), np.diff, mixed(2, 4))
+add("diff", lambda f, x: f(x, n=2, dim=0), lambda x: np.diff(x, 2, axis=0), mixed(4, 2))
+add("rot90", lambda f, x: f(x), np.rot90, mixed(2, 3))
+add("rot90", lambda f, x: f(x, 2, (1, 2)), lambda x: np.rot90(x, 2, (1, 2)), mixed(2, 3, 2))
+add("topk", lambda f, x: f(x, 2), lambda x: (-np.sort(-x)[:, :2], np.argsort(-x)[:, :2]), mixed(2, 4))
+add("topk", lambda f, x: f(x, 1, dim=0, largest=False), lambda x: (np.min(x, 0)[None], np.argmin(x, 0)[None]), mixed(3, 2))
+add("median", lambda f, x: f(x), lambda x: np.sort(x, None)[2], mixed(2, 3))
+add("median", lambda f, x: f(x, 1), lambda x: (np.sort(x)[:, 1], np.argsort(x)[:, 1]), mixed(2, 4))
+add("median", lambda f, x: f(x, dim=0, keepdim=True), lambda x: (np.sort(x, 0)[1:2], np.argsort(x, 0)[1:2]), mixed(3, 2))
+
 # ---- functions that are no methods, or have the tensor elsewhere
 
 FUNCTIONS_ALONE: list[Sample] = [
     Sample("where", lambda f, c, x, y: f(c, x, y), np.where, (truths(2, 3), mixed(2, 3), mixed(3))),
     Sample("where", lambda f, c, x: f(c, x, 2.0), lambda c, x: np.where(c, x, x.dtype.type(2)), (truths(2, 3), mixed(2, 3))),
     Sample("einsum", lambda f, x, y: f("ij,jk->ki", x, y), lambda x, y: (x @ y).T, (mixed(2, 3), mixed(3, 2))),
+    Sample("column_stack", lambda f, x, y: f((x, y)), lambda x, y: np.column_stack((x, y)), (mixed(2), mixed(2, 3))),
+    Sample("tensordot", lambda f, x, y: f(x, y, dims=1), lambda x, y: np.tensordot(x, y, 1), (mixed(2, 3), mixed(3, 2))),
+    Sample("tensordot", lambda f, x, y: f(x, y, ([0], [1])), lambda x, y: np.tensordot(x, y, ([0], [1])), (mixed(2, 3), mixed(3, 2))),
+    Sample("selu", lambda f, x: f(x), lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)), (mixed(2, 3),)),
     Sample("einsum", lambda f, x, y: f("i,i->", [x, y]), np.dot, (mixed(3), mixed(3))),
 ]
 METHODS_ALONE: list[Sample] = [

@@ -15,7 +15,7 @@ from staticgrad.eager.recipes import Path, reading, writing
 from staticgrad.eager.tape import NOWHERE, AccumulateGrad, Edge, Handle, Hooks, Node, Version
 from staticgrad.eager.text import tensor_text
 from staticgrad.errors import ArgumentError, InvalidValueError, StaticgradWarning, TensorError
-from staticgrad.ir.aval import Aval, check_dtype, is_float
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line, user_stack_level
 
 if TYPE_CHECKING:
@@ -570,12 +570,6 @@ def check_differentiable(dtype: np.dtype) -> None:
                 "sg.tensor([1., 2.], requires_grad=True), or convert, x.float()"
             )
         )
-
-
-def as_tensor_of(array: np.ndarray, what: str) -> Tensor:
-    """Return a tensor of this memory, if tensors can hold the dtype."""
-    check_dtype(array.dtype, what)
-    return Tensor._of(array)
 
 
 def _remade(array: np.ndarray, requires_grad: bool) -> Tensor:

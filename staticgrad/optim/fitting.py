@@ -127,7 +127,7 @@ def least_squares(
     ----------
     residuals
         A function `residuals(x, *args, **kwargs)`, written with NumPy, that returns floats: an array of any shape, or a container
-        of arrays.
+        of arrays, so a list of residuals is one as it is; an array of them is made by `np.stack([a, b])`.
     x0
         Where to start: an array of floats, a list or a tuple of numbers (taken as an array), or any other pytree of float arrays.
     method

@@ -14,12 +14,14 @@ import linecache
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import StaticgradError
+from staticgrad.errors import ExecutionError, StaticgradError
 from staticgrad.ir.loops import symbol
+from staticgrad.ir.source import at_user_line
 from staticgrad.runtime.report import phase
 
 STAGES = ("forward", "backward")
@@ -247,6 +249,7 @@ def link(name: str, object_code: bytes, exported: Sequence[str], imported: Mappi
     import llvmlite.binding as llvm
 
     with phase("load"), _lock:
+        _check_room(name)
         builder = llvm.JITLibraryBuilder().add_object_img(object_code).add_current_process()
         for each in exported:
             builder.export_symbol(each)
@@ -258,6 +261,29 @@ def link(name: str, object_code: bytes, exported: Sequence[str], imported: Mappi
             raise StaticgradError(f"the machine code of {name} cannot be loaded: {error}") from error
         _alive.append(library)
     return [library[each] for each in exported]
+
+
+CHECK_EVERY = 64
+"""So many units are loaded between two looks at how many maps of memory the process has: counting takes milliseconds."""
+
+MAPS_OF_A_UNIT = 8
+"""No unit takes more maps than this, nor does what runs beside while one is loaded."""
+
+_MAPS, _MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+
+
+def _check_room(name: str) -> None:
+    """Raise before the system refuses memory for machine code, at which LLVM ends the process."""
+    if len(_alive) % CHECK_EVERY or not _MOST_MAPS.exists():
+        return
+    held, most = _MAPS.read_bytes().count(b"\n"), int(_MOST_MAPS.read_text())
+    if held + CHECK_EVERY * MAPS_OF_A_UNIT > most:
+        raise ExecutionError(
+            at_user_line(
+                f"{name} cannot be loaded: this process holds {held} maps of memory of at most {most} (vm.max_map_count), after "
+                f"{len(_alive)} compiled functions, which stay for its life; compile fewer different ones, or do the rest in another process"
+            )
+        )
 
 
 # ---- without machine code

@@ -17,6 +17,7 @@ from staticgrad.codegen.widen import widened
 from staticgrad.config import config, configure, read_environment
 from staticgrad.errors import InvalidValueError, StaticgradError, VerificationError
 from staticgrad.ir.loops import Unit
+from staticgrad.runtime import compile as compiling
 from staticgrad.runtime.build import forget
 from staticgrad.runtime.compile import Stage, compile_count
 from staticgrad.runtime.llvm_compile import assemble_text, compile_text, optimised
@@ -389,3 +390,17 @@ def test_products_of_matrices_have_the_same_bits():
         a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
         first, second = (sg.trace(lambda a, b: (a @ b, b.T @ a.T), printer=printer)(a, b) for printer in ("numba", "llvm"))
         assert all(x.tobytes() == y.tobytes() for x, y in zip(first, second))
+
+
+@pytest.mark.skipif(not compiling._MOST_MAPS.exists(), reason="only Linux counts maps of memory")
+def test_a_process_full_of_maps_is_told_so_before_llvm_ends_it(monkeypatch, tmp_path):
+    limit = tmp_path / "max_map_count"
+    limit.write_text("300\n")
+    monkeypatch.setattr(compiling, "_MOST_MAPS", limit)
+    monkeypatch.setattr(compiling, "CHECK_EVERY", 1)
+    function = sg.trace(lambda x: np.sum(np.exp(x * 0.7310585)), backend="cpu")
+    with pytest.raises(RuntimeError, match=r"at most 300 \(vm.max_map_count\)") as caught:
+        function(np.ones(3))
+    assert isinstance(caught.value, sg.StaticgradError)
+    monkeypatch.undo()
+    assert np.isfinite(function(np.ones(3)))

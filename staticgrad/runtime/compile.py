@@ -281,7 +281,7 @@ def _check_room(name: str) -> None:
         raise ExecutionError(
             at_user_line(
                 f"{name} cannot be loaded: this process holds {held} maps of memory of at most {most} (vm.max_map_count), after "
-                f"{len(_alive)} compiled functions, which stay for its life; compile fewer different ones, or do the rest in another process"
+                f"{len(_alive)} compiled functions, which stay for its life; compile fewer different ones, or do the rest in a new process"
             )
         )
 

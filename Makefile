@@ -4,7 +4,7 @@ CANDIDATES = $(if $(PYTHON),"$(PYTHON)",python3.13 python3.12 python3.11 python3
 SUITABLE = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTEST = $(VENV)/bin/python -m pytest
 # A file stays on one worker, so what it compiled is compiled once. Four workers also on two cores: compiled code stays for the life of a
-# process, and two processes would hold too much of it.
+# process, and so each holds less of it.
 WORKERS = -n 4 --dist loadfile
 LINTED = staticgrad kernels tests benchmarks examples setup.py
 

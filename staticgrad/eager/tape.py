@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class Hooks(OrderedDict[int, Callable[..., Any]]):
         return Handle(self, key)
 
 
-class Node:
+class Node(ABC):
     """A recorded operation. Subclasses say how cotangents of the results become cotangents of the operands.
 
     Attributes
@@ -126,9 +127,9 @@ class Node:
         reference = self._retained.get(result)
         return None if reference is None else reference()
 
+    @abstractmethod
     def cotangents(self, grads: list[Tensor | None], recording: bool) -> Sequence[Tensor | None]:
         """Return the gradients of the operands for those of the results; `recording` says whether to record how."""
-        raise NotImplementedError
 
     def untracked(self, operand: int) -> Tensor | Aval | float | None:
         """Return an operand without gradient, or what is known of it when it is gone; None where there was no tensor or number."""
@@ -146,6 +147,7 @@ class Node:
                 operands = answer if isinstance(answer, tuple) else (answer,)
         return operands
 
+    @abstractmethod
     def release(self) -> None:
         """Forget what was saved."""
 
@@ -164,3 +166,6 @@ class AccumulateGrad(Node):
         if grad is not None:
             self.variable._accumulate(grad, recording)
         return ()
+
+    def release(self) -> None:
+        """Do nothing: nothing is saved."""

@@ -108,6 +108,10 @@ class Op:
             made.append(union(linked(*part) for part in parts.values()) if is_float(y.dtype) else None)
         return made
 
+    def may_fail(self, *avals: Aval) -> bool:
+        """Return whether its code may find elements of such operands to be an error."""
+        return False
+
     def element(self, b: Builder, read: Read, index: tuple[Index, ...], avals: Sequence[Aval]) -> Scalar:
         """Emit the computation of one element of the output (kinds `map` and `view`)."""
         raise VerificationError(f"{self.name} has no lowering")

@@ -35,6 +35,11 @@ class Elementwise(Op):
     """One rule an operand; None where the derivative is zero."""
     logic: ClassVar[str | None] = None
     """The notation for operands that are truth values."""
+    fails_on: ClassVar[str] = ""
+    """The dtype kinds of operands whose elements may be an error."""
+
+    def may_fail(self, *avals: Aval) -> bool:
+        return any(aval.dtype.kind in self.fails_on for aval in avals)
 
     def result(self, dtype: np.dtype) -> np.dtype:
         """Return the output's dtype for operands of `dtype`."""
@@ -104,6 +109,7 @@ def elementwise(
     linear: bool = False,
     notation: str | None = None,
     logic: str | None = None,
+    fails_on: str = "",
 ) -> Callable[..., Value]:
     """Define an elementwise op and return the function that applies it."""
 
@@ -116,6 +122,7 @@ def elementwise(
     members: dict[str, Any] = {
         "__doc__": f"Elementwise {name}.", "__module__": __name__, "name": name, "numpy": numpy, "scalar": scalar, "kinds": kinds,
         "arity": arity, "cost": cost, "linear": linear, "derivatives": derivatives or None, "notation": notation, "logic": logic,
+        "fails_on": fails_on,
     }  # fmt: skip
     if result is not None:
         members["result"] = lambda self, dtype: result

@@ -109,6 +109,9 @@ class Foreign(Op):
     kind = "foreign"
     cost = 1000
 
+    def may_fail(self, *avals: Aval) -> bool:
+        return True
+
     @property
     def function(self) -> ForeignFunction:
         """The function."""

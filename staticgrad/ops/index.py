@@ -42,6 +42,9 @@ class BoundedIndex(Elementwise):
     def result(self, dtype: np.dtype) -> np.dtype:
         return INT64
 
+    def may_fail(self, *avals: Aval) -> bool:
+        return self.mode == "raise"
+
     def infer(self, *avals: Aval) -> Aval:
         if not self.extent and avals[0].size:
             raise IndexingError(f"{avals[0].size} indices are out of bounds for an axis with size 0")

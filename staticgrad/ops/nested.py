@@ -44,6 +44,9 @@ class Nested(Op):
     def __hash__(self) -> int:
         return hash(self._content)
 
+    def may_fail(self, *avals: Aval) -> bool:
+        return any(n.op.may_fail(*(v.aval for v in n.inputs)) for graph in self.subgraphs for n in graph.nodes)
+
     @property
     def constants(self) -> int:
         """How many operands are handed to every sub-graph as they are."""

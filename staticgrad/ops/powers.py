@@ -122,7 +122,7 @@ def _power_exponent(g: Value, y: Value, x: Value, p: Value) -> Value:
 
 power: Apply = elementwise(
     "power", _power, lambda b, x, p: kernels.power(b, x, p) if is_float(x.dtype) else _power_of_integers(b, x, p),
-    _power_base, _power_exponent, arity=2, kinds=NUMBER, cost=60, notation="x**y",
+    _power_base, _power_exponent, arity=2, kinds=NUMBER, cost=60, notation="x**y", fails_on="i",
 )  # fmt: skip
 
 

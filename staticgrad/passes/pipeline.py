@@ -11,6 +11,7 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.verify import verify
 from staticgrad.ops.control import inline_calls
 from staticgrad.passes.fast import FAST_RULES
+from staticgrad.passes.invariants import hoist_invariants
 from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
 from staticgrad.passes.movement_rules import transpose_of_contract
 from staticgrad.passes.reduction_rules import contract_of_transposes
@@ -56,10 +57,12 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...
     ("inline calls", _plain(lambda graph: inline_calls(graph, keep_rules=False))),
     ("merge loops", _plain(merge_loops)),
     ("tidy sub-graphs", _plain(tidy_subgraphs)),
+    ("hoist invariants", _plain(hoist_invariants)),
     ("simplify", simplify),
     ("tidy sub-graphs again", _plain(tidy_subgraphs)),
     ("thin contractions as sums", _plain(everywhere(thin_contractions_as_sums))),
     ("pack operands", _plain(everywhere(pack_operands))),
+    ("hoist invariants again", _plain(hoist_invariants)),
     ("simplify again", simplify_packed),
     ("lift constants", _plain(lift_constants)),
 )

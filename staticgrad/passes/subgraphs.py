@@ -9,16 +9,16 @@ cond of a predicate that is known                                         ->  th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from staticgrad.ir.aval import INT64
+from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline, rebuild, substitution, topological
 from staticgrad.ir.node import Constant, Node, Value, apply_all, at_line, constant_array, full, new_input, zeros_like
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.nested import Nested, with_inputs
+from staticgrad.ops.nested import Nested, plain, with_inputs
 from staticgrad.ops.while_loops import While
 from staticgrad.passes.matching import splat
 
@@ -119,7 +119,7 @@ def _part(small: Node, large: Node) -> list[Value] | None:
 # ---- operands
 
 
-def _each_nested(graph: Graph, better: Callable[[Nested, tuple[Value, ...]], Sequence[Value] | None]) -> Graph:
+def each_nested(graph: Graph, better: Callable[[Nested, tuple[Value, ...]], Sequence[Value] | None]) -> Graph:
     """Return the graph with the outputs of ops with sub-graphs replaced where `better` gives others."""
     if not any(isinstance(node.op, Nested) for node in graph.nodes):
         return graph
@@ -134,7 +134,7 @@ def _each_nested(graph: Graph, better: Callable[[Nested, tuple[Value, ...]], Seq
 
 def lift_constants(graph: Graph) -> Graph:
     """Return the graph with the constant arrays inside of its ops' graphs as operands: code reads constants in one place."""
-    return everywhere(lambda inner: _each_nested(inner, _lifted))(graph)
+    return everywhere(lambda inner: each_nested(inner, _lifted))(graph)
 
 
 def _lifted(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -142,19 +142,28 @@ def _lifted(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     arrays = list(dict.fromkeys(n.outputs[0] for n in nodes if isinstance(n.op, Constant) and n.outputs[0].aval.size > 1))
     if not arrays:
         return None
-    graphs = []
-    place = op.inner + op.constants
-    for inner in op.subgraphs:
-        fresh = [new_input(v.aval) for v in arrays]
-        made = substitution(inner.outputs, {**{v: v for v in inner.inputs}, **dict(zip(arrays, fresh, strict=True))})
-        labels = (*_labels(inner)[:place], *("" for _ in fresh), *_labels(inner)[place:])
-        own = (*inner.inputs[:place], *fresh, *inner.inputs[place:])
-        graphs.append(Graph(own, tuple(made[v] for v in inner.outputs), (), inner.name, labels))
+    places = {v: k for k, v in enumerate(arrays)}
     place = op.own + op.constants
-    return apply_all(op.with_subgraphs(graphs, op.constants + len(arrays)), *inputs[:place], *arrays, *inputs[place:])
+    return apply_all(
+        with_constants(op, [v.aval for v in arrays], [places for _ in op.subgraphs]), *inputs[:place], *arrays, *inputs[place:]
+    )
 
 
-def _labels(graph: Graph) -> tuple[str, ...]:
+def with_constants(op: Nested, avals: Sequence[Aval], places: Sequence[Mapping[Value, int]]) -> Nested:
+    """Return the op with constants of these avals after those that it has; `places` says which of them its sub-graphs' values become."""
+    graphs = []
+    first = op.inner + op.constants
+    for inner, place in zip(op.subgraphs, places, strict=True):
+        fresh = [new_input(plain(aval)) for aval in avals]
+        made = substitution(inner.outputs, {**{v: v for v in inner.inputs}, **{v: fresh[k] for v, k in place.items()}})
+        labels = (*labels_of(inner)[:first], *("" for _ in fresh), *labels_of(inner)[first:])
+        own = (*inner.inputs[:first], *fresh, *inner.inputs[first:])
+        graphs.append(Graph(own, tuple(made[v] for v in inner.outputs), (), inner.name, labels))
+    return op.with_subgraphs(graphs, op.constants + len(avals))
+
+
+def labels_of(graph: Graph) -> tuple[str, ...]:
+    """Return a label for each input, "" where there is none."""
     return (*graph.labels, *("" for _ in range(len(graph.inputs) - len(graph.labels))))
 
 
@@ -193,9 +202,9 @@ def tidy_subgraphs(graph: Graph) -> Graph:
     """Return the graph with ops that have sub-graphs made smaller: see the top of the file."""
 
     def tidied(inner: Graph) -> Graph:
-        return _trimmed(_each_nested(_each_nested(_each_nested(inner, _known), _without_invariants), _with_numbers))
+        return trimmed(each_nested(each_nested(each_nested(inner, _known), _without_invariants), _with_numbers))
 
-    return everywhere(tidied)(_trimmed(graph))
+    return everywhere(tidied)(trimmed(graph))
 
 
 def _known(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -238,7 +247,7 @@ def _without_invariants(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value
         ends = start + op.constants
         return [*values[:ends], *(values[ends + k] for k in moved), *(values[ends + k] for k in stays), *values[ends + carries :]]
 
-    graphs = [replace(g, inputs=tuple(arranged(g.inputs, op.inner)), labels=tuple(arranged(_labels(g), op.inner))) for g in op.subgraphs]
+    graphs = [replace(g, inputs=tuple(arranged(g.inputs, op.inner)), labels=tuple(arranged(labels_of(g), op.inner))) for g in op.subgraphs]
     graphs[-1] = graphs[-1].with_outputs([*(body.outputs[k] for k in stays), *body.outputs[carries:]])
     made = op.with_subgraphs(graphs, op.constants + len(moved))
     if isinstance(made, Scan):
@@ -249,7 +258,7 @@ def _without_invariants(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value
     return (*(init[k] if same[k] else next(changing) for k in range(carries)), *changing)
 
 
-def _trimmed(graph: Graph) -> Graph:
+def trimmed(graph: Graph) -> Graph:
     """Return the graph with outputs, carries and operands dropped that nobody reads."""
     if not any(isinstance(node.op, Nested) for node in graph.nodes):
         return graph

@@ -9,14 +9,14 @@ again inside of it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from staticgrad.errors import UnsupportedError
-from staticgrad.ir.aval import BOOL, Aval
+from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, substitution
-from staticgrad.ir.node import Constant, Input, Node, Value, new_input
+from staticgrad.ir.node import Constant, Input, Value, new_input
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.movement import Broadcast
 from staticgrad.tracing.context import Trace
@@ -48,7 +48,6 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
     name = getattr(function, "__name__", type(function).__name__)
     lock = threading.Lock()
     with lock, Trace(f"{what} {name}", lock) as trace:
-        marker = new_input(Aval((), BOOL))  # what has a smaller number was there before
         args_tree = flatten((unflatten(tree, list(range(len(avals)))), {}))[1]
         labels = leaf_names(args_tree, parameter_names(function))
         inputs = [new_input(aval, label, trace) for aval, label in zip(avals, labels, strict=True)]
@@ -63,7 +62,7 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
                 "branch; return the values (of a loop: stacked by sg.scan) and print them outside"
             )
         )
-    captures = _captured(outputs, marker.node.serial)
+    captures = _captured(outputs, inputs, trace.captures)
     fresh = [new_input(v.aval) for v in captures]
     image = substitution(outputs, dict(zip(captures, fresh, strict=True)))
     known = [v.op.label if isinstance(v.op, Input) else "" for v in captures]
@@ -71,17 +70,20 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
     return Body(graph, tuple(captures), out_tree)
 
 
-def _captured(outputs: Sequence[Value], start: int) -> list[Value]:
-    """Return the values made before node number `start` that `outputs` are computed from, and what is computed of constants alone."""
+def _captured(outputs: Sequence[Value], inputs: Sequence[Value], read: Collection[Value]) -> list[Value]:
+    """Return what `outputs` are computed from besides `inputs`: values `read` in enclosing traces, and what constants alone give.
+
+    An enclosing trace may have an equal value that was not read: what a branch computes is not to be computed whatever is chosen.
+    """
     found: dict[Value, None] = {}
-    seen: set[Node] = set()
+    seen = {value.node for value in inputs}
     stack = list(reversed(outputs))
     while stack:
         value = stack.pop()
         if value.node.is_fixed:
             if not _is_plain(value):
                 found[value] = None
-        elif value.node.serial < start:
+        elif value in read or (isinstance(value.op, Input) and value.node not in seen):
             found[value] = None
         elif value.node not in seen:
             seen.add(value.node)

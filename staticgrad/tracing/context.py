@@ -32,6 +32,8 @@ class Trace:
     lock
         Held by who records, if given, around the trace: `with trace.lock, trace`. Unlike a method written in Python, leaving a lock
         cannot be cut short by Ctrl-C, so a trace whose lock is free is over whatever else is left of it.
+    captures
+        The values of enclosing traces that were read in this one.
     """
 
     def __init__(self, name: str, lock: threading.Lock | None = None) -> None:
@@ -39,6 +41,7 @@ class Trace:
         self.lock = lock
         self.alive = False
         self.prints: list[tuple[str, tuple[Value, ...]]] = []
+        self.captures: dict[Value, None] = {}
 
     def __enter__(self) -> Trace:
         self.alive = True
@@ -94,6 +97,14 @@ def current_trace() -> Trace:
             at_user_line("a traced array is used outside of the function that was traced; return it from that function instead")
         )
     return _stack.traces[-1]
+
+
+def note_read(trace: Trace, value: Value) -> None:
+    """Note a value of `trace`, which is read now, in the traces inside of that one."""
+    for inner in reversed(_stack.traces):
+        if inner is trace:
+            return
+        inner.captures[value] = None
 
 
 def check_usable(trace: Trace) -> None:

@@ -20,7 +20,7 @@ from staticgrad.ir.aval import Aval, Shape
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line, user_line
 from staticgrad.ops.movement import reshape
-from staticgrad.tracing.context import Trace, check_usable, current_trace
+from staticgrad.tracing.context import Trace, check_usable, current_trace, note_read
 from staticgrad.tracing.indexing import masked, parsed
 from staticgrad.tracing.lift import checked_broadcast, convert, lift, strong
 from staticgrad.tracing.views import Strides, TransposeView, View, strides_of
@@ -80,6 +80,8 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
             for view in self._views:
                 value = view.read(value)
             self._known, self._version = value, storage.version
+        if storage.trace is not current_trace():
+            note_read(storage.trace, storage.value)
         return self._known
 
     @property

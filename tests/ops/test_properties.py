@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
+from staticgrad.ir.loops import can_fail
 from staticgrad.ir.node import Value, apply, new_input
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ops.contract import contract
 from staticgrad.ops.movement import broadcast_to, concatenate, flip, pad, reshape, slice_, slice_set, transpose
+from staticgrad.runtime.build import lower_graph
 from tests.ops.derivatives import Function, assert_adjoint
 from tests.ops.running import close, identical, run_uncompiled
+from tests.ops.samples import samples_of
 
 shapes = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 DTYPES = st.sampled_from(["float64", "float32", "int32", "bool"])
@@ -176,3 +179,14 @@ def test_tiles_of_every_shape(m, k, n, left, right):
     expected = (x.T if left else x) @ (y.T if right else y)
     (found,) = run_uncompiled(graph, [x, y])
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_an_op_says_whether_it_may_fail(name):
+    """What may fail is not computed ahead of a loop that may take no step."""
+    chosen = {tuple(x.dtype for x in sample.operands): sample for sample in samples_of(name) if all(x.size for x in sample.operands)}
+    for sample in chosen.values():
+        graph = sample.graph()
+        unit = lower_graph(graph).lowered.unit
+        expected = any(map(can_fail, unit.functions))
+        assert any(node.op.may_fail(*(v.aval for v in node.inputs)) for node in graph.nodes) == expected, sample

@@ -16,7 +16,7 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval, is_float
-from staticgrad.ir.graph import Graph, substitution, topological
+from staticgrad.ir.graph import Graph, inline, substitution, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
@@ -24,7 +24,8 @@ from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
-from staticgrad.ops.movement import broadcast, transpose
+from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
+from staticgrad.ops.movement import transpose
 from staticgrad.ops.nested import (
     Nested,
     check_operands,
@@ -274,7 +275,7 @@ class Scan(Nested):
         """The loop over whatever of the carry differs; where the numbers of steps do, each element stays as it is after its last one."""
         if self.counted and batched[0]:
             most = max_(x[0], (0,)) if size else full((), 0, INT64)
-            return self._masked().batch(size, (False, *batched), most, *x)
+            return self._masked(batched[1:]).batch(size, (False, *batched), most, *x)
         consts, init, stacked = self.parts(batched)
         carry = list(init)
         while True:
@@ -295,16 +296,18 @@ class Scan(Nested):
         made_values = zip(results[self.carries :], wanted[self.carries :], strict=True)
         return (*ends, *(_exchanged(v) if has else in_front(v, size) for v, has in made_values))
 
-    def _masked(self) -> Scan:
+    def _masked(self, batched: Sequence[bool]) -> Scan:
         """Return the loop whose number of steps is a constant as well, beside one that may be larger."""
         step, *rest = self.body.inputs
         count = new_input(Aval((), INT64), "count")
         before = self._divided(rest)[1]
         goes_on = less(step, count)
-        made = [
-            where(broadcast(goes_on, new.shape, tuple(range(len(new.shape)))), new, old)
-            for new, old in zip(self.body.outputs, (*before, *(zeros(v.aval) for v in self.results)), strict=True)
-        ]
+        consts, _, stacked = self.parts([False, *batched])
+        own = have_their_own([*consts, *(True for _ in before), *stacked], rest)
+        given = [taking_part(goes_on, v, True) if has else v for v, has in zip(rest, own, strict=True)]
+        after = inline(self.body, (step, *given))
+        others = (*before, *(zeros(v.aval) for v in self.results))
+        made = [where(spread(goes_on, new), new, old) for new, old in zip(after, others, strict=True)]
         return replace(self, body=Graph((step, count, *rest), tuple(made), (), self.body.name), consts=self.consts + 1)
 
     # ---- what is needed of it

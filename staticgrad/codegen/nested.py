@@ -22,7 +22,7 @@ from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
 from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
-from staticgrad.codegen.splice import in_registers, placed, size_of
+from staticgrad.codegen.splice import each_place_once, in_registers, placed, size_of
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.builder import Builder, Index, Scalar
@@ -314,6 +314,7 @@ class _NestedLowering:
         size = size_of(function.body)
         if size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
             self.size += 1
+            function, places = each_place_once(function, places)
             self.b.invoke(self.tools.library(function), tuple(places))
             return
         self.size += size

@@ -38,6 +38,9 @@ ITEM = 4
 KERNEL, MANY_KERNELS = 15, 16
 """From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
+SIDE_BY_SIDE = 16
+"""So many kernels are worth a loop of their own, in which they run many at a time."""
+
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
 
@@ -126,7 +129,7 @@ class Scheduler:
                 self._need(node.inputs[0])
             if isinstance(op, Contiguous) or (not self.fuse and op.kind == "map"):
                 self._need(value)
-            if isinstance(op, Broadcast) and self._repeats_work(node):
+            if isinstance(op, Broadcast) and (self._repeats_work(node) or self._is_kernel_of_rows(node)):
                 self._need(node.inputs[0])
             inside = frozenset().union(*(inlined.get(v, frozenset()) for v in node.inputs)) | {node}
             if op.kind not in ("map", "view") or value in self.required:
@@ -187,6 +190,12 @@ class Scheduler:
         outer = [axis for axis in op.axes if kept and axis < kept[-1]]
         return bool(kept) and product(op.shape[a] for a in outer) > 1 and self._is_dear(operand)
 
+    def _is_kernel_of_rows(self, node: Node) -> bool:
+        """Return whether a broadcast would have a kernel run row by row, one number at a time, not many of them side by side."""
+        op, operand = node.op, node.inputs[0]
+        assert isinstance(op, Broadcast)
+        return len(op.shape) - 1 in op.axes and operand.aval.size >= SIDE_BY_SIDE and self._is_dear(operand, KERNEL)
+
     def _need_picked(self, node: Node) -> None:
         """Give memory to what index arrays would have computed several times over."""
         op, result, (x, *indices) = node.op, node.outputs[0], node.inputs
@@ -197,17 +206,17 @@ class Scheduler:
             if op.place > op.shared and self._is_dear(index):
                 self._need(index)
 
-    def _is_dear(self, operand: Value) -> bool:
+    def _is_dear(self, operand: Value, limit: int = WORTH_SAVING) -> bool:
         """Return whether an element of `operand` had better be computed once."""
         price, stack, seen = 0, [operand], set[Value]()
-        while stack and price < WORTH_SAVING:
+        while stack and price < limit:
             value = stack.pop()
             if value in seen or value in self.required or value.op.kind not in ("map", "view"):
                 continue
             seen.add(value)
             price += value.op.cost
             stack.extend(value.node.inputs)
-        return price >= WORTH_SAVING
+        return price >= limit
 
     def _memory(self) -> dict[Value, Value]:
         """Return, for every value that is read from memory, the value that owns it."""

@@ -5,7 +5,7 @@ step(x=carry, y=next)      ->      next[0] = carry[0] * 2      ->      next = ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 
 from staticgrad.ir.loops import (
@@ -14,6 +14,7 @@ from staticgrad.ir.loops import (
     Buffer,
     Declare,
     External,
+    Function,
     Get,
     If,
     Index,
@@ -59,6 +60,22 @@ def _placed(statement: Statement, places: Places) -> Statement:
             return replace(statement, test=placed(statement.test, places), body=placed(statement.body, places))
         case _:
             return statement
+
+
+def each_place_once(function: Function, places: Sequence[tuple[Buffer, Index]]) -> tuple[Function, list[tuple[Buffer, Index]]]:
+    """Return the function without parameters for memory that it is handed twice, and what it is handed then.
+
+    f(x, x)      ->      g(x), of which it is known that nothing overlaps
+    """
+    first: dict[tuple[Buffer, Index], Buffer] = {}
+    for buffer, place in zip(function.buffers, places, strict=True):
+        known = first.setdefault(place, buffer)
+        if buffer.size > known.size:
+            first[place] = buffer
+    if len(first) == len(places):
+        return function, list(places)
+    same = {buffer: (first[place], Index()) for buffer, place in zip(function.buffers, places, strict=True)}
+    return replace(function, buffers=tuple(first.values()), body=placed(function.body, same)), list(first)
 
 
 def in_registers(body: Block) -> Block:

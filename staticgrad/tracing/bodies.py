@@ -75,7 +75,9 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
 def check_callable(function: Any, what: str) -> None:
     """Raise unless `function` can be called."""
     if not callable(function):
-        raise ArgumentError(at_user_line(f"{what} has to be a function, and {type(function).__name__} {str(function)[:60]!r} is not callable"))
+        raise ArgumentError(
+            at_user_line(f"{what} has to be a function, and {type(function).__name__} {str(function)[:60]!r} is not callable")
+        )
 
 
 def _captured(outputs: Sequence[Value], start: int) -> list[Value]:

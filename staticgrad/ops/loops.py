@@ -27,6 +27,7 @@ from staticgrad.ops.comparison import less, where
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
 from staticgrad.ops.movement import transpose
 from staticgrad.ops.nested import (
+    TRANSFORMS,
     Nested,
     check_operands,
     depends,
@@ -49,6 +50,9 @@ Each = TypeVar("Each")
 
 DEAR = 10
 """An operation that costs so much, or is not done element by element, is not repeated on the way back: its results are stacked."""
+
+MOST_BYTES = 2**26
+"""So much room at most is taken for what is stacked of one value where nobody knows how many steps there will be."""
 
 
 @register
@@ -235,11 +239,12 @@ class Scan(Nested):
         stacked = [c is not None for c in found[first + carries :]]
         moving = sum(carry)
         totals = [new_input(plain(v.aval), "cotangent") for v, has in zip(body.inputs[1:first], taken, strict=True) if has]
-        added = [total + c for total, c in zip(totals, (c for c in found[1:first] if c is not None), strict=True)]
+        added = [TRANSFORMS["added"](total, c) for total, c in zip(totals, (c for c in found[1:first] if c is not None), strict=True)]
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
-        saved = worth_saving(roots, body.inputs, [*seeds, *totals], checkpointed(body.outputs, with_results=True))
+        never = checkpointed(body.outputs, with_results=True)
+        saved = worth_saving(roots, body.inputs, [*seeds, *totals], never, MOST_BYTES // max(1, self.length) if self.counted else None)
         known = {v: new_input(plain(v.aval), "saved") for v in saved}
         image = substitution(roots, {**{v: v for v in (*body.inputs, *seeds, *totals)}, **known})
         inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *known.values(), *own[2], *seeds[moving:])
@@ -340,10 +345,13 @@ def _exchanged(x: Value) -> Value:
     return transpose(x, (1, 0, *range(2, len(x.shape))))
 
 
-def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value], never: Set[Value]) -> list[Value]:
+def worth_saving(
+    roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value], never: Set[Value], most: int | None = None
+) -> list[Value]:
     """Return the results of dear operations on `inputs` alone that `roots` need besides what they need of `late`.
 
-    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved.
+    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved
+    or has more than `most` bytes: the checkpoints of a loop inside, of which each step of a loop around it would need its own.
     """
     depends_on_late: set[Value] = set(late)
     stack = list(roots)
@@ -358,7 +366,8 @@ def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence
         if value in seen or value.node.is_fixed:
             continue
         seen.add(value)
-        if value not in never and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
+        fits = value not in never and (most is None or value.aval.nbytes <= most)
+        if fits and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
             found[value] = None
         else:
             stack += value.node.inputs

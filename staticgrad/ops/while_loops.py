@@ -24,7 +24,7 @@ from staticgrad.ir.op import register
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.extrema import maximum, minimum
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
-from staticgrad.ops.loops import Scan
+from staticgrad.ops.loops import MOST_BYTES, Scan
 from staticgrad.ops.nested import (
     Nested,
     check_operands,
@@ -41,7 +41,7 @@ from staticgrad.ops.nested import (
 from staticgrad.ops.reduce import Any_
 from staticgrad.ops.remainders import floor_divide
 
-CHECKPOINTS, FEWEST, MOST_BYTES = 256, 16, 2**26
+CHECKPOINTS, FEWEST = 256, 16
 """So many carries are kept of a loop whose number of steps has no limit, and as many of the steps between two of them; of a carry for
 which that would be more bytes only as many as fit, but not too few."""
 

@@ -113,9 +113,9 @@ def _settled(value: Value, after: Aval, number: int, what: str, name: str) -> Va
         raise ShapeError(at_user_line(f"{what}: part {number} of the carry starts as {before}, and {name} makes it {after}"))
     if before.dtype == after.dtype:
         return strong(value) if before.weak and not after.weak else value
-    if before.weak and np.can_cast(before.dtype, after.dtype, "same_kind"):  # never 1.5 to an integer
+    if before.weak and gives_way(before.dtype, after.dtype):
         return convert(value, after.dtype)
-    if after.weak and np.can_cast(after.dtype, before.dtype, "same_kind"):
+    if after.weak and gives_way(after.dtype, before.dtype):
         return value
     raise DTypeError(
         at_user_line(
@@ -123,6 +123,11 @@ def _settled(value: Value, after: Aval, number: int, what: str, name: str) -> Va
             f"start with {after.dtype}, or return it .astype(np.{before.dtype})"
         )
     )
+
+
+def gives_way(number: np.dtype, dtype: np.dtype) -> bool:
+    """Return whether a Python number takes on a dtype beside it: 1 any but bool, 1.5 that of floats alone."""
+    return dtype.kind == "f" or (number.kind == "i" and dtype.kind in "iu")
 
 
 def _shown(result: Any) -> str:

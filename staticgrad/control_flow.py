@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.control_bodies import carried, converted, joined, names_of, operand, without_step
+from staticgrad.control_bodies import carried, converted, gives_way, joined, names_of, operand, without_step
 from staticgrad.errors import ArgumentError, AxisError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, is_integer
 from staticgrad.ir.graph import Graph
@@ -24,9 +24,9 @@ from staticgrad.ops.comparison import less
 from staticgrad.ops.loops import Scan
 from staticgrad.ops.while_loops import While
 from staticgrad.traced import traced
-from staticgrad.tracing.bodies import record_body
+from staticgrad.tracing.bodies import check_callable, record_body
 from staticgrad.tracing.context import tracing
-from staticgrad.tracing.lift import lift
+from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import flatten, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
@@ -115,7 +115,7 @@ def _branches(what: str, index: Value, functions: Sequence[Callable[..., Any]], 
     for number, avals in enumerate(zip(*(body.avals for body in bodies), strict=True)):
         kept = [aval for aval in avals if not aval.weak] or [_widest(avals)]
         for aval, name in zip(avals, names, strict=True):
-            fits = aval.dtype == kept[0].dtype or (aval.weak and np.can_cast(aval.dtype, kept[0].dtype, "same_kind"))
+            fits = aval.dtype == kept[0].dtype or (aval.weak and gives_way(aval.dtype, kept[0].dtype))
             if aval.shape != avals[0].shape or not fits:
                 error = ShapeError if aval.shape != avals[0].shape else DTypeError
                 other = names[avals.index(kept[0])] if aval.shape == avals[0].shape else names[0]
@@ -187,8 +187,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     lower, upper
         Integers; they may be traced.
     body_fun
-        A function of the number (int64) and the value that returns the next value, of the same structure, shapes and dtypes. It may
-        close over traced arrays.
+        A function of the number (as a Python integer, which takes on the dtype of what it is combined with) and the value that returns
+        the next value, of the same structure, shapes and dtypes. It may close over traced arrays.
     init_val
         What to start from: arrays, numbers, or containers of these.
 
@@ -207,7 +207,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         return traced(_named(lambda init: fori_loop(lower, upper, body_fun, init), "fori_loop"))(init_val)
     bounds = [_bound(bound, "fori_loop") for bound in (lower, upper)]
     leaves, tree = flatten(init_val)
-    values, body = carried("fori_loop", body_fun, tree, leaves, ahead=[Aval((), INT64)])
+    values, body = carried("fori_loop", body_fun, tree, leaves, ahead=[Aval((), INT64, weak=True)])
     captures, (graph,) = joined([body])
     own, counter, carry = graph.inputs[: len(captures)], graph.inputs[len(captures)], graph.inputs[len(captures) + 1 :]
     if all(isinstance(bound, int) for bound in bounds):
@@ -306,6 +306,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     >>> sg.associative_scan(np.multiply, np.array([1.0, 2.0, 3.0, 4.0]))
     array([ 1.,  2.,  6., 24.])
     """
+    check_callable(fn, "associative_scan: the function")
     if not tracing():
         return traced(_named(lambda each: associative_scan(fn, each, reverse, axis), "associative_scan"))(elems)
     leaves, tree = flatten(elems)
@@ -325,7 +326,7 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
         made, found = flatten(fn(*pair))
         if found != tree:
             raise ArgumentError(at_user_line(f"associative_scan: the elements have structure {tree}, the results {found}"))
-        return [each.swapaxes(0, axis) for each in made]
+        return [_still(each, part, axis) for each, part in zip(made, first, strict=True)]
 
     def partial(parts: list[Any]) -> list[Any]:
         count = parts[0].shape[0]
@@ -339,6 +340,16 @@ def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = 
     ordered = [each[::-1] for each in ahead] if reverse else ahead
     results = partial(ordered)
     return unflatten(tree, [(each[::-1] if reverse else each).swapaxes(0, axis) for each in results])
+
+
+def _still(result: Any, part: Any, axis: int) -> Any:
+    """Return what became of a part of the elements, with the axis along which they stand in front, as it does in `part`."""
+    value = operand(result, "associative_scan: a result")
+    before = part.swapaxes(0, axis).value.aval
+    if value.shape != before.shape or (value.dtype != before.dtype and not (value.aval.weak and gives_way(value.dtype, before.dtype))):
+        error = ShapeError if value.shape != before.shape else DTypeError
+        raise error(at_user_line(f"associative_scan: several elements are {before}, and the function makes {value.aval} of them"))
+    return tracer_of(convert(value, before.dtype)).swapaxes(0, axis)
 
 
 def _woven(even: Any, odd: Any) -> Any:

@@ -114,8 +114,8 @@ class _Gathered:
         """Take in one more cotangent."""
         if isinstance(g.op, Pad) and g.node.inputs[0].aval.size * SPARSE <= g.aval.size and _is_zero(g.node.inputs[1]):
             self._pieces.append((g.op, g.node.inputs[0]))
-        elif isinstance(g.op, ScatterAdd) and g.node.inputs[1].aval.size * SPARSE <= g.aval.size and _is_zero(g.node.inputs[0]):
-            self._scattered.append(g)
+        elif (scattered := _scattered(g)) is not None:
+            self._scattered += scattered
         else:
             self._whole = g if self._whole is None else self._whole + g
 
@@ -141,6 +141,23 @@ class _Gathered:
         return result
 
 
+def _scattered(g: Value) -> list[Value] | None:
+    """Return the additions of small parts, the first one first, that make up a cotangent, None if there is more to it."""
+    found: list[Value] = []
+    while isinstance(g.op, ScatterAdd) and g.node.inputs[1].aval.size * SPARSE <= g.aval.size:
+        found.insert(0, g)
+        g = g.node.inputs[0]
+    return found if found and _is_zero(g) else None
+
+
+def added(total: Value, g: Value) -> Value:
+    """Return the sum of two cotangents; small parts are added where they belong."""
+    gathered = _Gathered()
+    gathered.add(total)
+    gathered.add(g)
+    return gathered.total()
+
+
 def _is_zero(x: Value) -> bool:
     while isinstance(x.op, Broadcast):
         x = x.node.inputs[0]
@@ -157,4 +174,4 @@ def _active(order: Sequence[Node], inputs: Sequence[Value]) -> set[Value]:
     return active
 
 
-TRANSFORMS["cotangents"] = cotangents
+TRANSFORMS["cotangents"], TRANSFORMS["added"] = cotangents, added

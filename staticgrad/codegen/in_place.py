@@ -1,4 +1,4 @@
-"""Which writes can go into the memory of what they write to: those after which nothing reads it as it was."""
+"""What can be made in the memory of what it is made from: writes, and loops of what they start from, if nothing reads that later."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 
 from staticgrad.ir.node import Node, Value
 from staticgrad.ops.movement import Reshape, Write, only_unit_axes_differ
+from staticgrad.ops.nested import Nested
 
 
 def is_alias(value: Value) -> bool:
@@ -18,6 +19,27 @@ def root_of(value: Value) -> Value:
     while is_alias(value):
         value = value.node.inputs[0]
     return value
+
+
+def bases_of(node: Node) -> list[tuple[Value, Value]]:
+    """Return the outputs of a node that may be made in the memory of an operand, each with that: writes, and what a loop carries."""
+    if isinstance(node.op, Write):
+        return [(node.outputs[0], node.inputs[0])]
+    if isinstance(node.op, Nested):
+        return [(made, node.inputs[k]) for made, k in zip(node.outputs, node.op.starts, strict=False)]
+    return []
+
+
+def steps_from(before: Value, after: Value) -> set[Value]:
+    """Return what there is from `before` to `after` if that is made of it by writes and loops alone, nothing otherwise."""
+    found = {after}
+    while after is not before:
+        known = dict(bases_of(after.node))
+        if after not in known and not is_alias(after):
+            return set()
+        after = known[after] if after in known else after.node.inputs[0]
+        found.add(after)
+    return found
 
 
 class Readers:
@@ -36,8 +58,8 @@ class Readers:
         order: dict[Node, None] = {}
         members = dict.fromkeys(nodes)
         for node in members:
-            if isinstance(node.op, Write):
-                for reader in self._of(root_of(node.inputs[0])):
+            for _, base in bases_of(node):
+                for reader in self._of(root_of(base)):
                     order |= dict.fromkeys(_needed(reader, members, order, node))
             order[node] = None
         self.nodes = list(order)
@@ -49,17 +71,17 @@ class Readers:
         stack = [root]
         while stack:
             for user in self.users.get(stack.pop(), ()):
-                if is_alias(user.outputs[0]):
+                if isinstance(user.op, Reshape):
                     stack.append(user.outputs[0])
                 else:
                     found.append(user)
         return list(dict.fromkeys(found))
 
-    def before(self, write: Node) -> list[Node] | None:
-        """Return what else reads the base of a write, None if some of it comes after."""
-        readers = [reader for reader in self._of(root_of(write.inputs[0])) if reader is not write]
+    def before(self, node: Node, base: Value) -> list[Node] | None:
+        """Return what else reads the base of a write or a loop, None if some of it comes after."""
+        readers = [reader for reader in self._of(root_of(base)) if reader is not node]
         for reader in readers:
-            if self._position[reader] > self._position[write] or (write in self._forward and reader not in self._forward):
+            if self._position[reader] > self._position[node] or (node in self._forward and reader not in self._forward):
                 return None
         return readers
 

@@ -22,7 +22,7 @@ from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
 from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
-from staticgrad.codegen.splice import in_registers, placed, size_of
+from staticgrad.codegen.splice import each_place_once, in_registers, placed, size_of
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import BOOL, INT64
 from staticgrad.ir.builder import Builder, Index, Scalar
@@ -189,9 +189,9 @@ class _NestedLowering:
         for value, start, (result, _) in zip(values, init, self.results, strict=False):
             place = (self.b.local(result.dtype, 1, "carry"), Index()) if result.size == 1 else (result, Index())
             known = number_of(value)
-            if known is None:
+            if known is None and place != start:
                 self._copy(place, start, result.size)
-            else:
+            elif known is not None:
                 self._fill(place, result.size, known)
             carry.append(place)
         return carry
@@ -243,7 +243,7 @@ class _NestedLowering:
 
         One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
         """
-        inner = scheduled(graph, self.fuse)
+        inner = scheduled(graph, self.fuse, {before: value for value, (before, _) in (beside or {}).items()})
         places: dict[Buffer, Place] = {}
         buffers: dict[Value, Buffer] = {}
 
@@ -257,12 +257,15 @@ class _NestedLowering:
         unique = dict(zip(dict.fromkeys(graph.outputs), inner.outputs, strict=True))
         for value, own in unique.items():
             first = next((place for v, place in zip(graph.outputs, outputs, strict=True) if v is value and place is not None), None)
-            if first is None:
+            if inner.memory[own] in buffers:  # it is written to what there was before
+                first = places[buffers[inner.memory[own]]]
+            elif first is None:
                 assert beside is not None
                 before, place = beside[value]
                 first = place if can_replace(inner, own, before, self.tools.item_by_item) else self._beside(value)
             where[value] = first
-            put(inner.memory[own], first[0].name, first)
+            if inner.memory[own] not in buffers:
+                put(inner.memory[own], first[0].name, first)
         self._place_scratch(inner, buffers, places)
         for nest in inner.nests:
             for function, outer in self.tools.functions_of(nest, inner, buffers):
@@ -314,6 +317,7 @@ class _NestedLowering:
         size = size_of(function.body)
         if size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
             self.size += 1
+            function, places = each_place_once(function, places)
             self.b.invoke(self.tools.library(function), tuple(places))
             return
         self.size += size

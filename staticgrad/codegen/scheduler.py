@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from staticgrad.codegen.in_place import Readers, is_alias, root_of
+from staticgrad.codegen.in_place import Readers, bases_of, is_alias, root_of, steps_from
 from staticgrad.codegen.operands import held_by, in_rows, number_of, steps_forward
 from staticgrad.codegen.schedule import Item, Nest, Schedule, is_renamed, is_view, item_nodes, item_reads, items_title, node_title
 from staticgrad.ir.aval import Shape, product
@@ -38,15 +38,27 @@ ITEM = 4
 KERNEL, MANY_KERNELS = 15, 16
 """From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
+SIDE_BY_SIDE = 16
+"""So many kernels are worth a loop of their own, in which they run many at a time."""
+
 WORTH_SAVING = 10
 """A value that costs this much is stored rather than computed in two nests."""
 
 
 class Scheduler:
-    """Makes the schedule of a graph. `fuse=False` gives every operation a nest of its own (for tests and comparisons)."""
+    """Makes the schedule of a graph. `fuse=False` gives every operation a nest of its own (for tests and comparisons).
 
-    def __init__(self, graph: Graph, fuse: bool = True) -> None:
+    `following` names inputs in whose memory an output may be made if that is what is written to them, as nobody wants them afterwards:
+    what a step of a loop makes of what it carries along.
+    """
+
+    def __init__(self, graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None) -> None:
         self.fuse = fuse
+        self.lent: dict[Value, set[Value]] = {}
+        for before, after in (following or {}).items():
+            steps = steps_from(before, after)
+            if not steps & {v for v in graph.outputs if v is not after}:
+                self.lent[before] = steps
         self.forward = set(graph.forward_nodes)
         self.outputs = self._own_outputs(graph)
         self.graph = graph
@@ -118,15 +130,15 @@ class Scheduler:
                 for place, operand in enumerate(node.inputs):
                     if not (isinstance(op, Nested) and place in op.starts and number_of(operand) is not None):
                         self._need(held_by(operand))
-            if isinstance(op, Write):
-                self._need_base(node)
+            for _, base in bases_of(node):
+                self._need_base(node, base)
             if isinstance(op, Gather):
                 self._need_picked(node)
             if is_alias(value) or isinstance(op, SearchSorted):
                 self._need(node.inputs[0])
             if isinstance(op, Contiguous) or (not self.fuse and op.kind == "map"):
                 self._need(value)
-            if isinstance(op, Broadcast) and self._repeats_work(node):
+            if isinstance(op, Broadcast) and (self._repeats_work(node) or self._is_kernel_of_rows(node)):
                 self._need(node.inputs[0])
             inside = frozenset().union(*(inlined.get(v, frozenset()) for v in node.inputs)) | {node}
             if op.kind not in ("map", "view") or value in self.required:
@@ -168,13 +180,13 @@ class Scheduler:
             value = value.node.inputs[0]
         self._need(value)
 
-    def _need_base(self, node: Node) -> None:
-        """Give memory to the base of a write, and to the little that else reads it: then the write may go into that memory."""
-        root = root_of(node.inputs[0])
-        if root.op.kind != "assemble":
+    def _need_base(self, node: Node, base: Value) -> None:
+        """Give memory to the base of a write or a loop, and to the little that else reads it: then that may go into that memory."""
+        root = root_of(base)
+        if root.op.kind != "assemble" and root not in self.lent:
             return
         self._need(root)
-        readers = self.readers.before(node) or []
+        readers = self.readers.before(node, base) or []
         if 2 * sum(reader.outputs[0].aval.size for reader in readers) <= root.aval.size:
             for reader in readers:
                 self._need(reader.outputs[0])
@@ -187,6 +199,12 @@ class Scheduler:
         outer = [axis for axis in op.axes if kept and axis < kept[-1]]
         return bool(kept) and product(op.shape[a] for a in outer) > 1 and self._is_dear(operand)
 
+    def _is_kernel_of_rows(self, node: Node) -> bool:
+        """Return whether a broadcast would have a kernel run row by row, one number at a time, not many of them side by side."""
+        op, operand = node.op, node.inputs[0]
+        assert isinstance(op, Broadcast)
+        return len(op.shape) - 1 in op.axes and operand.aval.size >= SIDE_BY_SIDE and self._is_dear(operand, KERNEL)
+
     def _need_picked(self, node: Node) -> None:
         """Give memory to what index arrays would have computed several times over."""
         op, result, (x, *indices) = node.op, node.outputs[0], node.inputs
@@ -197,17 +215,17 @@ class Scheduler:
             if op.place > op.shared and self._is_dear(index):
                 self._need(index)
 
-    def _is_dear(self, operand: Value) -> bool:
+    def _is_dear(self, operand: Value, limit: int = WORTH_SAVING) -> bool:
         """Return whether an element of `operand` had better be computed once."""
         price, stack, seen = 0, [operand], set[Value]()
-        while stack and price < WORTH_SAVING:
+        while stack and price < limit:
             value = stack.pop()
             if value in seen or value in self.required or value.op.kind not in ("map", "view"):
                 continue
             seen.add(value)
             price += value.op.cost
             stack.extend(value.node.inputs)
-        return price >= WORTH_SAVING
+        return price >= limit
 
     def _memory(self) -> dict[Value, Value]:
         """Return, for every value that is read from memory, the value that owns it."""
@@ -221,21 +239,23 @@ class Scheduler:
                 memory[value] = memory[node.inputs[0]]
             elif node.op.kind == "nested":
                 memory |= {each: each for each in node.outputs}
+                memory |= {made: memory[base] for made, base in bases_of(node) if self._in_place(node, made, base)}
             elif value in self.required:
-                shared = self._in_place(node) or (isinstance(node.op, Reshape) and node.inputs[0].op.kind in OWNERS)
+                shared = any(self._in_place(node, *pair) for pair in bases_of(node))
+                shared = shared or (isinstance(node.op, Reshape) and node.inputs[0].op.kind in OWNERS)
                 memory[value] = memory[node.inputs[0]] if shared else value
         return memory
 
-    def _in_place(self, node: Node) -> bool:
-        """Return whether a write may go into the memory of what it writes to: nobody reads that afterwards, or meanwhile."""
-        if not isinstance(node.op, Write):
+    def _in_place(self, node: Node, made: Value, base: Value) -> bool:
+        """Return whether a write or a loop may go into the memory of its base: nobody reads that afterwards, or meanwhile."""
+        root = root_of(base)
+        steps = self.lent.get(root, set())
+        ours = made in steps or (root in self.required and root.op.kind in ("assemble", "nested"))
+        if not ours or [root_of(v) for v in node.inputs].count(root) > 1:
             return False
-        root = root_of(node.inputs[0])
-        if root not in self.required or root.op.kind != "assemble" or root in map(root_of, node.inputs[1:]):
+        if root in self.claimed or root in self.outputs or self.stage_of(root) != self.stage_of(made):
             return False
-        if root in self.claimed or root in self.outputs or self.stage_of(root) != self.stage_of(node.outputs[0]):
-            return False
-        readers = self.readers.before(node)
+        readers = self.readers.before(node, base)
         return readers is not None and all(reader.outputs[0] in self.required for reader in readers)
 
     # ---- which nest computes which value
@@ -289,7 +309,7 @@ class Scheduler:
                     continue
                 reads = item_reads(item, memory)
                 if in_place:
-                    before = self.readers.before(node) or []
+                    before = self.readers.before(node, node.inputs[0]) or []
                     reads = {**reads, node.inputs[0]: False, **{reader.outputs[0]: False for reader in before}}
                 price = ITEM + len(reads) + sum(n.op.cost for n in item_nodes(item, memory))
                 # Without a loop, items run one after the other and may read what those before them wrote.
@@ -390,6 +410,6 @@ class Scheduler:
         return [nest for stage in ("forward", "backward") for nest in nests if nest.stage == stage]
 
 
-def schedule(graph: Graph, fuse: bool = True) -> Schedule:
+def schedule(graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None) -> Schedule:
     """Return the schedule of an optimised graph."""
-    return Scheduler(graph, fuse).run()
+    return Scheduler(graph, fuse, following).run()

@@ -15,9 +15,22 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply_all, full
 from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import related, relation_of, stacked, union
-from staticgrad.ops.comparison import less, where
-from staticgrad.ops.movement import broadcast
-from staticgrad.ops.nested import Nested, check_operands, is_active, mapped, plain, pulled, pushed, read_inputs, with_inputs, zeros
+from staticgrad.ops.comparison import equal, where
+from staticgrad.ops.extrema import maximum, minimum
+from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
+from staticgrad.ops.nested import (
+    Nested,
+    check_operands,
+    in_front,
+    is_active,
+    mapped,
+    plain,
+    pulled,
+    pushed,
+    read_inputs,
+    with_inputs,
+    zeros,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -101,18 +114,26 @@ class Switch(Nested):
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> tuple[Value, ...]:
         """One branch runs where all take the same one; otherwise all of them do, and each element picks its own."""
-        flags, everything = batched[1:], [True] * len(self.branches[0].outputs)
+        flags, everything = list(batched[1:]), [True] * len(self.branches[0].outputs)
+        operands = list(x[1:])
+        if batched[0]:
+            own = have_their_own(flags, self.branches[0].inputs)
+            operands = [in_front(v, size) if has and not had else v for v, has, had in zip(operands, own, flags, strict=True)]
+            flags = own
         graphs = []
         for branch in self.branches:
             inputs, outputs = mapped(branch, flags, size, everything)
             graphs.append(Graph(tuple(inputs), tuple(outputs), (), branch.name, branch.labels))
         if not batched[0]:
-            return switch(x[0], graphs, *x[1:])
-        results = [inline(graph, x[1:]) for graph in graphs]
-        chosen = list(results[-1])
-        for number, result in reversed(list(enumerate(results[:-1]))):
-            is_it = less(x[0], full((size,), number + 1, INT64))
-            chosen = [where(_spread(is_it, v), v, other) for v, other in zip(result, chosen, strict=True)]
+            return switch(x[0], graphs, *operands)
+        last = len(graphs) - 1
+        numbers = minimum(maximum(x[0], full((size,), 0, INT64)), full((size,), last, INT64))
+        chosen: list[Value] = []
+        for number, graph in reversed(list(enumerate(graphs))):
+            is_it = equal(numbers, full((size,), number, INT64))
+            given = [taking_part(is_it, v, has) for v, has in zip(operands, flags, strict=True)]
+            result = inline(graph, given)
+            chosen = [where(spread(is_it, v), v, other) for v, other in zip(result, chosen, strict=True)] if chosen else list(result)
         return tuple(chosen)
 
     def trimmed(self, read: Sequence[bool]) -> tuple[Switch, list[int], list[int]]:
@@ -121,10 +142,6 @@ class Switch(Nested):
         needed = [any(flags) for flags in zip(*map(read_inputs, graphs), strict=True)]
         places = [k for k, flag in enumerate(needed) if flag]
         return replace(self, branches=tuple(with_inputs(g, places) for g in graphs)), [0, *(k + 1 for k in places)], kept
-
-
-def _spread(flags: Value, x: Value) -> Value:
-    return broadcast(flags, x.shape, tuple(range(1, len(x.shape))))
 
 
 def switch(index: Value, branches: Sequence[Graph], *x: Value) -> tuple[Value, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval, is_float
-from staticgrad.ir.graph import Graph, substitution, topological
+from staticgrad.ir.graph import Graph, inline, substitution, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
@@ -24,8 +24,10 @@ from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
-from staticgrad.ops.movement import broadcast, transpose
+from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
+from staticgrad.ops.movement import transpose
 from staticgrad.ops.nested import (
+    TRANSFORMS,
     Nested,
     check_operands,
     depends,
@@ -48,6 +50,9 @@ Each = TypeVar("Each")
 
 DEAR = 10
 """An operation that costs so much, or is not done element by element, is not repeated on the way back: its results are stacked."""
+
+MOST_BYTES = 2**26
+"""So much room at most is taken for what is stacked of one value where nobody knows how many steps there will be."""
 
 
 @register
@@ -234,11 +239,12 @@ class Scan(Nested):
         stacked = [c is not None for c in found[first + carries :]]
         moving = sum(carry)
         totals = [new_input(plain(v.aval), "cotangent") for v, has in zip(body.inputs[1:first], taken, strict=True) if has]
-        added = [total + c for total, c in zip(totals, (c for c in found[1:first] if c is not None), strict=True)]
+        added = [TRANSFORMS["added"](total, c) for total, c in zip(totals, (c for c in found[1:first] if c is not None), strict=True)]
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
-        saved = worth_saving(roots, body.inputs, [*seeds, *totals], checkpointed(body.outputs, with_results=True))
+        never = checkpointed(body.outputs, with_results=True)
+        saved = worth_saving(roots, body.inputs, [*seeds, *totals], never, MOST_BYTES // max(1, self.length) if self.counted else None)
         known = {v: new_input(plain(v.aval), "saved") for v in saved}
         image = substitution(roots, {**{v: v for v in (*body.inputs, *seeds, *totals)}, **known})
         inputs = (body.inputs[0], *own[0], *seeds[:moving], *totals, *own[1], *known.values(), *own[2], *seeds[moving:])
@@ -274,7 +280,7 @@ class Scan(Nested):
         """The loop over whatever of the carry differs; where the numbers of steps do, each element stays as it is after its last one."""
         if self.counted and batched[0]:
             most = max_(x[0], (0,)) if size else full((), 0, INT64)
-            return self._masked().batch(size, (False, *batched), most, *x)
+            return self._masked(batched[1:]).batch(size, (False, *batched), most, *x)
         consts, init, stacked = self.parts(batched)
         carry = list(init)
         while True:
@@ -295,16 +301,18 @@ class Scan(Nested):
         made_values = zip(results[self.carries :], wanted[self.carries :], strict=True)
         return (*ends, *(_exchanged(v) if has else in_front(v, size) for v, has in made_values))
 
-    def _masked(self) -> Scan:
+    def _masked(self, batched: Sequence[bool]) -> Scan:
         """Return the loop whose number of steps is a constant as well, beside one that may be larger."""
         step, *rest = self.body.inputs
         count = new_input(Aval((), INT64), "count")
         before = self._divided(rest)[1]
         goes_on = less(step, count)
-        made = [
-            where(broadcast(goes_on, new.shape, tuple(range(len(new.shape)))), new, old)
-            for new, old in zip(self.body.outputs, (*before, *(zeros(v.aval) for v in self.results)), strict=True)
-        ]
+        consts, _, stacked = self.parts([False, *batched])
+        own = have_their_own([*consts, *(True for _ in before), *stacked], rest)
+        given = [taking_part(goes_on, v, True) if has else v for v, has in zip(rest, own, strict=True)]
+        after = inline(self.body, (step, *given))
+        others = (*before, *(zeros(v.aval) for v in self.results))
+        made = [where(spread(goes_on, new), new, old) for new, old in zip(after, others, strict=True)]
         return replace(self, body=Graph((step, count, *rest), tuple(made), (), self.body.name), consts=self.consts + 1)
 
     # ---- what is needed of it
@@ -337,10 +345,13 @@ def _exchanged(x: Value) -> Value:
     return transpose(x, (1, 0, *range(2, len(x.shape))))
 
 
-def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value], never: Set[Value]) -> list[Value]:
+def worth_saving(
+    roots: Sequence[Value], inputs: Sequence[Value], late: Sequence[Value], never: Set[Value], most: int | None = None
+) -> list[Value]:
     """Return the results of dear operations on `inputs` alone that `roots` need besides what they need of `late`.
 
-    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved.
+    They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved
+    or has more than `most` bytes: the checkpoints of a loop inside, of which each step of a loop around it would need its own.
     """
     depends_on_late: set[Value] = set(late)
     stack = list(roots)
@@ -355,7 +366,8 @@ def worth_saving(roots: Sequence[Value], inputs: Sequence[Value], late: Sequence
         if value in seen or value.node.is_fixed:
             continue
         seen.add(value)
-        if value not in never and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
+        fits = value not in never and (most is None or value.aval.nbytes <= most)
+        if fits and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
             found[value] = None
         else:
             stack += value.node.inputs

@@ -19,8 +19,8 @@ from staticgrad.ir.op import Op
 from staticgrad.ops.movement import broadcast
 
 TRANSFORMS: dict[str, Callable[..., Any]] = {}
-"""What derivatives and batches of sub-graphs are made with: `tangents`, `cotangents` and `batched` of `staticgrad.ad`, which stands
-above the ops; whoever asks an op for its derivative or its batch has imported the one in question."""
+"""What derivatives and batches of sub-graphs are made with: `tangents`, `cotangents`, `added` and `batched` of `staticgrad.ad`, which
+stands above the ops; whoever asks an op for its derivative or its batch has imported the one in question."""
 
 
 @dataclass(frozen=True, eq=False)

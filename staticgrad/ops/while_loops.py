@@ -23,8 +23,8 @@ from staticgrad.ir.node import Value, apply, apply_all, constant, new_input
 from staticgrad.ir.op import register
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.extrema import maximum, minimum
-from staticgrad.ops.loops import Scan
-from staticgrad.ops.movement import broadcast
+from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
+from staticgrad.ops.loops import MOST_BYTES, Scan
 from staticgrad.ops.nested import (
     Nested,
     check_operands,
@@ -41,7 +41,7 @@ from staticgrad.ops.nested import (
 from staticgrad.ops.reduce import Any_
 from staticgrad.ops.remainders import floor_divide
 
-CHECKPOINTS, FEWEST, MOST_BYTES = 256, 16, 2**26
+CHECKPOINTS, FEWEST = 256, 16
 """So many carries are kept of a loop whose number of steps has no limit, and as many of the steps between two of them; of a carry for
 which that would be more bytes only as many as fit, but not too few."""
 
@@ -142,13 +142,15 @@ class While(Nested):
                 break
             carry = after
         flags = [*consts, *carry]
+        if apart:
+            flags = have_their_own(flags, self.body.inputs)
         inputs, outputs = mapped(self.body, flags, size, carry)
         others, (goes_on,) = mapped(self.condition, flags, size, [apart])
         starts = [in_front(v, size) if has and not had else v for v, has, had in zip(x, flags, batched, strict=True)]
         body = Graph(tuple(inputs), tuple(outputs), (), self.body.name, self.body.labels)
         condition = Graph(tuple(others), (goes_on,), (), self.condition.name, self.condition.labels)
         if apart:
-            body, condition = self._masked(body, condition, size)
+            body, condition = self._masked(body, condition, flags, size)
             counts = [constant(np.zeros(size, np.int64))]
         else:
             counts = []
@@ -157,12 +159,13 @@ class While(Nested):
         ends = [v if has else in_front(v, size) for v, has in zip(results, [*carry, apart], strict=False)]
         return (*ends[: self.carries], results[self.carries] if apart else in_front(results[-1], size))
 
-    def _masked(self, body: Graph, condition: Graph, size: int) -> tuple[Graph, Graph]:
+    def _masked(self, body: Graph, condition: Graph, flags: Sequence[bool], size: int) -> tuple[Graph, Graph]:
         """Return the body that leaves alone what is done and counts the steps of each element, and the condition for any of them."""
         inputs = [new_input(v.aval) for v in body.inputs]
         steps, others = new_input(Aval((size,), INT64), "steps"), new_input(Aval((size,), INT64), "steps")
         (goes_on,) = inline(condition, inputs)
-        made = [where(_spread(goes_on, new), new, old) for new, old in zip(inline(body, inputs), inputs[self.consts :], strict=True)]
+        given = [taking_part(goes_on, v, has) for v, has in zip(inputs, flags, strict=True)]
+        made = [where(spread(goes_on, new), new, old) for new, old in zip(inline(body, given), inputs[self.consts :], strict=True)]
         more = where(goes_on, steps + 1, steps)
         anyone = apply(Any_((0,)), condition.outputs[0])
         return (
@@ -189,10 +192,6 @@ def counted(body: Graph, length: int, consts: int) -> Scan:
     """Return the loop of a body without a step, over a number of steps that is an operand and no more than `length`."""
     step = new_input(Aval((), INT64), "step")
     return Scan(replace(body, inputs=(step, *body.inputs), labels=("step", *body.labels)), length, consts, len(body.outputs), counted=True)
-
-
-def _spread(flags: Value, x: Value) -> Value:
-    return broadcast(flags, x.shape, tuple(range(1, len(x.shape))))
 
 
 # ---- the way back through a loop of any number of steps; see the top of the file

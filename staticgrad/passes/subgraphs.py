@@ -15,7 +15,7 @@ from typing import Any
 
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline, rebuild, substitution, topological
-from staticgrad.ir.node import Constant, Node, Value, apply_all, at_line, constant_array, full, new_input, zeros_like
+from staticgrad.ir.node import Constant, Input, Node, Value, apply_all, at_line, constant_array, full, new_input, zeros_like
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
 from staticgrad.ops.nested import Nested, plain, with_inputs
@@ -75,9 +75,18 @@ def _mergeable(graph: Graph) -> tuple[Node, list[Value]] | None:
         for large in loops:
             if large is not small and len(large.outputs) >= len(small.outputs):
                 outputs = _part(small, large)
-                if outputs is not None and small not in topological(large.inputs):
+                if outputs is not None and small not in topological(large.inputs) and not _comes_too_early(graph, small, large):
                     return small, outputs
     return None
+
+
+def _comes_too_early(graph: Graph, small: Node, large: Node) -> bool:
+    """Return whether the forward kernel needs `small` at a time when an input of `large` is not there: a tangent, a cotangent."""
+    forward = graph.forward_nodes
+    if small not in forward or large in forward:
+        return False
+    there = {*topological(graph.primals)}
+    return any(isinstance(node.op, Input) and node not in there for node in topological(large.inputs))
 
 
 def _part(small: Node, large: Node) -> list[Value] | None:

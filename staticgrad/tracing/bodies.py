@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from staticgrad.errors import UnsupportedError
+from staticgrad.errors import ArgumentError, UnsupportedError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, substitution
 from staticgrad.ir.node import Constant, Input, Value, new_input
@@ -45,6 +45,7 @@ class Body:
 
 def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval], what: str) -> Body:
     """Return what `function` does with arguments of these avals, which make up the tuple of structure `tree`; `what` it is for messages."""
+    check_callable(function, what)
     name = getattr(function, "__name__", type(function).__name__)
     lock = threading.Lock()
     with lock, Trace(f"{what} {name}", lock) as trace:
@@ -68,6 +69,14 @@ def record_body(function: Callable[..., Any], tree: Tree, avals: Sequence[Aval],
     known = [v.op.label if isinstance(v.op, Input) else "" for v in captures]
     graph = Graph((*fresh, *inputs), tuple(image[v] for v in outputs), (), name, (*known, *labels))
     return Body(graph, tuple(captures), out_tree)
+
+
+def check_callable(function: Any, what: str) -> None:
+    """Raise unless `function` can be called."""
+    if not callable(function):
+        raise ArgumentError(
+            at_user_line(f"{what} has to be a function, and {type(function).__name__} {str(function)[:60]!r} is not callable")
+        )
 
 
 def _captured(outputs: Sequence[Value], inputs: Sequence[Value], read: Collection[Value]) -> list[Value]:

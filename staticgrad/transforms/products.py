@@ -65,7 +65,8 @@ class Jvp:
         order = dict(zip((*primal_leaves, *tangent_leaves), (*graph.inputs[:count], *extra), strict=True))
         inputs = (*(order[k] for k in range(len(signature.avals))), *program.captures)
         labels = (*(("tangent" if order[k] in extra else "") for k in range(len(signature.avals))), *("" for _ in program.captures))
-        derived = Graph(inputs, (*results, *moved, *printed), tuple(graph.outputs), f"{self.word}({base.name})", labels)
+        outputs = (*results, *moved, *printed)  # all in one go: the tangents are there from the start
+        derived = Graph(inputs, outputs, outputs, f"{self.word}({base.name})", labels)
         return Program(derived, signature, out_tree, program.guards, program.captures, program.prints)
 
 

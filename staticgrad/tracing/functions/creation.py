@@ -56,8 +56,8 @@ def holds_tracer(obj: Any) -> bool:
 
 
 def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None) -> Any:
-    """Return `a` itself if it is an array of that dtype, otherwise a new one."""
-    if isinstance(a, (Tracer, np.ndarray)) and not copy and (dtype is None or a.dtype == np.dtype(dtype)):
+    """Return `a` itself if it is a traced array of that dtype, otherwise a new one."""
+    if isinstance(a, Tracer) and not copy and (dtype is None or a.dtype == np.dtype(dtype)):
         return a
     return array(a, dtype)
 

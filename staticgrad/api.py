@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, SupportsIndex, overload
+from typing import Any, overload
 
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.source import at_user_line
@@ -13,7 +13,7 @@ from staticgrad.records import Options, checked_memory
 from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import flatten, tree_map, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
-from staticgrad.transforms import Axes, Grad, Jvp, Linearize, Vjp, Vmap
+from staticgrad.transforms import Grad, Jvp, Linearize, Vjp, Vmap
 
 
 @overload
@@ -348,13 +348,7 @@ def vmap(
                 "let the mapped function return what is to be reduced, and reduce over the axis of the result"
             )
         )
-    if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
-    if not (in_axes is None or isinstance(in_axes, (tuple, SupportsIndex))):
-        raise ArgumentError(
-            at_user_line(f"vmap: in_axes is an integer, None or a tuple with an entry for each positional argument, not {in_axes!r}")
-        )
-    return function.derive(Vmap(Axes.of(in_axes, "in_axes"), Axes.of(out_axes, "out_axes"), axis_size), "vmap")
+    return function.derive(Vmap.of(in_axes, out_axes, axis_size), "vmap")
 
 
 def stop_gradient(x: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.graph import Graph, inline, topological
+from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Value, full, new_input
 from staticgrad.ir.op import Op
 from staticgrad.ops.movement import broadcast

@@ -2,7 +2,7 @@
 
 from staticgrad.transforms.base import Source, Transform
 from staticgrad.transforms.gradient import Grad
-from staticgrad.transforms.mapping import Axes, Vmap
+from staticgrad.transforms.mapping import Vmap
 from staticgrad.transforms.products import Jvp, Linearize, Pullback, Vjp
 
-__all__ = ["Axes", "Grad", "Jvp", "Linearize", "Pullback", "Source", "Transform", "Vjp", "Vmap"]
+__all__ = ["Grad", "Jvp", "Linearize", "Pullback", "Source", "Transform", "Vjp", "Vmap"]

@@ -5,13 +5,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import optree
 
 from staticgrad.ad.batch import batched
 from staticgrad.errors import ArgumentError, AxisError, InvalidValueError, ShapeError
-from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, new_input
 from staticgrad.ir.source import at_user_line
@@ -77,6 +76,21 @@ class Vmap:
     in_axes: Axes
     out_axes: Axes
     axis_size: int | None = None
+
+    @classmethod
+    def of(cls, in_axes: Any, out_axes: Any, axis_size: Any) -> Vmap:
+        """Return the transform for what the user gave, or the error that says what can be given."""
+        if not (in_axes is None or isinstance(in_axes, (tuple, list, SupportsIndex))):
+            raise ArgumentError(
+                at_user_line(f"vmap: in_axes is an integer, None or a tuple with an entry for each positional argument, not {in_axes!r}")
+            )
+        if axis_size is not None:
+            if not isinstance(axis_size, SupportsIndex):
+                raise ArgumentError(at_user_line(f"vmap: axis_size is an integer or None, not {axis_size!r}"))
+            axis_size = operator.index(axis_size)
+            if axis_size < 0:
+                raise InvalidValueError(at_user_line(f"vmap: axis_size is {axis_size}, which is no length"))
+        return cls(Axes.of(in_axes, "in_axes"), Axes.of(out_axes, "out_axes"), axis_size)
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         what = f"vmap of {base.name}"

@@ -9,6 +9,7 @@ from typing import Any
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Value, apply_all, at_line, new_input
+from staticgrad.ops.branches import Switch
 from staticgrad.ops.control import Call, NoDerivative, Rules, call
 from staticgrad.ops.movement import Broadcast, broadcast
 from staticgrad.ops.nested import TRANSFORMS, in_front
@@ -30,6 +31,8 @@ def batched(
         with at_line(node.line):
             if any(flags) and isinstance(node.op, Call):
                 made = _batched_call(node.op, size, flags, operands)
+            elif any(flags) and isinstance(node.op, Switch) and flags[0]:
+                made = _batched_choice(node.op, size, flags, operands)
             elif any(flags):
                 made = node.op.batch(size, flags, *operands)
                 made = made if isinstance(made, tuple) else (made,)
@@ -61,14 +64,28 @@ def all_batched(
 def _batched_call(op: Call, size: int, axes: Sequence[bool], operands: Sequence[Value]) -> tuple[Value, ...]:
     inputs = tuple(new_input(Aval(v.shape, v.dtype)) for v in operands)
     outputs = all_batched(op.graph.outputs, op.graph.inputs, inputs, axes, size)
-    rules = op.rules
-    if rules is not None:
-        flags = tuple(axes)
-        key = f"{rules.key}/{size}{''.join('-+'[has] for has in flags)}"
-        jvp = rules.jvp and _BatchedJvp(rules.jvp, size, flags)
-        vjp = rules.vjp and _BatchedVjp(rules.vjp, size, flags)
-        rules = Rules(rules.name, key, jvp, vjp)
+    rules = op.rules and _batched_rules(op.rules, size, axes)
     return call(Graph(inputs, tuple(outputs), (), op.graph.name), *operands, rules=rules)
+
+
+def _batched_choice(op: Switch, size: int, axes: Sequence[bool], operands: Sequence[Value]) -> tuple[Value, ...]:
+    """Return the results of all branches, of which each element picks its own; derivatives are picked in the same way.
+
+    The derivative of the choice itself would have those of all branches meet: for x = -1 that of `log(x) if x > 0 else x` is
+    0 / x for one and 1 for the other, but for x = 0 their sum is NaN.
+    """
+    inputs = tuple(new_input(Aval(v.shape, v.dtype)) for v in operands)
+    outputs = op.batch(size, axes, *inputs)
+    rules = _batched_rules(Rules(op.name, op.signature(), op.jvp, op.vjp, own=True), size, axes)
+    return call(Graph(inputs, outputs, (), op.name), *operands, rules=rules)
+
+
+def _batched_rules(rules: Rules, size: int, axes: Sequence[bool]) -> Rules:
+    flags = tuple(axes)
+    key = f"{rules.key}/{size}{''.join('-+'[has] for has in flags)}"
+    jvp = rules.jvp and _BatchedJvp(rules.jvp, size, flags)
+    vjp = rules.vjp and _BatchedVjp(rules.vjp, size, flags)
+    return Rules(rules.name, key, jvp, vjp, rules.own)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from staticgrad.errors import InvalidValueError
-from staticgrad.ir.aval import is_float, is_integer
+from staticgrad.ir.aval import Aval, is_float, is_integer
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
@@ -84,6 +84,15 @@ def relation_of(graph: Graph) -> csr_array:
     """Return the pattern of the outputs of a graph by those of its inputs that are floats."""
     inputs = [x for x in graph.inputs if is_float(x.dtype)]
     return pattern_of(graph.outputs, inputs, graph.name) if inputs else nothing(sum(y.aval.size for y in graph.outputs), 0)
+
+
+def through(graph: Graph, outputs: Sequence[Aval], avals: Sequence[Aval], found: Sequence[csr_array | None]) -> Sequence[csr_array | None]:
+    """Return what the outputs of a sub-graph depend on, from what its operands do."""
+    columns = next(pattern.shape[1] for pattern in found if pattern is not None)
+    floats = [(aval, pattern) for aval, pattern in zip(avals, found, strict=True) if is_float(aval.dtype)]
+    whole = related(relation_of(graph), stacked([pattern for _, pattern in floats], [aval.size for aval, _ in floats], columns))
+    ends = np.cumsum([y.size for y in outputs])
+    return [whole[end - y.size : end] for y, end in zip(outputs, ends, strict=True)]
 
 
 def union(parts: Iterable[csr_array | None]) -> csr_array | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import INT64, Aval, is_float
+from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.node import Value, apply_all, full
+from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
-from staticgrad.ir.sparsity import related, relation_of, stacked, union
+from staticgrad.ir.sparsity import through, union
+from staticgrad.ops.casts import cast
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.movement import broadcast
 from staticgrad.ops.nested import Nested, check_operands, is_active, mapped, plain, pulled, pushed, read_inputs, with_inputs, zeros
@@ -67,13 +68,8 @@ class Switch(Nested):
         known: Sequence[np.ndarray | None],
         found: Sequence[csr_array | None],
     ) -> Sequence[csr_array | None]:
-        columns = next(pattern.shape[1] for pattern in found if pattern is not None)
-        sizes = [aval.size for aval in avals[1:] if is_float(aval.dtype)]
-        given = stacked([pattern for pattern, aval in zip(found[1:], avals[1:], strict=True) if is_float(aval.dtype)], sizes, columns)
-        whole = union(related(relation_of(branch), given) for branch in self.branches)
-        assert whole is not None  # there is at least one branch
-        ends = np.cumsum([y.size for y in outputs])
-        return [whole[end - y.size : end] for y, end in zip(outputs, ends, strict=True)]
+        each = [through(branch, outputs, avals[1:], found[1:]) for branch in self.branches]
+        return [union(parts) for parts in zip(*each, strict=True)]
 
     def jvp(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
         flags = [is_active(value, tangent is not None) for value, tangent in zip(x[1:], tangents[1:], strict=True)]
@@ -130,3 +126,14 @@ def _spread(flags: Value, x: Value) -> Value:
 def switch(index: Value, branches: Sequence[Graph], *x: Value) -> tuple[Value, ...]:
     """Return the outputs of the branch of number `index` for the operands."""
     return apply_all(Switch(tuple(branches)), index, *x)
+
+
+def chosen(
+    condition: Value, yes: Callable[..., Sequence[Value]], no: Callable[..., Sequence[Value]], x: Sequence[Value]
+) -> tuple[Value, ...]:
+    """Return what one of two functions makes of the operands: the first one where the condition holds."""
+    graphs = []
+    for function in (no, yes):
+        inputs = tuple(new_input(plain(v.aval)) for v in x)
+        graphs.append(Graph(inputs, tuple(function(*inputs)), (), "step" if function is yes else "rest"))
+    return switch(cast(condition, INT64), graphs, *x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,8 +15,12 @@ from staticgrad.ir.graph import Graph, inline, rebuild
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
+from staticgrad.ir.sparsity import through
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.ops.nested import Nested
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @op
@@ -50,13 +54,14 @@ class Rules:
     """Derivatives given by hand for a sub-graph: functions on values with the signatures of `Op.jvp` and `Op.vjp`.
 
     The operands and results are always tuples. A cotangent may be a `NoDerivative`. `name` and `key` tell two sets of rules apart,
-    as the functions themselves cannot be hashed by content.
+    as the functions themselves cannot be hashed by content. `own` says that they give the derivatives of the sub-graph itself.
     """
 
     name: str
     key: str = ""
     jvp: Callable[..., Any] | None = None
     vjp: Callable[..., Any] | None = None
+    own: bool = False
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.key}"
@@ -103,6 +108,18 @@ class Call(Op):
         if self.rules is None or self.rules.vjp is None:
             raise VerificationError(f"call of {self.graph.name} without a cotangent rule was not inlined")
         return tuple(self.rules.vjp(g, y, *x))
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        """Rules by hand may make any element of a result depend on any one of an operand."""
+        if self.rules is None or not self.rules.own:
+            return super().dependence(outputs, avals, known, found)
+        return through(self.graph, outputs, avals, found)
 
     def inlined(self, *x: Value) -> tuple[Value, ...]:
         """Return the outputs as the sub-graph's own nodes."""

@@ -16,15 +16,16 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval, is_float
-from staticgrad.ir.graph import Graph, substitution, topological
+from staticgrad.ir.graph import Graph, inline, substitution, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
+from staticgrad.ops.branches import chosen
 from staticgrad.ops.checkpoint import checkpointed
-from staticgrad.ops.comparison import less, where
-from staticgrad.ops.movement import broadcast, transpose
+from staticgrad.ops.comparison import less
+from staticgrad.ops.movement import transpose
 from staticgrad.ops.nested import (
     Nested,
     check_operands,
@@ -297,15 +298,16 @@ class Scan(Nested):
 
     def _masked(self) -> Scan:
         """Return the loop whose number of steps is a constant as well, beside one that may be larger."""
-        step, *rest = self.body.inputs
-        count = new_input(Aval((), INT64), "count")
-        before = self._divided(rest)[1]
-        goes_on = less(step, count)
-        made = [
-            where(broadcast(goes_on, new.shape, tuple(range(len(new.shape)))), new, old)
-            for new, old in zip(self.body.outputs, (*before, *(zeros(v.aval) for v in self.results)), strict=True)
-        ]
-        return replace(self, body=Graph((step, count, *rest), tuple(made), (), self.body.name), consts=self.consts + 1)
+        step, count, *rest = (new_input(v.aval) for v in (self.body.inputs[0], *self.body.inputs))
+
+        def run(*v: Value) -> Sequence[Value]:
+            return inline(self.body, v)
+
+        def stay(*v: Value) -> Sequence[Value]:
+            return [*self._divided(v[1:])[1], *(zeros(result.aval) for result in self.results)]
+
+        made = chosen(less(step, count), run, stay, (step, *rest))
+        return replace(self, body=Graph((step, count, *rest), made, (), self.body.name), consts=self.consts + 1)
 
     # ---- what is needed of it
 

@@ -21,10 +21,10 @@ from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, apply_all, constant, new_input
 from staticgrad.ir.op import register
-from staticgrad.ops.comparison import less, where
+from staticgrad.ops.branches import chosen
+from staticgrad.ops.comparison import less
 from staticgrad.ops.extrema import maximum, minimum
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.movement import broadcast
 from staticgrad.ops.nested import (
     Nested,
     check_operands,
@@ -141,33 +141,33 @@ class While(Nested):
             if after == carry:
                 break
             carry = after
-        flags = [*consts, *carry]
-        inputs, outputs = mapped(self.body, flags, size, carry)
-        others, (goes_on,) = mapped(self.condition, flags, size, [apart])
-        starts = [in_front(v, size) if has and not had else v for v, has, had in zip(x, flags, batched, strict=True)]
-        body = Graph(tuple(inputs), tuple(outputs), (), self.body.name, self.body.labels)
-        condition = Graph(tuple(others), (goes_on,), (), self.condition.name, self.condition.labels)
+        loop, operands = self, list(x)
         if apart:
-            body, condition = self._masked(body, condition, size)
-            counts = [constant(np.zeros(size, np.int64))]
-        else:
-            counts = []
-        op = replace(self, body=body, condition=condition)
-        results = apply_all(op, *starts, *counts)
-        ends = [v if has else in_front(v, size) for v, has in zip(results, [*carry, apart], strict=False)]
+            loop, carry = self._stepping_alone(), [*carry, True]
+            operands.append(constant(np.zeros(size, np.int64)))
+            batched = [*batched, True]
+        flags = [*consts, *carry]
+        inputs, outputs = mapped(loop.body, flags, size, carry)
+        others, (goes_on,) = mapped(loop.condition, flags, size, [apart])
+        if apart:
+            goes_on = apply(Any_((0,)), goes_on)
+        body = Graph(tuple(inputs), tuple(outputs), (), self.body.name, loop.body.labels)
+        condition = Graph(tuple(others), (goes_on,), (), self.condition.name, loop.condition.labels)
+        starts = [in_front(v, size) if has and not had else v for v, has, had in zip(operands, flags, batched, strict=True)]
+        results = apply_all(replace(self, body=body, condition=condition), *starts)
+        ends = [v if has else in_front(v, size) for v, has in zip(results, carry, strict=False)]
         return (*ends[: self.carries], results[self.carries] if apart else in_front(results[-1], size))
 
-    def _masked(self, body: Graph, condition: Graph, size: int) -> tuple[Graph, Graph]:
-        """Return the body that leaves alone what is done and counts the steps of each element, and the condition for any of them."""
-        inputs = [new_input(v.aval) for v in body.inputs]
-        steps, others = new_input(Aval((size,), INT64), "steps"), new_input(Aval((size,), INT64), "steps")
-        (goes_on,) = inline(condition, inputs)
-        made = [where(_spread(goes_on, new), new, old) for new, old in zip(inline(body, inputs), inputs[self.consts :], strict=True)]
-        more = where(goes_on, steps + 1, steps)
-        anyone = apply(Any_((0,)), condition.outputs[0])
-        return (
-            Graph((*inputs, steps), (*made, more), (), body.name, body.labels),
-            Graph((*condition.inputs, others), (anyone,), (), condition.name, condition.labels),
+    def _stepping_alone(self) -> While:
+        """Return the loop that, once its condition does not hold, stays as it is in every step, and counts the others in its carry."""
+        inputs = [new_input(plain(v.aval)) for v in (*self.body.inputs, constant(np.int64(0)))]
+        (goes_on,) = inline(self.condition, inputs[:-1])
+        made = chosen(goes_on, lambda *v: [*inline(self.body, v[:-1]), v[-1] + 1], lambda *v: v[self.consts :], inputs)
+        others = [new_input(v.aval) for v in inputs]
+        return replace(
+            self,
+            body=Graph(tuple(inputs), made, (), self.body.name, (*self.body.labels, "steps")),
+            condition=Graph(tuple(others), inline(self.condition, others[:-1]), (), self.condition.name, (*self.condition.labels, "steps")),
         )
 
     def trimmed(self, read: Sequence[bool]) -> tuple[While, list[int], list[int]]:
@@ -189,10 +189,6 @@ def counted(body: Graph, length: int, consts: int) -> Scan:
     """Return the loop of a body without a step, over a number of steps that is an operand and no more than `length`."""
     step = new_input(Aval((), INT64), "step")
     return Scan(replace(body, inputs=(step, *body.inputs), labels=("step", *body.labels)), length, consts, len(body.outputs), counted=True)
-
-
-def _spread(flags: Value, x: Value) -> Value:
-    return broadcast(flags, x.shape, tuple(range(1, len(x.shape))))
 
 
 # ---- the way back through a loop of any number of steps; see the top of the file

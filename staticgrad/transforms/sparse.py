@@ -124,4 +124,5 @@ class SparseHessian:
 def _has_rules_by_hand(graph: Graph) -> bool:
     """Return whether some derivatives need not be those of any function, so that second ones need not be symmetric."""
     ops = [node.op for node in graph.nodes]
-    return any(isinstance(op, Call) or op.kind == "foreign" or any(map(_has_rules_by_hand, op.subgraphs)) for op in ops)
+    by_hand = any((isinstance(op, Call) and op.rules is not None and not op.rules.own) or op.kind == "foreign" for op in ops)
+    return by_hand or any(_has_rules_by_hand(inner) for op in ops for inner in op.subgraphs)

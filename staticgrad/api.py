@@ -298,7 +298,14 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     return (result[0], pushforward, result[1]) if has_aux else (result, pushforward)
 
 
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Traced:
+def vmap(
+    f: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Any = None,
+    axis_size: int | None = None,
+    spmd_axis_name: Any = None,
+) -> Traced:
     """Return `f` mapped over an axis of its arguments: one batched graph, no loop.
 
     Parameters
@@ -306,9 +313,26 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Traced:
     f
         A function of arrays.
     in_axes
-        The axis to map, for all arguments or one for each (None: not mapped), as a prefix of the arguments' structure.
+        The axis to map: one for all positional arguments, or a tuple with one for each, which may be a container of axes, a prefix
+        of the argument's structure. None: not mapped. Keyword arguments are mapped along their first axis.
     out_axes
-        Where the mapped axis stands in the results.
+        Where the mapped axis stands in the results, as a prefix of their structure. None for a result that is the same all along
+        the axis: it is returned once.
+    axis_name, spmd_axis_name
+        Only None: there are no operations across the mapped axis from within `f`.
+    axis_size
+        The length of the mapped axis; needed only where no argument is mapped.
+
+    Raises
+    ------
+    AxisError
+        For an axis that an argument or a result does not have.
+    ShapeError
+        For mapped axes that differ in length.
+    ArgumentError
+        For `in_axes` or `out_axes` that do not fit the arguments or the results.
+    InvalidValueError
+        If nothing is mapped, or a result with None in `out_axes` differs along the axis.
 
     Examples
     --------
@@ -316,20 +340,15 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Traced:
     >>> sg.vmap(lambda x, y: np.dot(x, y), in_axes=(0, None))(np.eye(2), np.array([3.0, 4.0]))
     array([3., 4.])
     """
-
-    def hashable(axes: Any) -> Any:
-        if isinstance(axes, (list, tuple)):
-            return tuple(hashable(a) for a in axes)
-        return _Frozen(axes) if isinstance(axes, dict) else axes
-
-    return traced(f).derive(Vmap(hashable(in_axes), hashable(out_axes)), "vmap")
-
-
-class _Frozen(dict[Any, Any]):
-    """A dict of axes as part of a cache key."""
-
-    def __hash__(self) -> int:  # type: ignore[override]
-        return hash(repr(sorted(self.items(), key=repr)))
+    function = traced(f)
+    if axis_name is not None or spmd_axis_name is not None:
+        raise ArgumentError(
+            at_user_line(
+                f"vmap of {function._record.name}: axis_name is not supported, as no function reduces over a named axis; "
+                "let the mapped function return what is to be reduced, and reduce over the axis of the result"
+            )
+        )
+    return function.derive(Vmap.of(in_axes, out_axes, axis_size), "vmap")
 
 
 def stop_gradient(x: Any) -> Any:

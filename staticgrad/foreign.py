@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from staticgrad.ad.batch import batched
+from staticgrad.ad.batch import all_batched
 from staticgrad.errors import ArgumentError, DTypeError, ShapeError
 from staticgrad.ir.aval import Aval, Shape, is_float
 from staticgrad.ir.graph import Graph, inline
@@ -256,7 +256,7 @@ def _traced_rule(rule: Any, name: str, args: tuple[Any, ...], levels: Sequence[L
     for level, size in reversed(list(enumerate(sizes))):
         flags = [*(has[level] for has in levels), *(False for _ in program.captures)]
         made = tuple(new_input(Aval((size, *v.shape) if has else v.shape, v.dtype)) for v, has in zip(inputs, flags, strict=True))
-        outputs = batched(outputs, inputs, made, flags, size)
+        outputs = all_batched(outputs, inputs, made, flags, size)
         inputs = made
     return unflatten(program.out_tree, list(inline(Graph(inputs, tuple(outputs)), (*leaves, *program.captures))))
 

@@ -10,13 +10,18 @@ from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Value, apply_all, at_line, new_input
 from staticgrad.ops.control import Call, NoDerivative, Rules, call
-from staticgrad.ops.movement import broadcast
-from staticgrad.ops.nested import TRANSFORMS
+from staticgrad.ops.movement import Broadcast, broadcast
+from staticgrad.ops.nested import TRANSFORMS, in_front
 from staticgrad.ops.reduce import sum_
 
 
-def batched(outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequence[Value], axes: Sequence[bool], size: int) -> list[Value]:
-    """Return the outputs for `arguments` that carry a batch axis of `size` in front where `axes` says so; all results carry it."""
+def batched(
+    outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequence[Value], axes: Sequence[bool], size: int
+) -> tuple[list[Value], list[bool]]:
+    """Return the outputs for `arguments` that carry a batch axis of `size` in front where `axes` says so, and which outputs carry it.
+
+    What is the same for the whole batch is computed once.
+    """
     image = dict(zip(inputs, arguments, strict=True))
     has = dict(zip(inputs, axes, strict=True))
     for node in topological(outputs, stop=inputs):
@@ -31,8 +36,23 @@ def batched(outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequen
             else:
                 made = apply_all(node.op, *operands)
         for value, result in zip(node.outputs, made, strict=True):
-            image[value], has[value] = result, any(flags)
-    return [image[v] if has[v] else broadcast(image[v], (size, *v.shape), (0,)) for v in outputs]
+            image[value], has[value] = _without_copies(result) if any(flags) else (result, False)
+    return [image[v] for v in outputs], [has[v] for v in outputs]
+
+
+def _without_copies(x: Value) -> tuple[Value, bool]:
+    """Return x, and that it carries a batch axis; what it consists of if that is copies of one value."""
+    if not isinstance(x.op, Broadcast) or 0 not in x.op.axes:
+        return x, True
+    return broadcast(x.node.inputs[0], x.shape[1:], tuple(axis - 1 for axis in x.op.axes if axis)), False
+
+
+def all_batched(
+    outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequence[Value], axes: Sequence[bool], size: int
+) -> list[Value]:
+    """Return the outputs as `batched` does, each with a batch axis."""
+    results = zip(*batched(outputs, inputs, arguments, axes, size), strict=True)
+    return [v if has else in_front(v, size) for v, has in results]
 
 
 # ---- calls: a batch of calls is the call of a batch, with the rules of each of them
@@ -40,7 +60,7 @@ def batched(outputs: Sequence[Value], inputs: Sequence[Value], arguments: Sequen
 
 def _batched_call(op: Call, size: int, axes: Sequence[bool], operands: Sequence[Value]) -> tuple[Value, ...]:
     inputs = tuple(new_input(Aval(v.shape, v.dtype)) for v in operands)
-    outputs = batched(op.graph.outputs, op.graph.inputs, inputs, axes, size)
+    outputs = all_batched(op.graph.outputs, op.graph.inputs, inputs, axes, size)
     rules = op.rules
     if rules is not None:
         flags = tuple(axes)
@@ -68,7 +88,7 @@ class _BatchedRule:
         made = self.rule(tuple(single[: len(seeds)]), tuple(single[len(seeds) : len(seeds) + len(y)]), *single[len(seeds) + len(y) :])
         there = [(one, v, axis) for one, v, axis in zip(single, given, axes, strict=True) if one is not None and v is not None]
         inputs, arguments, flags = zip(*there, strict=True) if there else ((), (), ())
-        found = iter(batched([v for v in made if isinstance(v, Value)], inputs, arguments, flags, self.size))
+        found = iter(all_batched([v for v in made if isinstance(v, Value)], inputs, arguments, flags, self.size))
         return [next(found) if isinstance(v, Value) else v for v in made]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from staticgrad.ad.batch import batched
+from staticgrad.ad.batch import all_batched
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.reverse import cotangents
 from staticgrad.ir.aval import Aval
@@ -62,7 +62,7 @@ def _of_colored(
     vectors = [new_input(Aval(v.shape, v.dtype), "vector") for v in sources]
     found = linear(vectors)
     reached = [r for r in found if r is not None]
-    images = dict(zip(reached, batched(reached, vectors, seeds, [True] * len(seeds), count), strict=True))
+    images = dict(zip(reached, all_batched(reached, vectors, seeds, [True] * len(seeds), count), strict=True))
     rows = [
         full((count, v.aval.size), 0, dtype) if r is None else cast(reshape(images[r], (count, v.aval.size)), dtype)
         for r, v in zip(found, targets, strict=True)
@@ -77,7 +77,7 @@ def of_unit_vectors(linear: LinearMap, aval: Aval) -> list[Value | None]:
     vector = new_input(Aval(aval.shape, aval.dtype), "vector")
     results = linear(vector)
     reached = [r for r in results if r is not None] if aval.size else []
-    images = dict(zip(reached, batched(reached, [vector], [_unit_vectors(aval)], [True], aval.size), strict=True))
+    images = dict(zip(reached, all_batched(reached, [vector], [_unit_vectors(aval)], [True], aval.size), strict=True))
     return [None if r is None else images.get(r) for r in results]
 
 

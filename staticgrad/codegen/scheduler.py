@@ -233,7 +233,7 @@ class Scheduler:
         for node in self.nodes:
             value = node.outputs[0]
             if isinstance(node.op, Constant):
-                if value.aval.size > 1:
+                if value.aval.size != 1:
                     memory[value] = value
             elif is_alias(value):
                 memory[value] = memory[node.inputs[0]]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.graph import Graph, inline, topological
+from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Value, full, new_input
 from staticgrad.ir.op import Op
 from staticgrad.ops.movement import broadcast
@@ -130,17 +130,8 @@ def mapped(graph: Graph, flags: Sequence[bool], size: int, wanted: Sequence[bool
         new_input(Aval((size, *value.shape), value.dtype)) if has else new_input(plain(value.aval))
         for value, has in zip(graph.inputs, flags, strict=True)
     ]
-    has_axis = depends(graph, flags)
-    results: list[Value] = list(inline(graph, fresh)) if not any(has_axis) else []
-    if not results:
-        batched: list[Value] = TRANSFORMS["batched"](graph.outputs, graph.inputs, fresh, list(flags), size)
-        alone = dict(zip(graph.inputs, fresh, strict=True))
-        still = [value for value, has in zip(graph.outputs, has_axis, strict=True) if not has]
-        found = iter(inline(Graph(graph.inputs, tuple(still)), [alone[v] for v in graph.inputs]) if still else ())
-        results = [each if has else next(found) for each, has in zip(batched, has_axis, strict=True)]
-    made = []
-    for result, has, wants in zip(results, has_axis, wanted, strict=True):
-        made.append(in_front(result, size) if wants and not has else result)
+    results: tuple[list[Value], list[bool]] = TRANSFORMS["batched"](graph.outputs, graph.inputs, fresh, list(flags), size)
+    made = [in_front(v, size) if wants and not has else v for v, has, wants in zip(*results, wanted, strict=True)]
     return fresh, made
 
 

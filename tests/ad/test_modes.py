@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import staticgrad as sg
-from staticgrad.ad.batch import batched
+from staticgrad.ad.batch import all_batched
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.reverse import cotangents
 from staticgrad.errors import VerificationError
@@ -196,7 +196,7 @@ def test_only_what_depends_on_the_batch_is_batched():
     x, y = value(3), value(3)
     shared = tanh(y)
     many = value(5, 3)
-    (out, alone) = batched([add(x, shared), shared], [x, y], [many, y], [True, False], 5)
+    (out, alone) = all_batched([add(x, shared), shared], [x, y], [many, y], [True, False], 5)
     assert out.shape == alone.shape == (5, 3)
     assert shared.node in topological([out])
 

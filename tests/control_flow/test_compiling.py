@@ -186,3 +186,18 @@ def test_graphs_are_drawn_and_printed():
     assert "      %" in text
     assert "tanh" in text
     assert "scan" in lowered.graph._repr_svg_()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_constants_without_elements():
+    """They stand among the operands of branches and are searched, and have memory of no bytes as inputs without elements have."""
+    nothing, row = np.zeros((0, 3)), np.zeros(0)
+
+    def function(x, k):
+        chosen = sg.cond(k > 0, lambda x, e: (np.sum(x) + np.sum(e), 2 * e), lambda x, e: (np.sum(x), e), x, nothing)
+        return chosen, np.searchsorted(row, x)
+
+    graph = sg.trace(function).program(np.ones(3), 1).graph
+    arrays = [np.ones(3), np.asarray(1)]
+    for found, expected in zip(run_uncompiled(graph, arrays), interpret(graph, arrays), strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from staticgrad.ad.batch import batched
+from staticgrad.ad.batch import all_batched
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
@@ -27,7 +27,7 @@ def check(sample: Sample, flags: tuple[bool, ...], size: int) -> None:
     stacks = [variants(x, size) if flag else x for x, flag in zip(sample.operands, flags, strict=True)]
     inputs, outputs = sample.apply()
     arguments = [new_input(Aval(x.shape, x.dtype)) for x in stacks]
-    results = batched(outputs, inputs, arguments, flags, size)
+    results = all_batched(outputs, inputs, arguments, flags, size)
     graph = Graph(tuple(arguments), tuple(results))
     verify(graph, after="batching")
     found = interpret(graph, stacks)
@@ -54,7 +54,7 @@ def test_a_batch_of_none(name):
             continue
         inputs, outputs = sample.apply()
         arguments = [new_input(Aval((0, *x.shape), x.dtype)) for x in sample.operands]
-        graph = Graph(tuple(arguments), tuple(batched(outputs, inputs, arguments, [True] * len(inputs), 0)))
+        graph = Graph(tuple(arguments), tuple(all_batched(outputs, inputs, arguments, [True] * len(inputs), 0)))
         verify(graph, after="batching")
         found = interpret(graph, [np.zeros((0, *x.shape), x.dtype) for x in sample.operands])
         assert [y.shape for y in found] == [(0, *v.shape) for v in outputs], str(sample)

@@ -12,9 +12,10 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval, is_float
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.node import Value, apply_all, full
+from staticgrad.ir.node import Value, apply, apply_all, full
 from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import related, relation_of, stacked, union
+from staticgrad.ops.casts import cast
 from staticgrad.ops.comparison import equal, where
 from staticgrad.ops.extrema import maximum, minimum
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
@@ -24,6 +25,7 @@ from staticgrad.ops.nested import (
     in_front,
     is_active,
     mapped,
+    may_fail,
     plain,
     pulled,
     pushed,
@@ -31,6 +33,7 @@ from staticgrad.ops.nested import (
     with_inputs,
     zeros,
 )
+from staticgrad.ops.reduce import Any_
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -131,8 +134,9 @@ class Switch(Nested):
         chosen: list[Value] = []
         for number, graph in reversed(list(enumerate(graphs))):
             is_it = equal(numbers, full((size,), number, INT64))
-            given = [taking_part(is_it, v, has) for v, has in zip(operands, flags, strict=True)]
-            result = inline(graph, given)
+            fails = may_fail(graph)
+            given = taking_part(is_it, operands, flags, fails)
+            result = _unless_nobody_does(is_it, graph, given) if fails else inline(graph, given)
             chosen = [where(spread(is_it, v), v, other) for v, other in zip(result, chosen, strict=True)] if chosen else list(result)
         return tuple(chosen)
 
@@ -147,3 +151,9 @@ class Switch(Nested):
 def switch(index: Value, branches: Sequence[Graph], *x: Value) -> tuple[Value, ...]:
     """Return the outputs of the branch of number `index` for the operands."""
     return apply_all(Switch(tuple(branches)), index, *x)
+
+
+def _unless_nobody_does(active: Value, graph: Graph, x: Sequence[Value]) -> tuple[Value, ...]:
+    """Return what a graph makes of a batch, anything where no element is active: it does not run then, and so it does not fail."""
+    nothing = replace(graph, outputs=tuple(zeros(v.aval) for v in graph.outputs), name="nobody")
+    return switch(cast(apply(Any_((0,)), active), INT64), [nothing, graph], *x)

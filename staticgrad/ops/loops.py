@@ -25,7 +25,7 @@ from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
-from staticgrad.ops.movement import transpose
+from staticgrad.ops.movement import broadcast, transpose
 from staticgrad.ops.nested import (
     TRANSFORMS,
     Nested,
@@ -34,6 +34,7 @@ from staticgrad.ops.nested import (
     in_front,
     is_active,
     mapped,
+    may_fail,
     plain,
     pulled,
     pushed,
@@ -278,42 +279,45 @@ class Scan(Nested):
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> tuple[Value, ...]:
         """The loop over whatever of the carry differs; where the numbers of steps do, each element stays as it is after its last one."""
-        if self.counted and batched[0]:
-            most = max_(x[0], (0,)) if size else full((), 0, INT64)
-            return self._masked(batched[1:]).batch(size, (False, *batched), most, *x)
+        apart = self.counted and batched[0]
         consts, init, stacked = self.parts(batched)
         carry = list(init)
         while True:
-            flags = [False, *consts, *carry, *stacked]
-            made = depends(self.body, flags)
-            after = [has or now for has, now in zip(carry, made, strict=False)]
+            flags = [*consts, *carry, *stacked]
+            made = depends(self.body, [False, *flags])
+            after = [has or now or apart for has, now in zip(carry, made, strict=False)]
             if after == carry:
                 break
             carry = after
-        wanted = [*carry, *made[self.carries :]]
-        inputs, outputs = mapped(self.body, flags, size, wanted)
-        op = replace(self, body=Graph(tuple(inputs), tuple(outputs), (), self.body.name, self.body.labels))
-        values = self.parts(x)
-        starts = [in_front(v, size) if has and not had else v for v, has, had in zip(values[1], carry, init, strict=True)]
-        over = [_exchanged(v) if has else v for v, has in zip(values[2], stacked, strict=True)]
-        results = apply_all(op, *x[: self.own], *values[0], *starts, *over)
+        wanted = [has or apart for has in made]
+        wanted[: self.carries] = carry
+        if apart:
+            flags = have_their_own(flags, self.body.inputs[1:])
+        inputs, outputs = mapped(self.body, [False, *flags], size, wanted)
+        body = Graph(tuple(inputs), tuple(outputs), (), self.body.name, self.body.labels)
+        given = list(zip(x[self.own :], flags, batched[self.own :], strict=True))
+        over = self.consts + self.carries
+        operands = [in_front(v, size) if has and not had else v for v, has, had in given[:over]]
+        operands += [_exchanged(v) if had else _repeated(v, size) if has else v for v, has, had in given[over:]]
+        if apart:
+            most = max_(x[0], (0,)) if size else full((), 0, INT64)
+            op = replace(self, body=self._masked(body, flags, size), consts=self.consts + 1)
+            results = apply_all(op, most, x[0], *operands)
+        else:
+            results = apply_all(replace(self, body=body), *x[: self.own], *operands)
         ends = [v if has else in_front(v, size) for v, has in zip(results[: self.carries], carry, strict=True)]
-        made_values = zip(results[self.carries :], wanted[self.carries :], strict=True)
-        return (*ends, *(_exchanged(v) if has else in_front(v, size) for v, has in made_values))
+        parts = zip(results[self.carries :], wanted[self.carries :], strict=True)
+        return (*ends, *(_exchanged(v) if has else in_front(v, size) for v, has in parts))
 
-    def _masked(self, batched: Sequence[bool]) -> Scan:
-        """Return the loop whose number of steps is a constant as well, beside one that may be larger."""
-        step, *rest = self.body.inputs
-        count = new_input(Aval((), INT64), "count")
-        before = self._divided(rest)[1]
-        goes_on = less(step, count)
-        consts, _, stacked = self.parts([False, *batched])
-        own = have_their_own([*consts, *(True for _ in before), *stacked], rest)
-        given = [taking_part(goes_on, v, True) if has else v for v, has in zip(rest, own, strict=True)]
-        after = inline(self.body, (step, *given))
-        others = (*before, *(zeros(v.aval) for v in self.results))
+    def _masked(self, body: Graph, flags: Sequence[bool], size: int) -> Graph:
+        """Return the body that is given the number of steps of each element, and leaves alone what has done them."""
+        step, *rest = body.inputs
+        counts = new_input(Aval((size,), INT64), "counts")
+        goes_on = less(in_front(step, size), counts)
+        after = inline(body, (step, *taking_part(goes_on, rest, flags, may_fail(body))))
+        others = (*self._divided(rest)[1], *(zeros(v.aval) for v in body.outputs[self.carries :]))
         made = [where(spread(goes_on, new), new, old) for new, old in zip(after, others, strict=True)]
-        return replace(self, body=Graph((step, count, *rest), tuple(made), (), self.body.name), consts=self.consts + 1)
+        return Graph((step, counts, *rest), tuple(made), (), body.name)
 
     # ---- what is needed of it
 
@@ -343,6 +347,11 @@ class Scan(Nested):
 def _exchanged(x: Value) -> Value:
     """Return x with its first two axes exchanged: the batch and the steps."""
     return transpose(x, (1, 0, *range(2, len(x.shape))))
+
+
+def _repeated(x: Value, size: int) -> Value:
+    """Return x, whose first axis are the steps, for each element of a batch along the second."""
+    return broadcast(x, (x.shape[0], size, *x.shape[1:]), (1,))
 
 
 def worth_saving(

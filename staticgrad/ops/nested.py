@@ -45,7 +45,7 @@ class Nested(Op):
         return hash(self._content)
 
     def may_fail(self, *avals: Aval) -> bool:
-        return any(n.op.may_fail(*(v.aval for v in n.inputs)) for graph in self.subgraphs for n in graph.nodes)
+        return any(map(may_fail, self.subgraphs))
 
     @property
     def constants(self) -> int:
@@ -73,6 +73,11 @@ def check_operands(name: str, graph: Graph, avals: Sequence[Aval]) -> None:
     expected = [value.aval for value in graph.inputs]
     if list(map(plain, expected)) != list(map(plain, avals)):
         raise VerificationError(f"{name}: {graph.name} takes {', '.join(map(str, expected))}, not {', '.join(map(str, avals))}")
+
+
+def may_fail(graph: Graph) -> bool:
+    """Return whether something in a graph may find elements of its operands to be an error."""
+    return any(node.op.may_fail(*(v.aval for v in node.inputs)) for node in graph.nodes)
 
 
 def plain(aval: Aval) -> Aval:

@@ -32,6 +32,7 @@ from staticgrad.ops.nested import (
     in_front,
     is_active,
     mapped,
+    may_fail,
     plain,
     pushed,
     read_inputs,
@@ -164,7 +165,7 @@ class While(Nested):
         inputs = [new_input(v.aval) for v in body.inputs]
         steps, others = new_input(Aval((size,), INT64), "steps"), new_input(Aval((size,), INT64), "steps")
         (goes_on,) = inline(condition, inputs)
-        given = [taking_part(goes_on, v, has) for v, has in zip(inputs, flags, strict=True)]
+        given = taking_part(goes_on, inputs, flags, may_fail(body))
         made = [where(spread(goes_on, new), new, old) for new, old in zip(inline(body, given), inputs[self.consts :], strict=True)]
         more = where(goes_on, steps + 1, steps)
         anyone = apply(Any_((0,)), condition.outputs[0])

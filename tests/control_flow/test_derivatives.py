@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import staticgrad as sg
+import staticgrad.numpy as snp
 from staticgrad.ops.while_loops import CHECKPOINTS
 
 BACKENDS = ("interp", "cpu")
@@ -179,3 +180,43 @@ def test_bounds_that_differ_in_a_batch(backend):
     np.testing.assert_allclose(values, [value for value, _ in expected], rtol=1e-13)
     np.testing.assert_allclose(grads, [g for _, g in expected], rtol=1e-12)
     np.testing.assert_allclose(sg.grad(lambda x: np.sum(sg.vmap(f)(x, n)))(x), grads, rtol=1e-12)
+
+
+class TestElementsOfABatchThatTakeNoPart:
+    """What a branch, or a step beyond the last one, would make of an element has no part in any derivative, and cannot fail."""
+
+    def chosen(self, w, x):
+        return sg.cond(x[0] > 0, lambda: np.sum(np.log(x) @ w), lambda: np.sum(x))
+
+    @pytest.mark.parametrize("size", [2, 40])
+    def test_operands_that_all_share_have_finite_cotangents(self, size):
+        w, x = np.eye(size), np.abs(np.random.default_rng(5).normal(size=(3, size))) + 0.1
+        x[1, 0] = -1.0
+        found = sg.grad(lambda w, x: np.sum(sg.vmap(self.chosen, in_axes=(None, 0))(w, x)), argnums=(0, 1))(w, x)
+        each = [sg.grad(self.chosen, argnums=(0, 1))(w, row) for row in x]
+        np.testing.assert_allclose(found[0], sum(g for g, _ in each), rtol=1e-12)
+        np.testing.assert_allclose(found[1], [g for _, g in each], rtol=1e-12)
+
+    def test_a_branch_that_nobody_takes_does_not_fail(self):
+        table = np.arange(4.0)
+        guarded = sg.vmap(lambda i, x: sg.cond(i < 4, lambda: snp.take(table, i) * x, lambda: -x))
+        for numbers in ([0, 3, 7, 1], [5, 6], []):
+            x = np.ones(len(numbers))
+            expected = [table[i] if i < 4 else -1.0 for i in numbers]
+            np.testing.assert_array_equal(guarded(np.array(numbers, int), x), expected)
+            np.testing.assert_array_equal(sg.grad(lambda x: np.sum(guarded(np.array(numbers, int), x)))(x), expected)
+
+    def test_nor_does_a_step_that_is_not_taken(self):
+        table = np.arange(1.0, 5.0)
+
+        def product(n, x):
+            return sg.fori_loop(0, n, lambda i, c: c * snp.take(table, i) * x, 1.0)
+
+        def until(n, x):
+            return sg.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * snp.take(table, c[0]) * x), (0, 1.0))[1]
+
+        n, x = np.array([0, 4, 2]), np.array([0.5, 2.0, 3.0])
+        for function in (product, until):
+            found, slopes = sg.vmap(sg.value_and_grad(function, argnums=1))(n, x)
+            np.testing.assert_allclose(found, [1.0, 24 * 16.0, 2 * 9.0])
+            np.testing.assert_allclose(slopes, [0.0, 24 * 32.0, 2 * 6.0])

@@ -125,12 +125,13 @@ class _NestedLowering:
         self._branch(op, index, 0)
 
     def _branch(self, op: Switch, index: Scalar, number: int) -> None:
-        b = self.b
+        b, operands = self.b, self.operands[1:]
+        following = {j: operands.index(place) for j, place in enumerate(self.results) if place in operands}
         if number == len(op.branches) - 1:
-            self.run(op.branches[number], self.operands[1:], self.results)
+            self._advance(op.branches[number], operands, self.results, following)
             return
         with b.if_(b.lt(index, b.literal(number + 1, INT64))) as otherwise:
-            self.run(op.branches[number], self.operands[1:], self.results)
+            self._advance(op.branches[number], operands, self.results, following)
         with b.otherwise(otherwise):
             self._branch(op, index, number + 1)
 
@@ -203,16 +204,25 @@ class _NestedLowering:
 
     def _step(self, body: Graph, ahead: Sequence[Place], carry: Sequence[Place], parts: Sequence[Place], made: Sequence[Place]) -> None:
         """Emit one step and let the carry move on."""
-        own = body.inputs[len(ahead) : len(ahead) + len(carry)]
-        moving = {k: value for k, value in enumerate(body.outputs[: len(carry)]) if value is not own[k]}
+        following = {k: len(ahead) + k for k in range(len(carry))}
+        self._advance(body, [*ahead, *carry, *parts], [*carry, *made], following)
+
+    def _advance(self, graph: Graph, inputs: Sequence[Place], outputs: Sequence[Place], following: Mapping[int, int]) -> None:
+        """Emit what a graph computes; an output that `following` names takes the place of an input when all is done."""
+        moving: dict[int, Value] = {}
         beside: dict[Value, tuple[Value, Place]] = {}
-        for k, value in moving.items():
-            beside.setdefault(value, (own[k], carry[k]))
-        outputs = [*((None if k in moving else place) for k, place in enumerate(carry)), *made]
-        found = self.run(body, [*ahead, *carry, *parts], outputs, beside)
-        for k, value in moving.items():
-            if found[value] != carry[k]:
-                self._copy(carry[k], found[value], value.aval.size)
+        for j, k in following.items():
+            if graph.outputs[j] is not graph.inputs[k]:
+                moving[j] = graph.outputs[j]
+                beside.setdefault(graph.outputs[j], (graph.inputs[k], outputs[j]))
+        made = [j for j in range(len(outputs)) if j in moving or j not in following]
+        if not made:
+            return
+        places = [None if j in moving else outputs[j] for j in made]
+        found = self.run(graph.with_outputs([graph.outputs[j] for j in made]), inputs, places, beside)
+        for j, value in moving.items():
+            if found[value] != outputs[j]:
+                self._copy(outputs[j], found[value], value.aval.size)
 
     def _copy(self, to: Place, source: Place, size: int) -> None:
         b = self.b

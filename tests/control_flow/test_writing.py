@@ -46,7 +46,19 @@ def table(x: Any) -> Any:
     return sg.fori_loop(0, 20, row, np.zeros((21, 21)))
 
 
-@pytest.mark.parametrize(("function", "size"), [(accumulated, N), (until, N), (table, 441)])
+def chosen(x: Any) -> Any:
+    def written(c: Any, i: Any, value: Any) -> Any:
+        c = c.copy()
+        c[i] = value
+        return c
+
+    def step(i: Any, c: Any) -> Any:
+        return sg.cond(c[i] > 0, lambda c: written(c, i + 1, c[i] * 0.9 + x[i]), lambda c: c, c)
+
+    return sg.fori_loop(0, N - 1, step, x)
+
+
+@pytest.mark.parametrize(("function", "size"), [(accumulated, N), (until, N), (table, 441), (chosen, N)])
 def test_a_step_copies_nothing(function: Callable[..., Any], size: int) -> None:
     """The only loop over the elements copies or fills what the loop starts from."""
     x = np.random.default_rng(0).normal(size=N) / 2
@@ -127,7 +139,7 @@ def old_and_new_change_places(lax: Any, a: Any, b: Any, m: Any) -> Any:
 
 def written_twice_from_one(lax: Any, a: Any, b: Any, m: Any) -> Any:
     def step(c: Any, x: Any) -> Any:
-        a, b = c
+        a = c[0]
         first, second = a.copy(), a.copy()
         first[1] = x
         second[2:4] = first[:2]
@@ -201,7 +213,25 @@ def under_another_shape(lax: Any, a: Any, b: Any, m: Any) -> Any:
     return lax.fori_loop(0, 4, step, m)
 
 
+def branches_that_read_it_later(lax: Any, a: Any, b: Any, m: Any) -> Any:
+    def step(i: Any, c: Any) -> Any:
+        a, b = c
+
+        def written(a: Any, b: Any) -> Any:
+            new = a.copy()
+            new[i] = b[0] + np.sum(a)
+            return new, np.cumsum(a[::-1]) * 0.1
+
+        def left(a: Any, b: Any) -> Any:
+            return a, a * b
+
+        return lax.cond(a[i] > 0, written, left, a, b)
+
+    return lax.fori_loop(0, 6, step, (a, b))
+
+
 PROGRAMS = (
+    branches_that_read_it_later,
     old_and_new_change_places,
     written_twice_from_one,
     kept_as_it_was,

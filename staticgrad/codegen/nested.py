@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from staticgrad.codegen.blocks import Grain, divide
 from staticgrad.codegen.memory import Scratch, lifetimes
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
@@ -66,6 +67,8 @@ class Tools:
     functions_of: FunctionsOf
     scratch: Scratch
     library: Library
+    grain: Grain | None = None
+    """How finely nests inside of the op are divided into blocks; None where they stay whole."""
     item_by_item: bool = False
     """Whether the items of a nest are not done together, element by element, but one after the other."""
 
@@ -254,6 +257,8 @@ class _NestedLowering:
         One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
         """
         inner = scheduled(graph, self.fuse, {before: value for value, (before, _) in (beside or {}).items()})
+        if self.tools.grain is not None:
+            divide(inner, self.tools.grain)
         places: dict[Buffer, Place] = {}
         buffers: dict[Value, Buffer] = {}
 
@@ -278,8 +283,11 @@ class _NestedLowering:
                 put(inner.memory[own], first[0].name, first)
         self._place_scratch(inner, buffers, places)
         for nest in inner.nests:
+            if nest.partial_items:  # one thread would have to merge what the blocks make
+                nest.blocks = None
             for function, outer in self.tools.functions_of(nest, inner, buffers):
-                self._call(function, [self._placed(buffer, places) for buffer in outer])
+                blocks = nest.blocks.count if nest.blocks is not None else 0
+                self._call(function, [self._placed(buffer, places) for buffer in outer], blocks)
         for value, wanted in zip(graph.outputs, outputs, strict=True):
             if wanted is not None and wanted != where[value]:
                 self._copy(wanted, where[value], value.aval.size)
@@ -322,13 +330,13 @@ class _NestedLowering:
             buffers[value] = Buffer(buffer.name, value.dtype, value.aval.size, Space.PARAMETER)
             places[buffers[value]] = buffer, Index()
 
-    def _call(self, function: Function, places: Sequence[Place]) -> None:
-        """Emit the statements of a function, or its call where they are many."""
+    def _call(self, function: Function, places: Sequence[Place], blocks: int) -> None:
+        """Emit the statements of a function, or its call where they are many or several threads may share them."""
         size = size_of(function.body)
-        if size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
+        if blocks or size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
             self.size += 1
             function, places = each_place_once(function, places)
-            self.b.invoke(self.tools.library(function), tuple(places))
+            self.b.invoke(self.tools.library(function), tuple(places), blocks=blocks)
             return
         self.size += size
         if function.title:

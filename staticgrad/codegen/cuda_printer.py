@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from staticgrad.codegen.callees import Callees
 from staticgrad.codegen.python_text import FunctionText
 from staticgrad.codegen.python_values import PRODUCT, Names, Text, docstring, dtype_name, wrapped
 from staticgrad.errors import VerificationError
@@ -43,7 +44,6 @@ from staticgrad.ir.loops import (
     Statement,
     Store,
     Unit,
-    can_fail,
     walk,
 )
 
@@ -154,8 +154,7 @@ class _CudaText:
         self.unit = unit
         self.used: set[str] = {"cuda"}
         self.module = Names({"np", "cuda", "forward", "backward", *STAGE_PARAMETERS, *VOCABULARY, *LAUNCH})
-        self.functions: dict[Function, str] = {}
-        self.failing = {function for function in unit.functions if can_fail(function)}
+        self.callees = Callees(unit)
         bodies = (statement for function in unit.functions for statement in walk(function.body))
         self.internal = {statement.function for statement in bodies if isinstance(statement, Invoke)}
 
@@ -181,7 +180,7 @@ class _CudaText:
 
     def _function(self, function: Function) -> str:
         names = Names(set(self.module.taken))
-        body = KernelText(names, self.functions, self.failing, self.note)
+        body = KernelText(names, self.callees, self.note)
         body.is_kernel = function not in self.internal
         parameters: list[str] = []
         for buffer in function.buffers:
@@ -190,10 +189,9 @@ class _CudaText:
         for scalar in function.numbers:
             parameters.append(names.unique(scalar.hint or "n"))
             body.number(scalar, parameters[-1])
-        if function in self.failing:
-            parameters.append("context")
+        parameters += self.callees.behind(function)
         body.body(function.body)
-        name = self.functions[function] = self.module.unique(function.name)
+        name = self.callees.names[function] = self.module.unique(function.name)
         decorator = "@cuda.jit" if body.is_kernel else '@cuda.jit(device=True, inline="always")'
         head = [decorator, *wrapped(parameters, f"def {name}(", "):", "")]
         if function.title:
@@ -203,19 +201,19 @@ class _CudaText:
     def _stage(self, name: str, calls: tuple[Invoke, ...]) -> str:
         """Return `forward` or `backward`: arrays out of the arguments and the workspace, then the launches in order."""
         names = Names(set(self.module.taken))
-        body = KernelText(names, self.functions, self.failing, self.note)
+        body = KernelText(names, self.callees, self.note)
         for call in calls:
             for buffer, _ in call.buffers:
                 if buffer not in body.buffers:
                     body.buffers[buffer] = names.unique(buffer.name)
                     body.line(f"{body.buffers[buffer]} = {_origin(buffer)}")
         for call in calls:
-            name_of_kernel = self.functions[call.function]
+            name_of_kernel = self.callees.names[call.function]
             extent = launch_extent(call.function)
             launch = "1, 1" if extent == 1 else f"{self.note('blocks')}({extent}), {self.note('THREADS')}"
             items = [body._pointer(buffer, index) for buffer, index in call.buffers]
             items += [str(number.constant) for number in call.numbers]
-            items += ["context"] if call.function in self.failing else []
+            items += self.callees.behind(call.function)
             body.lines += wrapped(items, f"{name_of_kernel}[{launch}](", ")", body.indent)
         signature = f"def {name}({', '.join(STAGE_PARAMETERS)}):"
         return "\n".join([signature, f'    """Launch the {name} kernels."""', *body.lines])

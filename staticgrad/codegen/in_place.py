@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence, Set
 
+from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Node, Value
+from staticgrad.ops.branches import Switch
 from staticgrad.ops.movement import Reshape, Write, only_unit_axes_differ
 from staticgrad.ops.nested import Nested
 
@@ -22,12 +25,39 @@ def root_of(value: Value) -> Value:
 
 
 def bases_of(node: Node) -> list[tuple[Value, Value]]:
-    """Return the outputs of a node that may be made in the memory of an operand, each with that: writes, and what a loop carries."""
+    """Return the outputs of a node that may be made in the memory of an operand, each with that.
+
+    They are writes, what a loop carries, and what every branch makes of one operand by writes and loops, or hands on as it is.
+    """
     if isinstance(node.op, Write):
         return [(node.outputs[0], node.inputs[0])]
+    if isinstance(node.op, Switch):
+        return [(node.outputs[j], node.inputs[k]) for j, k in _bases_of_branches(node.op)]
     if isinstance(node.op, Nested):
         return [(made, node.inputs[k]) for made, k in zip(node.outputs, node.op.starts, strict=False)]
     return []
+
+
+@functools.lru_cache(1024)
+def _bases_of_branches(op: Switch) -> tuple[tuple[int, int], ...]:
+    """Return the numbers of outputs and of the operands that they are made of."""
+    found: dict[int, int] = {}
+    for j, ends in enumerate(zip(*(branch.outputs for branch in op.branches), strict=True)):
+        places = {_source(v, branch) for v, branch in zip(ends, op.branches, strict=True)}
+        place = places.pop()
+        if not places and place is not None:
+            found.setdefault(place, j)
+    return tuple((j, op.own + k) for k, j in found.items())
+
+
+def _source(value: Value, graph: Graph) -> int | None:
+    """Return the number of the input that `value` is made of by writes and loops, None for none."""
+    while value not in graph.inputs:
+        base = dict(bases_of(value.node)).get(value, value.node.inputs[0] if is_alias(value) else None)
+        if base is None:
+            return None
+        value = base
+    return graph.inputs.index(value)
 
 
 def steps_from(before: Value, after: Value) -> set[Value]:

@@ -19,13 +19,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from staticgrad.codegen.callees import Callees
 from staticgrad.codegen.llvm_facts import PointerFacts, pointer_facts
 from staticgrad.codegen.llvm_text import FunctionText
 from staticgrad.codegen.llvm_values import LocalNames
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, can_fail, symbol, walk
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, symbol, walk
 
 FAIL = """\
 ; note a failure, unless an earlier one is noted
@@ -117,8 +118,7 @@ class _UnitText:
         self.name = name
         self.declared: dict[str, str] = {}
         self.module = LocalNames()
-        self.functions: dict[Function, str] = {}
-        self.failing = {function for function in unit.functions if can_fail(function)}
+        self.callees = Callees(unit)
         self.disjoint = disjoint_functions(unit)
         self.facts = pointer_facts(unit)
         self.sizes = {function: sum(1 for _ in walk(function.body)) for function in unit.functions}
@@ -135,9 +135,9 @@ class _UnitText:
         for stage, calls in stages.items():
             if calls is not None:
                 parts += self._stage(stage, calls)
-        if self.failing:
+        if self.callees.can_fail:
             parts.insert(0, FAIL)
-        if any(call.blocks for call in (*self.unit.forward, *(self.unit.backward or ()))):
+        if self.callees.in_blocks or any(call.blocks for call in (*self.unit.forward, *(self.unit.backward or ()))):
             parts.insert(0, PARALLEL)
         head = f"; {self.unit.name}: {'forward' if self.unit.backward is None else 'forward and backward'} kernels"
         declarations = "\n".join(self.declared[name] for name in sorted(self.declared))
@@ -147,7 +147,8 @@ class _UnitText:
         return "\n\n".join(part for part in (head, *parts, *tail) if part) + "\n"
 
     def _function(self, function: Function) -> str:
-        body = FunctionText(self.declared, self.functions, self.failing)
+        body = FunctionText(self.declared, self.callees)
+        behind = [f"ptr %{body.names.unique(name)}" for name in self.callees.behind(function)]
         parameters = []
         for buffer, fact in zip(function.buffers, self.facts[function]):
             body.buffers[buffer] = f"%{body.names.unique(buffer.name)}"
@@ -155,15 +156,20 @@ class _UnitText:
         for scalar in function.numbers:
             body.scalars[scalar] = f"%{body.names.unique(scalar.hint or 'n')}"
             parameters.append(f"i64 {body.scalars[scalar]}")
-        if function in self.failing:
-            parameters.append("ptr %context")
-            body.names.unique("context")
-        name = self.functions[function] = f"@{self.module.unique(function.name)}"
+        parameters += behind
+        name = self.callees.names[function] = f"@{self.module.unique(function.name)}"
         body.body(function.body)
         title = [f"; {' '.join(function.title.split())}"] if function.title else []
         self.plain_loops |= body.plain_loops
         head = f"define internal void {name}({', '.join(parameters)}) #{3 if function in self.called_once else 0} {{"
-        return "\n".join([*title, head, *body.text(), "  ret void", "}"])
+        text = "\n".join([*title, head, *body.text(), "  ret void", "}"])
+        return f"{text}\n\n{self._task_of_parts(function)}" if function in self.callees.in_blocks else text
+
+    def _task_of_parts(self, function: Function) -> str:
+        """Return the function that runs one block of a function which others call in blocks: its pointers are handed over in a table."""
+        places = tuple((replace(buffer, space=Space.INPUT, position=k), Index()) for k, buffer in enumerate(function.buffers))
+        name = self.callees.tasks[function] = f"@{self.module.unique(f'{function.name}_block')}"
+        return self._task(name, Invoke(function, places))
 
     def _pointer(self, function: Function, buffer: Buffer, fact: PointerFacts) -> str:
         """Return the type of a parameter with all that is known of it."""
@@ -183,7 +189,8 @@ class _UnitText:
         exported = f"@{symbol(self.name, stage)}"
         title = f"; run the {stage} kernels"
         groups = self._groups(calls)
-        tasks = [self._task(call) for call in dict.fromkeys(calls) if call.blocks]
+        self.tasks |= {call: f"@{self.module.unique(f'{call.function.name}_block')}" for call in dict.fromkeys(calls) if call.blocks}
+        tasks = [self._task(self.tasks[call], call) for call in dict.fromkeys(calls) if call.blocks]
         if len(groups) == 1:
             return [*tasks, self._part(f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", calls, title, entry=True)]
         parts, names = [], []
@@ -194,16 +201,15 @@ class _UnitText:
         lines = [f"  call void {name}({STAGE_PARAMETERS})" for name in names]
         return [*tasks, *parts, "\n".join([title, f"define i64 {exported}({STAGE_PARAMETERS}) #2 {{", "entry:", *lines, *_CODE, "}"])]
 
-    def _task(self, call: Invoke) -> str:
+    def _task(self, name: str, call: Invoke) -> str:
         """Return the function that runs one block of a parallel call, wherever the stage is run."""
-        body = FunctionText(self.declared, self.functions, self.failing)
+        body = FunctionText(self.declared, self.callees)
         for reserved in ("arguments", "workspace", "context", "block"):
             body.names.unique(reserved)
         block = Scalar(-1, INT64, hint="block")
         body.scalars[block] = "%block"
         _pointers(body, [call])
         body.invocation(replace(call, numbers=(*call.numbers, Index.of(block)), blocks=0))
-        name = self.tasks[call] = f"@{self.module.unique(f'{call.function.name}_block')}"
         head = f"define internal void {name}({STAGE_PARAMETERS}, i64 %block) #0 {{"
         return "\n".join([f"; run one block of {call.function.name}", head, *body.text(), "  ret void", "}"])
 
@@ -221,7 +227,7 @@ class _UnitText:
         return groups
 
     def _part(self, head: str, calls: Sequence[Invoke], title: str, entry: bool = False) -> str:
-        body = FunctionText(self.declared, self.functions, self.failing)
+        body = FunctionText(self.declared, self.callees)
         for reserved in ("arguments", "workspace", "context", "code"):
             body.names.unique(reserved)
         _pointers(body, [call for call in calls if not call.blocks])

@@ -18,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from staticgrad.codegen.callees import Callees
 from staticgrad.codegen.llvm_facts import ALIGNMENT
 from staticgrad.codegen.llvm_opcodes import instruction
 from staticgrad.codegen.llvm_values import Values, memory_type, register_type, type_suffix
 from staticgrad.errors import VerificationError
 from staticgrad.ir import loops
 from staticgrad.ir.aval import BOOL
-from staticgrad.ir.loops import Block, Buffer, Function, Index, Invoke, Loop, Statement, Store, Variable, walk
+from staticgrad.ir.loops import Block, Buffer, Index, Invoke, Loop, Statement, Store, Variable, walk
 
 SHORTEST_PLAIN = 8
 """A loop of fewer iterations is not worth the vectoriser's time."""
@@ -33,10 +34,9 @@ SHORTEST_PLAIN = 8
 class FunctionText(Values):
     """The text of one function's body. Mutable scalars are slots on the stack, which LLVM turns into registers."""
 
-    def __init__(self, declared: dict[str, str], calls: dict[Function, str], failing: set[Function]) -> None:
+    def __init__(self, declared: dict[str, str], callees: Callees) -> None:
         super().__init__(declared)
-        self.calls = calls  # what the internal functions are called
-        self.failing = failing  # those that take the context
+        self.callees = callees
         self.buffers: dict[Buffer, str] = {}
         self.variables: dict[Variable, str] = {}
         self.plain_loops = False  # whether the loop vectoriser has something to do
@@ -227,9 +227,21 @@ class FunctionText(Values):
     def invocation(self, statement: Invoke) -> None:
         """Print a call of an internal function."""
         items = self._arguments(statement)
-        if statement.function in self.failing:
-            items.append("ptr %context")
-        self.line(f"call void {self.calls[statement.function]}({', '.join(items)})")
+        if statement.blocks:
+            self._in_blocks(statement, items)
+            return
+        items += [f"ptr %{name}" for name in self.callees.behind(statement.function)]
+        self.line(f"call void {self.callees.names[statement.function]}({', '.join(items)})")
+
+    def _in_blocks(self, statement: Invoke, places: list[str]) -> None:
+        """Print the call of a function for every block: what runs one finds its pointers in a table."""
+        table = f"%{self.names.unique('parts')}"
+        self._slots.append(f"  {table} = alloca [{len(places)} x ptr], align {ALIGNMENT}")
+        for number, place in enumerate(places):
+            slot = self.assign("part", f"getelementptr inbounds ptr, ptr {table}, i64 {number}")
+            self.line(f"store {place}, ptr {slot}, align 8")
+        task = self.callees.tasks[statement.function]
+        self.line(f"call void @parallel(ptr {task}, i64 {statement.blocks}, ptr {table}, ptr %workspace, ptr %context)")
 
     def _external(self, call: loops.External) -> None:
         """Print a call of a symbol outside of the unit, which is left out once a failure is noted."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from staticgrad.codegen.blocks import GRAIN, Grain
 from staticgrad.codegen.contraction import ContractionLowering, TileLibrary
 from staticgrad.codegen.foreign import lower_foreign
 from staticgrad.codegen.memory import Plan, Scratch, plan
@@ -33,8 +34,8 @@ Made = tuple[Function, tuple[Buffer, ...]]
 is called for every block of its nest."""
 
 
-def lower(schedule: Schedule, name: str) -> Lowered:
-    """Return the unit of `schedule` for CPUs."""
+def lower(schedule: Schedule, name: str, grain: Grain = GRAIN) -> Lowered:
+    """Return the unit of `schedule` for CPUs; `grain` says which nests inside of loops and branches become parallel blocks."""
     layout = plan(schedule)
     tiles, scratch = TileLibrary(), Scratch(layout.workspace)
 
@@ -62,7 +63,7 @@ def lower(schedule: Schedule, name: str) -> Lowered:
         scratch.clear()
         return functions_of(nest, schedule, layout.buffers, layout.partials)
 
-    tools = Tools(functions_of, scratch, Library())
+    tools = Tools(functions_of, scratch, Library(), grain)
     return with_scratch(assembled(schedule, name, layout, own_functions_of), scratch)
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from staticgrad.codegen.blocks import Grain, divide
 from staticgrad.codegen.memory import Scratch, lifetimes
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
@@ -66,6 +67,8 @@ class Tools:
     functions_of: FunctionsOf
     scratch: Scratch
     library: Library
+    grain: Grain | None = None
+    """How finely nests inside of the op are divided into blocks; None where they stay whole."""
     item_by_item: bool = False
     """Whether the items of a nest are not done together, element by element, but one after the other."""
 
@@ -125,12 +128,13 @@ class _NestedLowering:
         self._branch(op, index, 0)
 
     def _branch(self, op: Switch, index: Scalar, number: int) -> None:
-        b = self.b
+        b, operands = self.b, self.operands[1:]
+        following = {j: operands.index(place) for j, place in enumerate(self.results) if place in operands}
         if number == len(op.branches) - 1:
-            self.run(op.branches[number], self.operands[1:], self.results)
+            self._advance(op.branches[number], operands, self.results, following)
             return
         with b.if_(b.lt(index, b.literal(number + 1, INT64))) as otherwise:
-            self.run(op.branches[number], self.operands[1:], self.results)
+            self._advance(op.branches[number], operands, self.results, following)
         with b.otherwise(otherwise):
             self._branch(op, index, number + 1)
 
@@ -203,16 +207,25 @@ class _NestedLowering:
 
     def _step(self, body: Graph, ahead: Sequence[Place], carry: Sequence[Place], parts: Sequence[Place], made: Sequence[Place]) -> None:
         """Emit one step and let the carry move on."""
-        own = body.inputs[len(ahead) : len(ahead) + len(carry)]
-        moving = {k: value for k, value in enumerate(body.outputs[: len(carry)]) if value is not own[k]}
+        following = {k: len(ahead) + k for k in range(len(carry))}
+        self._advance(body, [*ahead, *carry, *parts], [*carry, *made], following)
+
+    def _advance(self, graph: Graph, inputs: Sequence[Place], outputs: Sequence[Place], following: Mapping[int, int]) -> None:
+        """Emit what a graph computes; an output that `following` names takes the place of an input when all is done."""
+        moving: dict[int, Value] = {}
         beside: dict[Value, tuple[Value, Place]] = {}
-        for k, value in moving.items():
-            beside.setdefault(value, (own[k], carry[k]))
-        outputs = [*((None if k in moving else place) for k, place in enumerate(carry)), *made]
-        found = self.run(body, [*ahead, *carry, *parts], outputs, beside)
-        for k, value in moving.items():
-            if found[value] != carry[k]:
-                self._copy(carry[k], found[value], value.aval.size)
+        for j, k in following.items():
+            if graph.outputs[j] is not graph.inputs[k]:
+                moving[j] = graph.outputs[j]
+                beside.setdefault(graph.outputs[j], (graph.inputs[k], outputs[j]))
+        made = [j for j in range(len(outputs)) if j in moving or j not in following]
+        if not made:
+            return
+        places = [None if j in moving else outputs[j] for j in made]
+        found = self.run(graph.with_outputs([graph.outputs[j] for j in made]), inputs, places, beside)
+        for j, value in moving.items():
+            if found[value] != outputs[j]:
+                self._copy(outputs[j], found[value], value.aval.size)
 
     def _copy(self, to: Place, source: Place, size: int) -> None:
         b = self.b
@@ -244,6 +257,8 @@ class _NestedLowering:
         One without a place follows the input that `beside` names for it: it goes there if nothing is lost, otherwise beside it.
         """
         inner = scheduled(graph, self.fuse, {before: value for value, (before, _) in (beside or {}).items()})
+        if self.tools.grain is not None:
+            divide(inner, self.tools.grain)
         places: dict[Buffer, Place] = {}
         buffers: dict[Value, Buffer] = {}
 
@@ -268,8 +283,11 @@ class _NestedLowering:
                 put(inner.memory[own], first[0].name, first)
         self._place_scratch(inner, buffers, places)
         for nest in inner.nests:
+            if nest.partial_items:  # one thread would have to merge what the blocks make
+                nest.blocks = None
             for function, outer in self.tools.functions_of(nest, inner, buffers):
-                self._call(function, [self._placed(buffer, places) for buffer in outer])
+                blocks = nest.blocks.count if nest.blocks is not None else 0
+                self._call(function, [self._placed(buffer, places) for buffer in outer], blocks)
         for value, wanted in zip(graph.outputs, outputs, strict=True):
             if wanted is not None and wanted != where[value]:
                 self._copy(wanted, where[value], value.aval.size)
@@ -312,13 +330,13 @@ class _NestedLowering:
             buffers[value] = Buffer(buffer.name, value.dtype, value.aval.size, Space.PARAMETER)
             places[buffers[value]] = buffer, Index()
 
-    def _call(self, function: Function, places: Sequence[Place]) -> None:
-        """Emit the statements of a function, or its call where they are many."""
+    def _call(self, function: Function, places: Sequence[Place], blocks: int) -> None:
+        """Emit the statements of a function, or its call where they are many or several threads may share them."""
         size = size_of(function.body)
-        if size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
+        if blocks or size > LARGEST_INLINE or self.size + size > LARGEST_BODY:
             self.size += 1
             function, places = each_place_once(function, places)
-            self.b.invoke(self.tools.library(function), tuple(places))
+            self.b.invoke(self.tools.library(function), tuple(places), blocks=blocks)
             return
         self.size += size
         if function.title:

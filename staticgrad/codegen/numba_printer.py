@@ -16,21 +16,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from staticgrad.codegen.callees import Callees
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.python_text import FunctionText
 from staticgrad.codegen.python_values import WIDTH, Names, docstring, dtype_name, rows, wrapped
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, can_fail
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit
 
 VOCABULARY = (
     "any_lane", "argument", "bitcast", "call_external", "convert", "extract", "fail", "floor", "fma", "kernel", "load_lanes", "local_array",
-    "maximum", "minimum", "mulhi", "offset", "parallel", "quotient", "remainder", "rint", "scratch", "select", "shift_left",
+    "maximum", "minimum", "mulhi", "offset", "parallel", "pointers", "quotient", "remainder", "rint", "scratch", "select", "shift_left",
     "shift_right", "splat", "sqrt", "store_lanes", "to_integer", "trunc",
 )  # fmt: skip
 """What `staticgrad.runtime.vocabulary` offers to emitted source."""
 
-STAGE_PARAMETERS = ("arguments", "workspace", "context")
+KINDS = {"arguments": "void**", "workspace": "u8*", "context": "i64*"}
+STAGE_PARAMETERS = tuple(KINDS)
+"""What a stage takes."""
 
 LONGEST_STAGE = 50
 """The number of calls in one function."""
@@ -61,8 +64,7 @@ class _UnitText:
         self.unit = unit
         self.used: set[str] = {"kernel"}
         self.module = Names({"np", "forward", "backward", *STAGE_PARAMETERS, *VOCABULARY})
-        self.functions: dict[Function, str] = {}
-        self.failing = {function for function in unit.functions if can_fail(function)}
+        self.callees = Callees(unit)
         self.disjoint = disjoint_functions(unit)
         self.tasks: dict[Invoke, str] = {}
 
@@ -84,7 +86,7 @@ class _UnitText:
 
     def _function(self, function: Function) -> str:
         names = Names(set(self.module.taken))
-        body = FunctionText(names, self.functions, self.failing, self.note)
+        body = FunctionText(names, self.callees, self.note)
         parameters: list[str] = []
         for buffer in function.buffers:
             body.buffers[buffer] = names.unique(buffer.name)
@@ -93,13 +95,20 @@ class _UnitText:
             parameters.append(names.unique(scalar.hint or "n"))
             body.number(scalar, parameters[-1])
         kinds = [f"{short_name(buffer.dtype)}*" for buffer in function.buffers] + ["i64"] * len(function.numbers)
-        if function in self.failing:
-            parameters.append("context")
-            kinds.append("i64*")
+        for name in self.callees.behind(function):
+            parameters.append(name)
+            kinds.append(KINDS[name])
         body.body(function.body)
         options = "disjoint=True" if function in self.disjoint and len(function.buffers) > 1 else ""
-        name = self.functions[function] = self.module.unique(function.name)
-        return "\n".join([*self._head(name, parameters, kinds, function.title, options), *body.lines])
+        name = self.callees.names[function] = self.module.unique(function.name)
+        text = "\n".join([*self._head(name, parameters, kinds, function.title, options), *body.lines])
+        return f"{text}\n\n\n{self._task_of_parts(function)}" if function in self.callees.in_blocks else text
+
+    def _task_of_parts(self, function: Function) -> str:
+        """Return the function that runs one block of a function which others call in blocks: its pointers are handed over in a table."""
+        places = tuple((replace(buffer, space=Space.INPUT, position=k), Index()) for k, buffer in enumerate(function.buffers))
+        name = self.callees.tasks[function] = self.module.unique(f"{self.callees.names[function]}_block")
+        return self._task(name, Invoke(function, places))
 
     def _head(self, name: str, parameters: list[str], kinds: list[str], title: str, options: str) -> list[str]:
         lines = _decorator(kinds, options)
@@ -113,21 +122,21 @@ class _UnitText:
 
         A long stage becomes several functions: compile time grows faster than linearly with the size of one.
         """
-        self.tasks = {call: self.module.unique(f"{self.functions[call.function]}_block") for call in calls if call.blocks}
+        self.tasks = {call: self.module.unique(f"{self.callees.names[call.function]}_block") for call in calls if call.blocks}
         texts, parts = [self._task(task, call) for call, task in self.tasks.items()], []
         if len(calls) <= LONGEST_STAGE:
             return [*texts, self._part(name, calls, f"Run the {name} kernels.", entry=True)]
         for start in range(0, len(calls), LONGEST_STAGE):
             parts.append(self.module.unique(f"{name}_part", 0))
             texts.append(self._part(parts[-1], calls[start : start + LONGEST_STAGE], f"Run a part of the {name} kernels."))
-        kinds = ["void**", "u8*", "i64*"]
+        kinds = list(KINDS.values())
         lines = self._head(name, list(STAGE_PARAMETERS), kinds, f"Run the {name} kernels.", "entry=True")
         lines += [f"    {part}({', '.join(STAGE_PARAMETERS)})" for part in parts]
         return [*texts, "\n".join([*lines, "    return context[0]"])]
 
     def _part(self, name: str, calls: tuple[Invoke, ...], title: str, entry: bool = False) -> str:
         names = Names(set(self.module.taken))
-        body = FunctionText(names, self.functions, self.failing, self.note)
+        body = FunctionText(names, self.callees, self.note)
         self._pointers(body, [call for call in calls if not call.blocks])
         for call in calls:
             if call.blocks:
@@ -137,19 +146,19 @@ class _UnitText:
                 body.lines += body.invocation(call)
         if entry:
             body.line("return context[0]")
-        kinds = ["void**", "u8*", "i64*"]
+        kinds = list(KINDS.values())
         return "\n".join([*self._head(name, list(STAGE_PARAMETERS), kinds, title, "entry=True" if entry else ""), *body.lines])
 
     def _task(self, name: str, call: Invoke) -> str:
         """Return the function that runs one block of a parallel call, wherever the stage is run."""
         names = Names({*self.module.taken, "block"})
-        body = FunctionText(names, self.functions, self.failing, self.note)
+        body = FunctionText(names, self.callees, self.note)
         block = Scalar(-1, INT64, hint="block")
         body.number(block, "block")
         self._pointers(body, [call])
         body.lines += body.invocation(replace(call, numbers=(*call.numbers, Index.of(block)), blocks=0))
-        title = f"Run one block of {self.functions[call.function]}."
-        return "\n".join([*self._head(name, [*STAGE_PARAMETERS, "block"], ["void**", "u8*", "i64*", "i64"], title, ""), *body.lines])
+        title = f"Run one block of {self.callees.names[call.function]}."
+        return "\n".join([*self._head(name, [*STAGE_PARAMETERS, "block"], [*KINDS.values(), "i64"], title, ""), *body.lines])
 
     def _pointers(self, body: FunctionText, calls: Sequence[Invoke]) -> None:
         """Write a line for each buffer that `calls` hand over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from staticgrad.codegen.callees import Callees
 from staticgrad.codegen.python_values import (
     COMPARE,
     INT64,
@@ -32,7 +33,6 @@ from staticgrad.ir.loops import (
     External,
     Fail,
     Failed,
-    Function,
     Get,
     If,
     Index,
@@ -89,11 +89,10 @@ def operands(statement: Statement) -> tuple[Scalar, ...]:
 class FunctionText(Values):
     """The text of one function's body."""
 
-    def __init__(self, names: Names, calls: dict[Function, str], failing: set[Function], note: Callable[[str], str]) -> None:
+    def __init__(self, names: Names, callees: Callees, note: Callable[[str], str]) -> None:
         super().__init__(note)
         self.names = names
-        self.calls = calls  # what the internal functions are called
-        self.failing = failing  # those that take the context
+        self.callees = callees
         self.lines: list[str] = []
         self.buffers: dict[Buffer, str] = {}
         self.variables: dict[Variable, str] = {}
@@ -313,9 +312,13 @@ class FunctionText(Values):
     def invocation(self, statement: Invoke) -> list[str]:
         """Return the lines of a call of an internal function."""
         items = self._arguments(statement)
-        if statement.function in self.failing:
-            items.append("context")
-        return wrapped(items, f"{self.calls[statement.function]}(", ")", self.indent)
+        if statement.blocks:
+            table, task = self.names.unique("parts"), self.callees.tasks[statement.function]
+            return [
+                *wrapped(items, f"{table} = {self.note('pointers')}(", ")", self.indent),
+                *wrapped([task, str(statement.blocks), table, "workspace", "context"], f"{self.note('parallel')}(", ")", self.indent),
+            ]
+        return wrapped([*items, *self.callees.behind(statement.function)], f"{self.callees.names[statement.function]}(", ")", self.indent)
 
     def _external(self, statement: External) -> list[str]:
         items = ["context", f'"{statement.symbol}"', *self._arguments(statement)]

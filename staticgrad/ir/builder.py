@@ -408,9 +408,11 @@ class Builder:
             else:
                 self._emit(statement)
 
-    def invoke(self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
-        """Call an internal function."""
-        self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers)))
+    def invoke(
+        self, function: Function, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = (), blocks: int = 0
+    ) -> None:
+        """Call an internal function, once or for every block."""
+        self._emit(Invoke(function, buffers, tuple(Index.of(n) for n in numbers), blocks))
 
     def external(self, symbol: str, library: str, buffers: tuple[tuple[Buffer, Index], ...], numbers: tuple[Index | int, ...] = ()) -> None:
         """Call a symbol outside of the unit that any thread may call."""

@@ -49,7 +49,7 @@ def verify_unit(unit: Unit, after: str = "lowering") -> None:
     if len({function.name for function in functions}) != len(unit.functions):
         raise VerificationError(f"after {after}: unit {unit.name}: two functions have the same name")
     blocks: dict[Function, int] = {}
-    for call in (*unit.forward, *(unit.backward or ())):
+    for call in loops.calls(unit):
         blocks[call.function] = max(call.blocks, blocks.get(call.function, 0))
     for function in unit.functions:
         _FunctionVerifier(function, functions, after, blocks.get(function, 0)).run()
@@ -373,8 +373,8 @@ class _FunctionVerifier:
 
     def _invoke(self, statement: Invoke) -> None:
         problem = _call_problem(statement, self._functions)
-        if statement.blocks:
-            problem = problem or "parallel blocks are called by a stage, not by a function"
+        if statement.blocks and statement.numbers:
+            problem = problem or "what a function runs in blocks takes no number but that of the block"
         if problem:
             self._fail(statement, problem)
         self._index(statement, *statement.numbers)

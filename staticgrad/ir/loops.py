@@ -226,8 +226,8 @@ class Local:
 class Invoke:
     """Call an internal function: buffers are handed over as pointers to `index`, numbers as int64.
 
-    With `blocks` > 0, which only a stage's own calls have, it is called so many times, with the number of the block as its last
-    number; the calls are independent and may run on any thread.
+    With `blocks` > 0 it is called so many times, with the number of the block as its last number; the calls are independent and may
+    run on any thread.
     """
 
     function: Function
@@ -355,6 +355,12 @@ def children(statement: Statement) -> tuple[Block, ...]:
             return (test, body)
         case _:
             return ()
+
+
+def calls(unit: Unit) -> Iterator[Invoke]:
+    """Yield all calls of internal functions, those of the stages and those of functions."""
+    yield from (*unit.forward, *(unit.backward or ()))
+    yield from (statement for function in unit.functions for statement in walk(function.body) if isinstance(statement, Invoke))
 
 
 def can_fail(function: Function, known: dict[Function, bool] | None = None) -> bool:

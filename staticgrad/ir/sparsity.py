@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from staticgrad.errors import InvalidValueError
-from staticgrad.ir.aval import is_float, is_integer
+from staticgrad.ir.aval import Aval, is_float, is_integer
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
@@ -123,6 +123,22 @@ def stacked(parts: Sequence[csr_array | None], sizes: Sequence[int], columns: in
 
     whole = [nothing(size, columns) if part is None else part for part, size in zip(parts, sizes, strict=True)]
     return csr_array(vstack(whole, format="csr")) if whole else nothing(0, columns)
+
+
+def of_floats(avals: Sequence[Aval], found: Sequence[csr_array | None], columns: int) -> csr_array:
+    """Return the patterns of those values that are floats, one below the other."""
+    there = [(pattern, aval.size) for pattern, aval in zip(found, avals, strict=True) if is_float(aval.dtype)]
+    return stacked([pattern for pattern, _ in there], [size for _, size in there], columns)
+
+
+def divided(pattern: csr_array, sizes: Sequence[int]) -> list[csr_array]:
+    """Return the parts of a pattern that have so many rows, one below the other."""
+    return [pattern[end - size : end] for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
+
+
+def width_of(found: Iterable[csr_array | None]) -> int:
+    """Return how many columns patterns have, of which one is there."""
+    return next(int(pattern.shape[1]) for pattern in found if pattern is not None)
 
 
 def nothing(rows: int, columns: int) -> csr_array:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import INT64, Aval, is_float
+from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, apply, apply_all, full
 from staticgrad.ir.op import register
-from staticgrad.ir.sparsity import related, relation_of, stacked, union
+from staticgrad.ir.sparsity import divided, of_floats, related, relation_of, union, width_of
 from staticgrad.ops.casts import cast
 from staticgrad.ops.comparison import equal, where
 from staticgrad.ops.extrema import maximum, minimum
@@ -83,13 +83,10 @@ class Switch(Nested):
         known: Sequence[np.ndarray | None],
         found: Sequence[csr_array | None],
     ) -> Sequence[csr_array | None]:
-        columns = next(pattern.shape[1] for pattern in found if pattern is not None)
-        sizes = [aval.size for aval in avals[1:] if is_float(aval.dtype)]
-        given = stacked([pattern for pattern, aval in zip(found[1:], avals[1:], strict=True) if is_float(aval.dtype)], sizes, columns)
+        given = of_floats(avals[1:], found[1:], width_of(found))
         whole = union(related(relation_of(branch), given) for branch in self.branches)
         assert whole is not None  # there is at least one branch
-        ends = np.cumsum([y.size for y in outputs])
-        return [whole[end - y.size : end] for y, end in zip(outputs, ends, strict=True)]
+        return divided(whole, [y.size for y in outputs])
 
     def jvp(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
         flags = [is_active(value, tangent is not None) for value, tangent in zip(x[1:], tangents[1:], strict=True)]

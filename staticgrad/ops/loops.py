@@ -21,7 +21,7 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
-from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
+from staticgrad.ir.sparsity import divided, linked, of_floats, related, relation_of, stacked, union, width_of
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
@@ -129,18 +129,15 @@ class Scan(Nested):
         """What is carried on may depend on what any step is given; what is stacked on that, and on the parts of its own step."""
         from scipy.sparse import eye_array, kron
 
-        columns = next(pattern.shape[1] for pattern in found if pattern is not None)
-        consts, init, over = (
-            [(aval, pattern) for aval, pattern in group if is_float(aval.dtype)]
-            for group in self.parts(list(zip(avals, found, strict=True)))
-        )
-        steps = [aval.without((0,)).size for aval, _ in over]
-        fixed, carry = (stacked([pattern for _, pattern in group], [aval.size for aval, _ in group], columns) for group in (consts, init))
+        columns = width_of(found)
+        (consts, init, stacks), (own, started, over) = self.parts(avals), self.parts(found)
+        fixed, carry = of_floats(consts, own, columns), of_floats(init, started, columns)
+        over = [pattern for pattern, aval in zip(over, stacks, strict=True) if is_float(aval.dtype)]
+        steps = [aval.without((0,)).size for aval in stacks if is_float(aval.dtype)]
         all_steps = [Links(np.tile(np.arange(size), self.length), size) for size in steps]
-        given = [None if p is None else linked(links, p) for links, (_, p) in zip(all_steps, over, strict=True)]
+        given = [None if p is None else linked(links, p) for links, p in zip(all_steps, over, strict=True)]
         parts = stacked(given, steps, columns)
-        ends = np.cumsum([v.aval.size for v in self.body.outputs])
-        rows = [relation_of(self.body)[end - v.aval.size : end] for v, end in zip(self.body.outputs, ends, strict=True)]
+        rows = divided(relation_of(self.body), [v.aval.size for v in self.body.outputs])
         first, second = fixed.shape[0], fixed.shape[0] + carry.shape[0]
 
         def without_parts(relation: csr_array, carry: csr_array) -> csr_array:
@@ -154,19 +151,18 @@ class Scan(Nested):
             carry = carry + entering + without_parts(onward, carry)
             if carry.nnz == before:
                 break
-        places = np.cumsum([0, *(outputs[k].size for k in carried)])
         made: list[csr_array | None] = [None for _ in outputs]
-        for k, start, end in zip(carried, places, places[1:], strict=False):
-            made[k] = carry[start:end]
+        for k, pattern in zip(carried, divided(carry, [outputs[k].size for k in carried]), strict=True):
+            made[k] = pattern
         columns_of = np.cumsum([second, *steps])
         for k in range(self.carries, len(outputs)):
             each = Links(source=np.tile(np.arange(rows[k].shape[0]), self.length))
-            own = [
+            parts_of_step = [
                 related(kron(eye_array(self.length), rows[k][:, start:end], format="csr").astype(np.bool_), pattern)
-                for (_, pattern), start, end in zip(over, columns_of, columns_of[1:], strict=False)
+                for pattern, start, end in zip(over, columns_of, columns_of[1:], strict=False)
                 if pattern is not None
             ]
-            made[k] = union([linked(each, without_parts(rows[k], carry)), *own])
+            made[k] = union([linked(each, without_parts(rows[k], carry)), *parts_of_step])
         return made
 
     def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:

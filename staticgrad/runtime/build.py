@@ -64,6 +64,7 @@ class Lowering:
     def call_plan(self) -> CallPlan:
         """What a call needs to know."""
         from staticgrad.codegen.blocks import estimated_work
+        from staticgrad.ir.loops import calls
 
         unique = list(dict.fromkeys(self.optimized.outputs))
         made, storage = self.schedule, self.schedule.storage
@@ -77,7 +78,7 @@ class Lowering:
             residual=self.lowered.unit.residual,
             work=sum(map(estimated_work, made.nests)),
             early=tuple(k for k, output in enumerate(made.outputs) if storage(output) in written),
-            parallel=any(nest.blocks is not None for nest in made.nests),
+            parallel=any(call.blocks for call in calls(self.lowered.unit)),
         )
 
 
@@ -115,12 +116,13 @@ def lower_graph(
         if to_loops is None:
             divide(first, grain or GRAIN)
         chosen = without_saving(first, unsaved) if unsaved else first
+    to_unit = to_loops or functools.partial(lower, grain=grain or GRAIN)
     with phase("lowering"):
         name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
-        lowered = (to_loops or lower)(chosen, name)
+        lowered = to_unit(chosen, name)
         if max_memory is not None and lowered.plan.peak > max_memory:
             chosen = _within(max_memory, graph.name, first, unsaved, lowered.plan.peak, lowered.plan.peak - plan(chosen).peak)
-            lowered = (to_loops or lower)(chosen, name)
+            lowered = to_unit(chosen, name)
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
 

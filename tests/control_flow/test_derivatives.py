@@ -6,6 +6,7 @@ import pytest
 import staticgrad as sg
 import staticgrad.numpy as snp
 from staticgrad.ops.while_loops import CHECKPOINTS
+from staticgrad.tracing.pytree import flatten
 
 BACKENDS = ("interp", "cpu")
 
@@ -158,6 +159,93 @@ def test_what_has_no_derivative():
     assert sg.grad(lambda x: sg.scan(lambda c, _: (c, c * 0), 1.0, None, 3)[0] + x)(2.0) == 1.0
 
 
+def slow_square_root(x):
+    return sg.while_loop(lambda r: abs(r * r - x) > 1e-13 * x, lambda r: (r + x / r) / 2, x)
+
+
+LINEAR = {
+    "scan": lambda x: sg.scan(lambda c, k: (np.sin(c) * k, c * c), x, np.arange(1.0, 4.0)),
+    "fori": lambda x: sg.fori_loop(0, 3, lambda i, c: c * x + i, x),
+    "while": slow_square_root,
+    "limited": lambda x: sg.while_loop(lambda c: c < 50, lambda c: c * c + x, x, max_steps=9),
+    "cond": lambda x: sg.cond(x > 1, lambda v: sg.fori_loop(0, 3, lambda i, c: c * v, v), np.sin, x),
+    "in a loop": lambda x: sg.scan(lambda c, k: (slow_square_root(c) + k, c), x, np.arange(3.0)),
+}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", LINEAR)
+def test_linear_parts(name, backend):
+    """The forward kernel of a linear part runs before there are tangents: what it shares with the tangents' loop is done again."""
+    f = sg.trace(LINEAR[name], backend=backend)
+    value, moved = sg.jvp(f, (1.7,), (1.0,))
+    found, pushforward = sg.linearize(f, 1.7)
+    for x, y in zip(flatten(found)[0], flatten(value)[0], strict=True):
+        np.testing.assert_array_equal(x, y)
+    for x, y in zip(flatten(pushforward(-2.0))[0], flatten(moved)[0], strict=True):
+        np.testing.assert_allclose(x, -2 * y, rtol=1e-12)
+
+
+def test_memory_of_loops_in_loops_is_bounded():
+    """What is stacked of a loop inside of another one of unknown length is computed anew where it would be much."""
+
+    def outer(x):
+        return sg.while_loop(lambda c: np.sum(c) < 9, lambda c: c + sg.while_loop(lambda d: d[0] < 3, lambda d: d * 1.5 + x, c), x)
+
+    x = np.array([0.2, 0.3])
+    second = sg.hessian(lambda v: np.sum(outer(v)))
+    assert second.lower(x).memory < 2**30
+    h = 1e-5
+    differences = [
+        (sg.grad(lambda v: np.sum(outer(v)))(x + e) - sg.grad(lambda v: np.sum(outer(v)))(x - e)) / (2 * h) for e in np.eye(2) * h
+    ]
+    np.testing.assert_allclose(second(x), differences, rtol=1e-5, atol=1e-6)
+
+
+# ---- batches of which some take no part
+
+
+def root_where_positive(x, scale):
+    return sg.cond(x > 0, lambda: np.sqrt(scale * x), lambda: 0.0 * x)
+
+
+def roots_on_the_way_down(x, scale):
+    return sg.while_loop(lambda c: c[0] > 1, lambda c: (c[0] - 1, c[1] + np.sqrt(scale * (c[0] - 1))), (x, 0.0))[1]
+
+
+def so_many_roots(x, scale):
+    n = sg.stop_gradient(np.maximum(np.floor(x), 0)).astype(np.int64)
+    return sg.fori_loop(0, n, lambda i, c: (c[0] - 1, c[1] + np.sqrt(scale * c[0])), (x, 0.0))[1]
+
+
+def one_of_three(x, scale):
+    return sg.switch(x.astype(np.int64), [lambda: 0 * x, lambda: np.log(x * scale), lambda: scale / (x - 1)])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("function", [root_where_positive, roots_on_the_way_down, so_many_roots, one_of_three])
+def test_what_takes_no_part_has_no_derivative(function, backend):
+    """Where elements of a batch take different ways, infinite slopes of the ways not taken do not become NaN."""
+    x, scale = np.array([0.0, 1.0, 2.0, 3.5, -1.0]), 2.0
+    gradients = sg.grad(sg.trace(function, backend=backend), (0, 1))
+    expected = np.array([gradients(v, scale) for v in x])
+    assert np.all(np.isfinite(expected))
+    batch = sg.trace(lambda x, scale: sg.vmap(function, (0, None))(x, scale), backend=backend)
+    by_x, by_scale = sg.grad(lambda x, s: np.sum(batch(x, s)), (0, 1))(x, scale)
+    np.testing.assert_allclose(by_x, expected[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(by_scale, expected[:, 1].sum(), rtol=1e-12)
+    for one, row in zip(sg.vmap(gradients, (0, None))(x, scale), expected.T, strict=True):
+        np.testing.assert_allclose(one, row, rtol=1e-12)
+
+
+def test_what_all_share_has_a_derivative_where_any_takes_part():
+    def f(weights, x):
+        return np.sum(sg.vmap(lambda v: sg.cond(v > 0, lambda: np.sum(np.sqrt(weights)) * v, lambda: 0 * v))(x))
+
+    np.testing.assert_array_equal(sg.grad(f)(np.zeros(40), np.array([0.0, -1.0])), np.zeros(40))
+    np.testing.assert_allclose(sg.grad(f)(np.full(40, 4.0), np.array([0.0, 3.0])), np.full(40, 0.75))
+
+
 def test_pullbacks():
     value, pullback = sg.vjp(lambda a, xs: sg.scan(lambda c, x: (a * c + x, c), 0.0, xs), 0.5, np.arange(4.0))
     ga, gxs = pullback((1.0, np.zeros(4)))
@@ -204,7 +292,8 @@ class TestElementsOfABatchThatTakeNoPart:
             x = np.ones(len(numbers))
             expected = [table[i] if i < 4 else -1.0 for i in numbers]
             np.testing.assert_array_equal(guarded(np.array(numbers, int), x), expected)
-            np.testing.assert_array_equal(sg.grad(lambda x: np.sum(guarded(np.array(numbers, int), x)))(x), expected)
+            slopes = sg.grad(lambda x, i: np.sum(guarded(i, x)))(x, np.array(numbers, int))
+            np.testing.assert_array_equal(slopes, expected)
 
     def test_nor_does_a_step_that_is_not_taken(self):
         table = np.arange(1.0, 5.0)

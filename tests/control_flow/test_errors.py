@@ -51,6 +51,20 @@ CASES = {
     "scan changes structure": (lambda: sg.scan(lambda c, v: ((c, c), v), 0.0, xs), TypeError, ["scan", "structure"]),
     "a number would be cut off": (lambda: sg.fori_loop(0, 3, lambda i, v: v.astype(int), 1.5), TypeError, ["f64[]", "i64[]"]),
     "a carry of text": (lambda: sg.scan(lambda c, v: (c, v), "text", xs), TypeError, ["text"]),
+    "loop of no function": (lambda: sg.fori_loop(0, 3, 42, x), TypeError, ["body of fori_loop", "42", "not callable"]),
+    "condition of no function": (lambda: sg.while_loop(True, lambda v: v, x), TypeError, ["condition of while_loop", "bool", "callable"]),
+    "branch of no function": (lambda: sg.cond(True, x, lambda v: v, x), TypeError, ["branch of cond", "ndarray", "not callable"]),
+    "scan of no function": (lambda: sg.scan("step", 0.0, xs), TypeError, ["body of scan", "step", "not callable"]),
+    "combined by no function": (lambda: sg.associative_scan(1, xs), TypeError, ["associative_scan", "not callable"]),
+    "combined to another dtype": (
+        lambda: sg.associative_scan(lambda a, b: a.astype(np.float32), xs), TypeError, ["associative_scan", "f64[2,3]", "f32[2,3]"],
+    ),
+    "combined to another shape": (
+        lambda: sg.associative_scan(lambda a, b: np.sum(a, 1), xs), ValueError, ["associative_scan", "f64[2,3]", "f64[2]"],
+    ),
+    "a number that does not fit": (
+        lambda: sg.trace(lambda v: sg.scan(lambda c, v: (c + v, v), -1, v))(np.ones(3, np.uint8)), OverflowError, ["-1", "uint8"],
+    ),
     "results of text": (lambda: sg.scan(lambda c, v: (c, "text"), 0.0, xs), TypeError, ["text"]),
 }  # fmt: skip
 

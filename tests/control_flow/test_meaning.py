@@ -138,6 +138,19 @@ def test_dtypes_stay(backend, dtype):
 
 
 @each_backend
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "uint64", "float32"])
+def test_python_numbers_take_on_the_dtype_of_a_carry(backend, dtype):
+    xs = np.arange(5).astype(dtype)
+    total, ys = traced(lambda xs: sg.scan(lambda c, x: (c + x, c), 0, xs), backend)(xs)
+    assert (total.dtype, ys.dtype) == (xs.dtype, xs.dtype)
+    assert total == 10
+    assert traced(lambda one: sg.while_loop(lambda v: v < 2, lambda v: v + one, 0), backend)(xs[1]) == xs[2]
+    counted = traced(lambda x: sg.fori_loop(0, 4, lambda i, c: c * 2 + i, x), backend)(xs[1])  # as range gives Python integers
+    assert (counted.dtype, counted) == (xs.dtype, 16 + 11)
+    assert traced(lambda n, x: sg.fori_loop(0, n, lambda i, c: c * 2 + i, x), backend)(4, xs[1]).dtype == xs.dtype
+
+
+@each_backend
 def test_integers_wrap_around(backend):
     f = traced(lambda x: sg.fori_loop(0, 70, lambda i, v: v * 3, x), backend)
     with np.errstate(over="ignore"):
@@ -220,6 +233,21 @@ def test_numbers_of_a_scan_as_indices(backend):
     f = traced(lambda t: sg.fori_loop(2, 6, lambda i, v: v + t[i], 0.0), backend)
     assert f(table) == table[2:6].sum()
     np.testing.assert_array_equal(sg.grad(f)(table), [0, 0, 1, 1, 1, 1, 0, 0, 0, 0])
+
+
+@each_backend
+def test_tables_in_bodies(backend):
+    rule = np.array([(110 >> k) & 1 for k in range(8)], bool)
+    cells = np.arange(31) == 15
+
+    def step(c, _):
+        c = snp.asarray(rule)[4 * np.roll(c, 1) + 2 * c + np.roll(c, -1)]
+        return c, c
+
+    found = traced(lambda c: sg.scan(step, c, None, length=9)[1], backend)(cells)
+    for row in found:
+        cells = rule[4 * np.roll(cells, 1) + 2 * cells + np.roll(cells, -1)]
+        np.testing.assert_array_equal(row, cells)
 
 
 # ---- one branch or the other

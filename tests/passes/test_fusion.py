@@ -151,3 +151,17 @@ def test_softmax_is_few_nests():
     x = RNG.standard_normal((6, 5))
     report = sg.trace(softmax).lower(x).report
     assert report.forward_nests <= 3, str(report)
+
+
+def test_kernels_of_rows_run_side_by_side():
+    """A kernel that is needed once for each row has a loop of its own, where many of them are done at a time."""
+
+    def f(x):
+        return x * (np.sum(x * x, axis=1) ** -1.5)[:, None]
+
+    x = RNG.uniform(0.5, 1.5, (40, 3))
+    schedule = sg.trace(f).lower(x).schedule
+    assert any(item.target.op.name == "power" and item.domain == (40,) for nest in schedule.nests for item in nest.items)
+    few = sg.trace(f).lower(x[:4]).schedule
+    assert not any(item.target.op.name == "power" for nest in few.nests for item in nest.items)
+    np.testing.assert_allclose(sg.trace(f)(x), f(x), rtol=1e-13)

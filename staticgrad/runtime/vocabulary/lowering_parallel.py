@@ -39,6 +39,19 @@ def _lower_parallel(target: Any, builder: Any, sig: Any, args: Any) -> Any:
     return target.get_dummy_value()
 
 
+@typing_rule(memory.pointers)
+def _pointers_rule(*places: Any) -> Any:
+    return types.CPointer(types.voidptr) if all(isinstance(place, types.CPointer) for place in places) else None
+
+
+@lower_builtin(memory.pointers, types.VarArg(types.Any))
+def _lower_pointers(target: Any, builder: Any, sig: Any, args: Any) -> Any:
+    table = cgutils.alloca_once(builder, BYTES, size=I64(len(args)))
+    for number, place in enumerate(args):
+        builder.store(builder.bitcast(place, BYTES), builder.gep(table, [I64(number)]))
+    return table
+
+
 @overload(memory.parallel)
 def _in_order(task: Any, blocks: Any, arguments: Any, workspace: Any, context: Any) -> Callable[..., None] | None:
     """Run the blocks of a kernel that Numba itself calls in order: in the dispatchers of a unit."""

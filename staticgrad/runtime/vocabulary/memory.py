@@ -35,6 +35,11 @@ def offset(x: np.ndarray, index: int) -> np.ndarray:
     return x[index:]
 
 
+def pointers(*places: np.ndarray) -> Sequence[np.ndarray]:
+    """Return a table of pointers, which lives as long as the function."""
+    return places
+
+
 def local_array(dtype: Any, size: int) -> np.ndarray:
     """Return a small array that lives as long as the function, its content undefined."""
     return np.empty(size, dtype)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from staticgrad.ir.aval import Aval, Shape, product
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +19,8 @@ class Links:
     """The elements of one operand that each element of the result depends on; elements are counted in C order.
 
     The elements of the operand form groups, and an element of the result depends on all elements of one group, or on none. So a sum
-    over rows is rows as groups; a broadcast is groups of one element, read many times; a matrix product is both.
+    over rows is rows as groups; a broadcast is groups of one element, read many times; a matrix product is both. What is neither, such
+    as the product with a known matrix that is mostly 0, is a relation.
     """
 
     groups: np.ndarray | None = None
@@ -24,10 +29,18 @@ class Links:
     """How many groups there are, where `groups` says which."""
     source: np.ndarray | None = None
     """The group of each element of the result, less than 0 for none; None where element k depends on group k."""
+    relation: csr_array | None = None
+    """In place of groups: a pattern with a row an element of the result and a column an element of the operand."""
 
 
 EACH = Links()
 """Each element depends on the one at the same place."""
+
+
+def except_where(gone: np.ndarray) -> Links:
+    """Return the links of elements that depend on the one at the same place, except where `gone` says that they do not."""
+    gone = gone.reshape(-1)
+    return Links(source=np.where(gone, -1, np.arange(gone.size))) if gone.any() else EACH
 
 
 def on_all(x: Aval, y: Aval) -> Links:

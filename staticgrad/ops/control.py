@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticgrad.errors import StaticgradError, VerificationError
-from staticgrad.ir.aval import Aval
+from staticgrad.errors import MissingDerivativeError, StaticgradError, VerificationError
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.graph import Graph, inline, rebuild
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
+from staticgrad.ir.sparsity import operands_like, relation_by_rule, relation_of, spread
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.ops.nested import Nested
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @op
@@ -104,9 +109,34 @@ class Call(Op):
             raise VerificationError(f"call of {self.graph.name} without a cotangent rule was not inlined")
         return tuple(self.rules.vjp(g, y, *x))
 
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        """What the rules say, whatever the graph does."""
+        if self.rules is None:
+            floats = self.graph.with_outputs([v for v in self.graph.outputs if is_float(v.dtype)])
+            return spread(relation_of(floats), outputs, avals, found)
+        x = operands_like(avals, known)
+        y = apply_all(self, *x)
+        relation = None
+        if self.rules.jvp is not None:
+            with contextlib.suppress(MissingDerivativeError):
+                relation = relation_by_rule(lambda tangents: self.jvp(tangents, y, *x), x, y, self.graph.name)
+        if relation is None:
+            relation = relation_by_rule(lambda g: list(map(_or_zero, self.vjp(g, y, *x))), y, x, self.graph.name).T.tocsr()
+        return spread(relation, outputs, avals, found)
+
     def inlined(self, *x: Value) -> tuple[Value, ...]:
         """Return the outputs as the sub-graph's own nodes."""
         return inline(self.graph, x)
+
+
+def _or_zero(cotangent: Value | NoDerivative | None) -> Value | None:
+    return None if isinstance(cotangent, NoDerivative) else cotangent
 
 
 def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,13 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op
 from staticgrad.ir.source import at_user_line
+from staticgrad.ir.sparsity import operands_like, relation_by_rule, spread, union
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Rule = Callable[..., Any]
 """`Op.jvp` or `Op.vjp` with the op ahead of the other arguments."""
@@ -153,6 +160,24 @@ class Foreign(Op):
     def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value | None, ...]:
         cotangents: tuple[Value | None, ...] = self._rule("vjp", y)(self, g, y, *x)
         return cotangents
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        """What the rules say, as the function itself cannot be looked into."""
+        x = operands_like(avals, known)
+        y = apply(self, *x)
+        relations = []
+        if self.function.jvp is not None:
+            relations.append(relation_by_rule(lambda tangents: [self.jvp(tangents, y, *x)], x, [y], self.name))
+        if self.function.vjp is not None:
+            relations.append(relation_by_rule(lambda g: [None for _ in x] if g[0] is None else self.vjp(g[0], y, *x), [y], x, self.name).T)
+        relation = union(each.tocsr() for each in relations)
+        return super().dependence(outputs, avals, known, found) if relation is None else spread(relation, outputs, avals, found)
 
     def _rule(self, mode: str, y: Value) -> Rule:
         rule: Rule | None = getattr(self.function, mode)

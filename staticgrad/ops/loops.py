@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import INT64, Aval, is_float
+from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, substitution, topological
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
-from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
+from staticgrad.ops.loop_sparsity import scanned
 from staticgrad.ops.movement import broadcast, transpose
 from staticgrad.ops.nested import (
     Nested,
@@ -120,48 +119,7 @@ class Scan(Nested):
         known: Sequence[np.ndarray | None],
         found: Sequence[csr_array | None],
     ) -> Sequence[csr_array | None]:
-        """What is carried on may depend on what any step is given; what is stacked on that, and on the parts of its own step."""
-        from scipy.sparse import eye_array, kron
-
-        columns = next(pattern.shape[1] for pattern in found if pattern is not None)
-        consts, init, over = (
-            [(aval, pattern) for aval, pattern in group if is_float(aval.dtype)]
-            for group in self.parts(list(zip(avals, found, strict=True)))
-        )
-        steps = [aval.without((0,)).size for aval, _ in over]
-        fixed, carry = (stacked([pattern for _, pattern in group], [aval.size for aval, _ in group], columns) for group in (consts, init))
-        all_steps = [Links(np.tile(np.arange(size), self.length), size) for size in steps]
-        given = [None if p is None else linked(links, p) for links, (_, p) in zip(all_steps, over, strict=True)]
-        parts = stacked(given, steps, columns)
-        ends = np.cumsum([v.aval.size for v in self.body.outputs])
-        rows = [relation_of(self.body)[end - v.aval.size : end] for v, end in zip(self.body.outputs, ends, strict=True)]
-        first, second = fixed.shape[0], fixed.shape[0] + carry.shape[0]
-
-        def without_parts(relation: csr_array, carry: csr_array) -> csr_array:
-            return related(relation[:, :first], fixed) + related(relation[:, first:second], carry)
-
-        carried = [k for k in range(self.carries) if is_float(outputs[k].dtype)]
-        onward = stacked([rows[k] for k in carried], [outputs[k].size for k in carried], second + parts.shape[0])
-        entering = related(onward[:, second:], parts)
-        for _ in range(self.length):
-            before = carry.nnz
-            carry = carry + entering + without_parts(onward, carry)
-            if carry.nnz == before:
-                break
-        places = np.cumsum([0, *(outputs[k].size for k in carried)])
-        made: list[csr_array | None] = [None for _ in outputs]
-        for k, start, end in zip(carried, places, places[1:], strict=False):
-            made[k] = carry[start:end]
-        columns_of = np.cumsum([second, *steps])
-        for k in range(self.carries, len(outputs)):
-            each = Links(source=np.tile(np.arange(rows[k].shape[0]), self.length))
-            own = [
-                related(kron(eye_array(self.length), rows[k][:, start:end], format="csr").astype(np.bool_), pattern)
-                for (_, pattern), start, end in zip(over, columns_of, columns_of[1:], strict=False)
-                if pattern is not None
-            ]
-            made[k] = union([linked(each, without_parts(rows[k], carry)), *own])
-        return made
+        return scanned(self, outputs, avals, known, found)
 
     def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         consts, carry, stacked = self.parts(arrays)

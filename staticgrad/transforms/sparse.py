@@ -17,6 +17,7 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.ir.sparsity import pattern_of
 from staticgrad.ops.casts import cast
 from staticgrad.ops.control import Call, inline_calls
+from staticgrad.ops.movement import concatenate, reshape
 from staticgrad.tracing.pytree import Signature, flatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms.base import Derived, Source, check_float_results, check_floats, selected
@@ -41,7 +42,10 @@ class Sparsity:
 
 @dataclass(frozen=True, eq=False)
 class SparseProgram(Program):
-    """A program that gives the sweeps, an array (colours, rows or columns), together with what they mean."""
+    """A program that gives the sweeps, together with what they mean.
+
+    They are an array (colours, rows), or (colours, columns) in reverse mode; in mode "both" the two one after the other, flat.
+    """
 
     sparsity: Sparsity | None = None
 
@@ -70,42 +74,53 @@ class SparseJacobian:
         if self.mode == "symmetric":  # what is 0 on one side of the diagonal is so on the other
             pattern = pattern.multiply(pattern.T).tocsr()
             pattern.sort_indices()
-        coloring, sweeps = self._sweeps(pattern, outputs, inputs, what)
         dtype = np.result_type(*(x.dtype for x in inputs))
+        coloring, sweeps = self._sweeps(pattern, outputs, inputs, dtype, what)
         printed = graph.outputs[program.results :]
         derived = Graph(graph.inputs, (cast(sweeps, dtype), *printed), (), f"{self.word}({base.name})", graph.labels)
         sparsity = Sparsity(pattern, coloring, coloring.places(pattern))
         return SparseProgram(derived, signature, flatten(0)[1], program.guards, program.captures, program.prints, sparsity)
 
-    def _sweeps(self, pattern: csr_array, outputs: Sequence[Value], inputs: Sequence[Value], what: str) -> tuple[Coloring, Value]:
+    def _sweeps(
+        self, pattern: csr_array, outputs: Sequence[Value], inputs: Sequence[Value], dtype: np.dtype, what: str
+    ) -> tuple[Coloring, Value]:
         """Return a colouring and its sweeps; mode auto takes what needs fewer of them and has rules."""
-        sizes = {"forward": pattern.shape[0], "reverse": pattern.shape[1], "symmetric": pattern.shape[0]}
+        rows, columns = pattern.shape
 
-        def check(count: int, mode: str) -> None:
-            if count * sizes[mode] > MOST_ELEMENTS:
+        def check(count: int, elements: int) -> None:
+            if elements > MOST_ELEMENTS:
                 raise InvalidValueError(
                     at_user_line(
-                        f"{what}: with {count} colours, {count} sweeps of {sizes[mode]} elements each, it would take "
-                        f"{8e-9 * count * sizes[mode]:.3g} GB; products with vectors need no matrix: sg.jvp, sg.vjp, sg.hvp"
+                        f"{what}: with {count} colours, {count} sweeps of {elements // count} elements each, it would take "
+                        f"{8e-9 * elements:.3g} GB; products with vectors need no matrix: sg.jvp, sg.vjp, sg.hvp"
                     )
                 )
 
         def made(coloring: Coloring) -> tuple[Coloring, Value]:
-            check(coloring.count, coloring.mode)
-            make = sums_by_pullback if coloring.mode == "reverse" else sums_by_pushforward
-            return coloring, make(outputs, inputs, coloring.colors, coloring.count)
+            (by_column, forward), (by_row, reverse) = coloring.sides(columns)
+            check(coloring.count, forward * rows + reverse * columns)
+            if not reverse:
+                return coloring, sums_by_pushforward(outputs, inputs, by_column, forward)
+            pulled = sums_by_pullback(outputs, inputs, by_row, reverse)
+            if not forward:
+                return coloring, pulled
+            pushed = sums_by_pushforward(outputs, inputs, by_column, forward)
+            return coloring, concatenate([reshape(cast(each, dtype), (each.aval.size,)) for each in (pushed, pulled)], 0)
 
         if self.mode == "symmetric":
             return made(color_symmetric(pattern))
         least = least_colors(pattern)
-        check(*min((least[mode], mode) for mode in (least if self.mode == "auto" else [self.mode])))
+        sizes = {"forward": rows, "reverse": columns, "both": min(rows, columns)}
+        check(*min((least[mode], least[mode] * sizes[mode]) for mode in (least if self.mode == "auto" else [self.mode])))
         coloring = color_jacobian(pattern, self.mode)
-        try:
-            return made(coloring)
-        except MissingDerivativeError:
-            if self.mode != "auto":
-                raise
-            return made(color_jacobian(pattern, "forward" if coloring.mode == "reverse" else "reverse"))
+        others = [mode for mode in ("forward", "reverse") if self.mode == "auto" and mode != coloring.mode]
+        while True:
+            try:
+                return made(coloring)
+            except MissingDerivativeError:
+                if not others:
+                    raise
+                coloring = color_jacobian(pattern, others.pop())
 
 
 @dataclass(frozen=True)

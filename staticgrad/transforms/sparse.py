@@ -18,9 +18,9 @@ from staticgrad.ir.sparsity import pattern_of
 from staticgrad.ops.casts import cast
 from staticgrad.ops.control import Call, inline_calls
 from staticgrad.ops.movement import concatenate, reshape
-from staticgrad.tracing.pytree import Signature, flatten
+from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
-from staticgrad.transforms.base import Derived, Source, check_float_results, check_floats, selected
+from staticgrad.transforms.base import WAY_OUT, Derived, Source, check_float_results, check_floats, renumber, selected, split_aux
 from staticgrad.transforms.gradient import Grad
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Sparsity:
 
 @dataclass(frozen=True, eq=False)
 class SparseProgram(Program):
-    """A program that gives the sweeps, together with what they mean.
+    """A program that gives the sweeps (with `has_aux` a pair of them and aux), together with what they mean.
 
     They are an array (colours, rows), or (colours, columns) in reverse mode; in mode "both" the two one after the other, flat.
     """
@@ -57,29 +57,36 @@ class SparseJacobian:
     argnums: int | tuple[int, ...]
     mode: str = "auto"
     """`"forward"`, `"reverse"`, `"auto"`, or, where the matrix is known to be symmetric, `"symmetric"`."""
+    has_aux: bool = False
     word: str = "sparse_jacobian"
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         program = base.program(signature)
         graph = inline_calls(program.graph)
         places, _ = selected(signature, self.argnums, base.name, self.word)
-        outputs, inputs = graph.outputs[: program.results], [graph.inputs[k] for k in places]
+        result = unflatten(program.out_tree, list(range(program.results)))
+        head, aux = split_aux(result, self.has_aux, base.name, self.word)
+        outputs, inputs = [graph.outputs[k] for k in flatten(head)[0]], [graph.inputs[k] for k in places]
         what = f"{self.word} of {base.name}"
         if not inputs or not outputs or len(set(places)) < len(places):
             reason = "an argument is chosen twice" if inputs and outputs else "there are no arrays to differentiate"
             raise ArgumentError(at_user_line(f"{what}: argnums={self.argnums}: {reason}"))
         check_floats(graph, places, base.name, self.word)
-        check_float_results(outputs, base.name, self.word, "return floats only")
+        check_float_results(outputs, base.name, self.word, WAY_OUT)
         pattern = pattern_of(outputs, inputs, what)
         if self.mode == "symmetric":  # what is 0 on one side of the diagonal is so on the other
             pattern = pattern.multiply(pattern.T).tocsr()
             pattern.sort_indices()
         dtype = np.result_type(*(x.dtype for x in inputs))
         coloring, sweeps = self._sweeps(pattern, outputs, inputs, dtype, what)
+        aux_values = [graph.outputs[k] for k in flatten(aux)[0]] if self.has_aux else []
+        tree = flatten((0, renumber(aux, 1)) if self.has_aux else 0)[1]
         printed = graph.outputs[program.results :]
-        derived = Graph(graph.inputs, (cast(sweeps, dtype), *printed), (), f"{self.word}({base.name})", graph.labels)
+        derived = Graph(
+            graph.inputs, (cast(sweeps, dtype), *aux_values, *printed), tuple(graph.outputs), f"{self.word}({base.name})", graph.labels
+        )
         sparsity = Sparsity(pattern, coloring, coloring.places(pattern))
-        return SparseProgram(derived, signature, flatten(0)[1], program.guards, program.captures, program.prints, sparsity)
+        return SparseProgram(derived, signature, tree, program.guards, program.captures, program.prints, sparsity)
 
     def _sweeps(
         self, pattern: csr_array, outputs: Sequence[Value], inputs: Sequence[Value], dtype: np.dtype, what: str
@@ -128,12 +135,13 @@ class SparseHessian:
     """The second derivatives of a scalar function, as sweeps of its gradient."""
 
     argnums: int | tuple[int, ...]
+    has_aux: bool = False
     word: str = "sparse_hessian"
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         mode = "auto" if _has_rules_by_hand(inline_calls(base.program(signature).graph)) else "symmetric"
-        first = Derived(base, Grad(self.argnums, False, False, self.word))
-        return SparseJacobian(self.argnums, mode, self.word)(first, signature)
+        first = Derived(base, Grad(self.argnums, self.has_aux, False, self.word))
+        return SparseJacobian(self.argnums, mode, self.has_aux, self.word)(first, signature)
 
 
 def _has_rules_by_hand(graph: Graph) -> bool:

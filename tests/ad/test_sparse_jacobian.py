@@ -376,6 +376,74 @@ def test_containers_are_taken_leaf_by_leaf():
     np.testing.assert_array_equal(hessian.toarray()[0, 2:], 2 * np.arange(6))
 
 
+def test_aux_comes_along():
+    def f(x, y):
+        return {"a": x[1:] * y}, (np.argmax(x), {"x": x + y})
+
+    x = np.array([1.0, 3.0, 2.0])
+    for function in (f, interpreted(f)):
+        matrix, (where, kept) = sg.sparse_jacobian(function, has_aux=True)(x, 2.0)
+        assert_equal(matrix, [[0, 2, 0], [0, 0, 2]])
+        assert (where, kept["x"].tolist()) == (1, [3, 5, 4])
+        hessian = sg.sparse_hessian(lambda x, y, f=function: (np.sum(f(x, y)[0]["a"] ** 2), f(x, y)[1]), has_aux=True)
+        matrix, (where, kept) = hessian(x, 2.0)
+        assert_equal(matrix, np.diag([0.0, 8.0, 8.0]))
+        assert (where, kept["x"].tolist()) == (1, [3, 5, 4])
+        assert hessian.pattern(x, 2.0).nnz == 2
+    with pytest.raises(ArgumentError, match=r"has_aux=True: the function must return a pair"):
+        sg.sparse_jacobian(lambda x: x, has_aux=True)(x)
+    with pytest.raises(DTypeError, match=r"aux \(has_aux=True\)"):
+        sg.sparse_jacobian(lambda x: (x, np.argsort(x)))(x)
+
+
+def test_checkpoints_leave_no_trace():
+    f = sg.checkpoint(lambda x: np.sin(x[1:] * x[:-1]))
+    x = np.linspace(0.1, 1, 6)
+    for mode in MODES:
+        jacobian = sg.sparse_jacobian(f, mode=mode)
+        assert jacobian.coloring(x).count == 2
+        assert_equal(jacobian(x), sg.jacobian(f)(x))
+
+
+def test_scipy_takes_the_matrices():
+    """Least squares, a stiff differential equation, and minimisation under constraints."""
+    from scipy.integrate import solve_ivp
+    from scipy.optimize import NonlinearConstraint, least_squares, minimize
+
+    def residuals(x):
+        return np.concatenate([10 * (x[1:] - x[:-1] ** 2), 1 - x[:-1]])
+
+    n = 300
+    found = least_squares(sg.trace(residuals), np.full(n, 0.5), jac=sg.sparse_jacobian(residuals), x_scale="jac")
+    np.testing.assert_allclose(found.x, 1, rtol=1e-6)
+
+    def reaction(t, y):
+        u, v = y[::2], y[1::2]
+        du = 1 + u * u * v - 4 * u + 800 * np.diff(u, 2, prepend=1.0, append=1.0)
+        dv = 3 * u - u * u * v + 800 * np.diff(v, 2, prepend=3.0, append=3.0)
+        return np.ravel(np.stack([du, dv], axis=1))
+
+    x = np.linspace(0, 1, 42)[1:-1]
+    start = np.ravel(np.stack([1 + np.sin(2 * np.pi * x), np.full(40, 3.0)], axis=1))
+    jacobian = sg.sparse_jacobian(reaction, 1)
+    assert jacobian.coloring(0.0, start).count == 4
+    runs = [solve_ivp(sg.trace(reaction), (0.0, 1.0), start, method="BDF", jac=jac, rtol=1e-6, atol=1e-8) for jac in (jacobian, None)]
+    np.testing.assert_allclose(runs[0].y[:, -1], runs[1].y[:, -1], rtol=1e-4)
+
+    def products(x):
+        return x[1:] * x[:-1]
+
+    limits = NonlinearConstraint(
+        sg.trace(products), 0.5, 2.0, jac=sg.sparse_jacobian(products), hess=sg.sparse_hessian(lambda x, v: products(x) @ v)
+    )
+    x0 = np.full(30, 0.8)
+    for constraints in ((), limits):
+        found = minimize(
+            rosenbrock, x0, jac=sg.grad(rosenbrock), hess=sg.sparse_hessian(rosenbrock), method="trust-constr", constraints=constraints
+        )
+        np.testing.assert_allclose(found.x, 1, rtol=1e-3)
+
+
 def test_dtypes():
     x = np.float32([1, 2, 3])
     assert sg.sparse_jacobian(tridiagonal)(x).dtype == np.float32

@@ -36,9 +36,13 @@ class Applied:
     arrays: list[np.ndarray]
 
     @classmethod
-    def of(cls, sample: Sample, known: bool) -> "Applied":
-        """Return an op applied to a sample's operands; those that are not floats are constants, if they are `known`."""
-        values = [constant(x) if known and x.dtype.kind != "f" else new_input(Aval(x.shape, x.dtype)) for x in sample.operands]
+    def of(cls, sample: Sample, known: bool, only: int | None = None) -> "Applied":
+        """Return an op applied to a sample's operands.
+
+        Those that are not floats are constants, if they are `known`, and so are all others if there is an `only` one that is not.
+        """
+        fixed = [known and (x.dtype.kind != "f" if only is None else k != only) for k, x in enumerate(sample.operands)]
+        values = [constant(x) if now else new_input(Aval(x.shape, x.dtype)) for x, now in zip(sample.operands, fixed, strict=True)]
         pairs = [(v, x) for v, x in zip(values, sample.operands, strict=True) if not v.node.is_fixed]
         return cls([y for y in apply_all(sample.op, *values) if y.dtype.kind == "f"], [v for v, _ in pairs], [x for _, x in pairs])
 
@@ -75,8 +79,8 @@ def assert_contains(pattern: csr_array, matrix: np.ndarray, what: str) -> None:
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_no_op_has_derivatives_outside_of_its_pattern(name):
     for sample in smooth_samples(name):
-        for known in (False, True):
-            applied = Applied.of(sample, known)
+        for known, only in ((False, None), (True, None), *((True, k) for k in range(len(sample.operands)))):
+            applied = Applied.of(sample, known, only)
             if applied.outputs and applied.active:
                 for mode in MODES:
                     assert_contains(applied.pattern(), applied.matrix(mode), str(sample))

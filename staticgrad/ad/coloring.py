@@ -28,7 +28,7 @@ class Coloring:
     mode : str
         `"forward"`: columns are coloured, and no row has two of one colour. `"reverse"`: rows are, and no column has two of one colour.
         `"both"`: a few rows that are long are coloured so, and columns so that no other row has two of one colour.
-        `"symmetric"`: columns of a symmetric pattern are, so that of the entries (i, j) and (j, i) one can be read (a star colouring).
+        `"symmetric"`: columns of a symmetric pattern are, so that of the entries (i, j) and (j, i) at least one can be read.
     colors : array of int
         The colour of each column, or row. In mode `"both"` those of the columns, then those of the rows, which have other colours; rows
         that are read from the columns' sweeps have the number `count`.
@@ -97,12 +97,12 @@ def color_jacobian(pattern: csr_array, mode: str = "auto") -> Coloring:
 def least_colors(pattern: csr_array) -> dict[str, int]:
     """Return below how many colours no colouring of the columns ("forward") and of the rows ("reverse") goes.
 
-    Where columns and a few rows together may need fewer, how many these do need ("both").
+    Where columns and a few rows together may need less than half of that, how many these do need ("both").
     """
     lengths = {"forward": np.diff(pattern.indptr), "reverse": np.bincount(pattern.indices, minlength=1)}
     least = {mode: int(np.max(found, initial=0)) for mode, found in lengths.items()}
     count, longest = _long_rows(pattern)
-    return {**least, "both": count + longest} if count + longest < min(least.values()) else least
+    return {**least, "both": count + longest} if 2 * (count + longest) < min(least.values()) else least
 
 
 def _long_rows(pattern: csr_array) -> tuple[int, int]:
@@ -139,7 +139,7 @@ def _of_both(pattern: csr_array, limit: int | None) -> Coloring | None:
 
 
 def color_symmetric(pattern: csr_array) -> Coloring:
-    """Return a star colouring of a symmetric pattern.
+    """Return a colouring of a symmetric pattern: a star colouring, or one of columns as for any matrix if that takes fewer colours.
 
     Examples
     --------
@@ -154,8 +154,11 @@ def color_symmetric(pattern: csr_array) -> Coloring:
     if pattern.nnz == len(lengths) ** 2:
         return Coloring("symmetric", _compact(np.arange(len(lengths))), len(lengths))
     order = np.argsort(-lengths, kind="stable")  # what has many neighbours, such as the head of an arrow, must come before them
-    bits = _star(pattern, order)
-    return Coloring("symmetric", *_numbered(bits))
+    colors, count = _numbered(_star(pattern, order))
+    least = int(np.max(lengths, initial=0))
+    if least < count:  # on grids, and where nothing is on the diagonal
+        colors, count = _apart(pattern, lengths, least, count) or (colors, count)
+    return Coloring("symmetric", colors, count)
 
 
 def _apart(members: csr_array, sizes: np.ndarray, least: int, limit: int | None) -> tuple[np.ndarray, int] | None:

@@ -312,7 +312,7 @@ def test_matrices_are_recovered_from_their_sweeps(seed, rows, columns, long, wid
 
 @given(seed=st.integers(0, 1000), size=st.integers(0, 14), density=st.floats(0, 0.5))
 def test_a_star_colouring_tells_each_entry_apart(seed, size, density):
-    """Neighbours differ, no path of four has two colours, and a symmetric matrix is recovered from its sweeps."""
+    """Neighbours differ and no path of four has two colours, or no row has two columns of one; a matrix is recovered from its sweeps."""
     rng = np.random.default_rng(seed)
     half = random_pattern(rng, size, size, density)
     pattern = csr_array((half + half.T) != 0)
@@ -321,7 +321,9 @@ def test_a_star_colouring_tells_each_entry_apart(seed, size, density):
     dense = pattern.toarray() & ~np.eye(size, dtype=bool)
     near = [np.flatnonzero(row) for row in dense]
     colors = coloring.colors
-    for a in range(size):
+    rows = np.repeat(np.arange(size), np.diff(pattern.indptr))
+    are_apart = len(set(zip(rows, colors[pattern.indices], strict=True))) == pattern.nnz
+    for a in range(0 if are_apart else size):
         for b in near[a]:
             assert colors[a] != colors[b]
             assert not any(colors[c] == colors[a] and colors[d] == colors[b] for c in near[b] if c != a for d in near[c] if d not in (a, b))
@@ -513,6 +515,39 @@ def test_batches_are_block_diagonal():
     assert jacobian.coloring(xs).count == 2
     assert jacobian.pattern(xs).nnz == 50 * 6
     assert_equal(jacobian(xs), flattened(sg.jacobian(layer)(xs), 100))
+
+
+def adjacent(count, edges):
+    """Return the pattern of a symmetric matrix whose graph has these edges."""
+    dense = np.eye(count, dtype=bool)
+    for a, b in edges:
+        dense[a, b] = dense[b, a] = True
+    return csr_array(dense)
+
+
+def test_graphs_get_as_few_colours_as_a_star_colouring_needs():
+    """Their star chromatic numbers are known (Fertin, Raspaud, Reed 2004)."""
+    tree = adjacent(63, [((k - 1) // 2, k) for k in range(1, 63)])
+    assert color_symmetric(tree).count == 3
+    assert color_symmetric(adjacent(10, [(a, 3 + b) for a in range(3) for b in range(7)])).count == 4
+    assert [color_symmetric(adjacent(n, [(k, (k + 1) % n) for k in range(n)])).count for n in (5, 9, 10)] == [4, 3, 3]
+    petersen = [(k, (k + 1) % 5) for k in range(5)] + [(k, k + 5) for k in range(5)] + [(5 + k, 5 + (k + 2) % 5) for k in range(5)]
+    assert color_symmetric(adjacent(10, petersen)).count == 5
+    blocks = np.block([[np.kron(np.eye(5), np.ones((4, 4))), np.ones((20, 3))], [np.ones((3, 20)), np.ones((3, 3))]])
+    assert color_symmetric(csr_array(blocks != 0)).count == 7
+    assert color_symmetric(csr_array(np.ones((300, 300), bool))).count == 300
+
+
+@pytest.mark.parametrize(
+    ("width", "dimensions", "diagonals", "most"), [(30, 2, False, 7), (30, 2, True, 9), (9, 3, False, 12), (9, 3, True, 27)]
+)
+def test_grids_get_few_colours(width, dimensions, diagonals, most):
+    """Neighbours along the axes alone, or across diagonals too."""
+    places = np.stack(np.meshgrid(*[np.arange(width)] * dimensions, indexing="ij"), -1).reshape(-1, dimensions)
+    apart = np.abs(places[:, None] - places[None])
+    near = csr_array(apart.max(-1) <= 1 if diagonals else apart.sum(-1) <= 1)
+    assert color_jacobian(near).count <= most
+    assert color_symmetric(near).count <= most
 
 
 def test_auto_takes_the_side_that_has_a_rule():

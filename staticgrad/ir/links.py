@@ -48,6 +48,19 @@ def on_all(x: Aval, y: Aval) -> Links:
     return Links(np.zeros(x.size, np.int64), 1, np.zeros(y.size, np.int64))
 
 
+def on_all_of_each(x: Aval, y: Aval, sizes: Shape, has: Sequence[bool]) -> Links:
+    """Return the links of what is mapped over leading axes: each result depends on all of the operand at the same place.
+
+    The result `y` has axes of these `sizes`, the operand those that it `has`.
+    """
+    alike = [size if flag else 1 for size, flag in zip(sizes, has, strict=True)]
+    count = product(alike)
+    if not x.size or not y.size:
+        return on_all(x, y)
+    places = np.broadcast_to(np.arange(count).reshape(alike), sizes).reshape(-1)
+    return Links(np.repeat(np.arange(count), x.size // count), count, np.repeat(places, y.size // len(places)))
+
+
 def moved(move: Callable[..., np.ndarray], avals: Sequence[Aval]) -> list[Links]:
     """Return the links of what only moves elements, from where it puts their numbers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, overload
@@ -157,11 +158,30 @@ def spread(
     return [whole[end - y.size : end] if is_float(y.dtype) else None for y, end in zip(outputs, ends, strict=True)]
 
 
-def relation_by_rule(rule: LinearRule, sources: Sequence[Value], targets: Sequence[Value], name: str) -> csr_array:
-    """Return the pattern of what a rule given by hand makes of tangents or cotangents: of `targets` by `sources`, the floats of both."""
+class _UnderWay(threading.local):
+    """The names of operations whose rules are being looked into."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+
+_under_way = _UnderWay()
+
+
+def relation_by_rule(rule: LinearRule, sources: Sequence[Value], targets: Sequence[Value], name: str) -> csr_array | None:
+    """Return the pattern of what a rule given by hand makes of tangents or cotangents: of `targets` by `sources`, the floats of both.
+
+    None where the rule applies the operation itself to them, as that of a linear solver does: it tells nothing then.
+    """
+    if name in _under_way.names:
+        return None
     seeds = [new_input(Aval(v.shape, v.dtype)) if is_float(v.dtype) else None for v in sources]
-    made = [full(v.shape, 0, v.dtype) if r is None else r for r, v in zip(rule(seeds), targets, strict=True) if is_float(v.dtype)]
-    return relation_of(Graph(tuple(seed for seed in seeds if seed is not None), tuple(made), (), name))
+    _under_way.names.add(name)
+    try:
+        made = [full(v.shape, 0, v.dtype) if r is None else r for r, v in zip(rule(seeds), targets, strict=True) if is_float(v.dtype)]
+        return relation_of(Graph(tuple(seed for seed in seeds if seed is not None), tuple(made), (), name))
+    finally:
+        _under_way.names.remove(name)
 
 
 def operands_like(avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> list[Value]:

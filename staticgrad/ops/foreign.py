@@ -15,6 +15,7 @@ import numpy as np
 from staticgrad.errors import ExecutionError, MissingDerivativeError, ShapeError, VerificationError
 from staticgrad.ir.aval import Aval, Shape, is_float
 from staticgrad.ir.graph import Graph
+from staticgrad.ir.links import Links, on_all_of_each
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op
 from staticgrad.ir.source import at_user_line
@@ -161,6 +162,9 @@ class Foreign(Op):
         cotangents: tuple[Value | None, ...] = self._rule("vjp", y)(self, g, y, *x)
         return cotangents
 
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return [on_all_of_each(x, y, self.sizes, self.levels(k)) for k, x in enumerate(avals)]
+
     def dependence(
         self,
         outputs: Sequence[Aval],
@@ -173,11 +177,15 @@ class Foreign(Op):
         y = apply(self, *x)
         relations = []
         if self.function.jvp is not None:
-            relations.append(relation_by_rule(lambda tangents: [self.jvp(tangents, y, *x)], x, [y], self.name))
+            relations.append(relation_by_rule(lambda tangents: [self.jvp(tangents, y, *x)], x, [y], self.symbol))
         if self.function.vjp is not None:
-            relations.append(relation_by_rule(lambda g: [None for _ in x] if g[0] is None else self.vjp(g[0], y, *x), [y], x, self.name).T)
-        relation = union(each.tocsr() for each in relations)
-        return super().dependence(outputs, avals, known, found) if relation is None else spread(relation, outputs, avals, found)
+            pulled = relation_by_rule(lambda g: [None for _ in x] if g[0] is None else self.vjp(g[0], y, *x), [y], x, self.symbol)
+            relations.append(None if pulled is None else pulled.T.tocsr())
+        if not relations or any(relation is None for relation in relations):
+            return super().dependence(outputs, avals, known, found)
+        relation = union(relations)
+        assert relation is not None
+        return spread(relation, outputs, avals, found)
 
     def _rule(self, mode: str, y: Value) -> Rule:
         rule: Rule | None = getattr(self.function, mode)

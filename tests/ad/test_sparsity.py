@@ -225,6 +225,35 @@ def test_custom_rules_of_large_arrays():
     assert second.pattern(x).nnz == len(x)
 
 
+def test_rules_that_apply_the_operation_itself_tell_nothing():
+    """So the solution of linear equations depends on all of them, while roots of separate equations stay apart."""
+    numba = pytest.importorskip("numba")
+    x = np.linspace(0.5, 1, 4)
+    reverse = sg.njit_op(numba.njit(lambda x: x[::-1] * 1.0), jvp=lambda t, y, x: reverse(t[0]), vjp=lambda g, y, x: (reverse(g),))
+    assert np.all(pattern(lambda x: reverse(x), x))
+    many = np.ones((2, 3, 4))
+    np.testing.assert_array_equal(pattern(sg.vmap(sg.vmap(lambda x: reverse(x))), many), np.kron(np.eye(6), np.ones((4, 4))))
+    np.testing.assert_array_equal(sg.sparse_jacobian(lambda x: reverse(x))(x).toarray(), np.eye(4)[::-1])
+
+    def solve(matvec, b):
+        return sg.fori_loop(0, 40, lambda _, y: y + 0.4 * (b - matvec(y)), b)
+
+    def solution(b):
+        return sg.custom_linear_solve(lambda v: 2 * v + 0.1 * np.append(v[1:], 0.0), b, solve, solve)
+
+    for f in (solution, sg.vmap(solution)):
+        b = x if f is solution else np.stack([x, 2 * x])
+        found = sg.sparse_jacobian(interpreted(f))
+        np.testing.assert_array_equal(found.pattern(b).toarray(), np.kron(np.eye(b.size // 4), np.ones((4, 4))))
+        np.testing.assert_allclose(found(b).toarray(), np.reshape(sg.jacobian(interpreted(f))(b), (b.size, b.size)), atol=1e-12)
+
+    def roots(p):
+        newton = lambda f, y: sg.fori_loop(0, 30, lambda _, y: y - f(y) / (3 * y * y + 1), y)  # noqa: E731
+        return sg.custom_root(lambda y: y**3 + y - p, np.ones_like(p), newton, lambda g, y: y / g(np.ones_like(y)))
+
+    np.testing.assert_array_equal(pattern(roots, x), np.eye(4))
+
+
 def test_zeros_of_constants_leave_no_links():
     """What the function closes over is known: a matrix that is mostly 0, weights, and where a mask holds."""
     band = np.eye(5) + np.eye(5, k=1)

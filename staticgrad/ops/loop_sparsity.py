@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from staticgrad.ops.loops import Scan
 
-MOST_IN_STEPS = 10_000_000
+MOST_IN_STEPS = 20_000_000
 """How many elements a body may compute in all steps together, and how many entries what they carry may have, to tell steps apart."""
 WORK = 50_000_000
 """How many entries are gone through, step after step, before it is given up that not everything is linked to everything."""
@@ -137,21 +137,64 @@ def _step_by_step(
         return rows[:, first : first + everything][:, in_turn]
 
     steps = relation[in_turn]
-    carry = stacked([begin, by_given(steps)], [size, everything], columns)  # what each step begins with, and the end
-    if scan.counted and scan.reverse:  # it may begin anywhere
-        carry = carry + linked(Links(source=np.tile(np.arange(size), length + 1)), begin)
-    onward = by_carry(steps)
-    onward.resize((everything, everything + size))
-    carry = _followed(stacked([None, onward], [size, everything], everything + size), carry, MOST_IN_STEPS)
-    if scan.counted and not scan.reverse:  # it may end anywhere
-        end = linked(Links(np.tile(np.arange(size), length + 1), size), carry)
-    else:
+    given, onward = by_given(steps), by_carry(steps)
+    rows = _divided(relation[everything:], [v.aval.size for v in results])
+    reads = [by_carry(each) for each in rows]
+    kept = np.arange(size) if scan.counted else _needed(reads, onward, size)
+    places = (np.arange(length)[:, None] * size + kept).reshape(-1)
+    carry = _every(begin[kept], given[places], onward[places][:, places], begins_anywhere=scan.counted and scan.reverse)
+    if not scan.counted:
+        end = _last(begin, given, onward)
+    elif scan.reverse:
         end = carry[everything:]
-    rows = [
-        relation[stop - v.aval.size : stop] for v, stop in zip(results, np.cumsum([v.aval.size for v in results]) + everything, strict=True)
-    ]
-    made = [by_given(each) + related(by_carry(each), carry[:everything], MOST_IN_STEPS) for each in rows]
+    else:  # it may end anywhere
+        end = linked(Links(np.tile(np.arange(size), length + 1), size), carry)
+    before = carry[: len(places)]
+    made = [by_given(each) + related(read[:, places], before, MOST_IN_STEPS) for each, read in zip(rows, reads, strict=True)]
     return [*_divided(end, init.sizes), *made]
+
+
+def _needed(reads: Sequence[csr_array], onward: csr_array, size: int) -> np.ndarray:
+    """Return which elements of the carry what is read depends on; of the others only the last ones matter."""
+    needed = np.zeros(size, np.bool_)
+    if not size:
+        return np.flatnonzero(needed)
+    for read in reads:
+        needed[read.indices % size] = True
+    rows = np.repeat(np.arange(onward.shape[0]) % size, np.diff(onward.indptr))
+    later, earlier = np.divmod(np.unique(rows * size + onward.indices % size), size)
+    while True:
+        more = needed.copy()
+        more[earlier[needed[later]]] = True
+        if np.array_equal(more, needed):
+            return np.flatnonzero(needed)
+        needed = more
+
+
+def _every(begin: csr_array, given: csr_array, onward: csr_array, begins_anywhere: bool) -> csr_array:
+    """Return what the carry depends on before each step, and after the last: from what steps are given, and their links."""
+    size, everything = begin.shape[0], given.shape[0]
+    carry = stacked([begin, given], [size, everything], begin.shape[1])
+    if begins_anywhere:
+        carry = carry + linked(Links(source=np.tile(np.arange(size), carry.shape[0] // max(size, 1))), begin)
+    onward.resize((everything, everything + size))
+    return _followed(stacked([None, onward], [size, everything], everything + size), carry, MOST_IN_STEPS)
+
+
+def _last(begin: csr_array, given: csr_array, onward: csr_array) -> csr_array:
+    """Return what the carry depends on after the last step: two neighbouring steps are made one, until none is left."""
+    size = begin.shape[0]
+    while given.shape[0]:
+        if given.shape[0] // size % 2:
+            begin = given[:size] + related(onward[:size, :size], begin, MOST_IN_STEPS)
+            given, onward = given[size:], onward[size:, size:]
+            continue
+        pairs = np.arange(given.shape[0]).reshape(-1, 2, size)
+        early, late = pairs[:, 0].reshape(-1), pairs[:, 1].reshape(-1)
+        second = onward[late][:, late]
+        given = given[late] + related(second, given[early], MOST_IN_STEPS)
+        onward = related(second, onward[early][:, early], MOST_IN_STEPS)
+    return begin
 
 
 def _all_alike(scan: Scan, consts: Floats, init: Floats, parts: Floats, columns: int) -> list[csr_array]:

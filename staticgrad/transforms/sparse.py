@@ -18,6 +18,7 @@ from staticgrad.ir.sparsity import pattern_of
 from staticgrad.ops.casts import cast
 from staticgrad.ops.control import Call, inline_calls
 from staticgrad.ops.movement import concatenate, reshape
+from staticgrad.passes.subgraphs import tidy_subgraphs
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms.base import WAY_OUT, Derived, Source, check_float_results, check_floats, renumber, selected, split_aux
@@ -73,10 +74,7 @@ class SparseJacobian:
             raise ArgumentError(at_user_line(f"{what}: argnums={self.argnums}: {reason}"))
         check_floats(graph, places, base.name, self.word)
         check_float_results(outputs, base.name, self.word, WAY_OUT)
-        pattern = pattern_of(outputs, inputs, what)
-        if self.mode == "symmetric":  # what is 0 on one side of the diagonal is so on the other
-            pattern = pattern.multiply(pattern.T).tocsr()
-            pattern.sort_indices()
+        pattern = self._pattern(graph, outputs, places, what)
         dtype = np.result_type(*(x.dtype for x in inputs))
         coloring, sweeps = self._sweeps(pattern, outputs, inputs, dtype, what)
         aux_values = [graph.outputs[k] for k in flatten(aux)[0]] if self.has_aux else []
@@ -87,6 +85,15 @@ class SparseJacobian:
         )
         sparsity = Sparsity(pattern, coloring, coloring.places(pattern))
         return SparseProgram(derived, signature, tree, program.guards, program.captures, program.prints, sparsity)
+
+    def _pattern(self, graph: Graph, outputs: Sequence[Value], places: Sequence[int], what: str) -> csr_array:
+        """Return where the matrix may differ from 0: loops say less of what they do when they do nothing in vain."""
+        tidied = tidy_subgraphs(graph.with_outputs(outputs))
+        pattern = pattern_of(tidied.outputs, [tidied.inputs[k] for k in places], what)
+        if self.mode == "symmetric":  # what is 0 on one side of the diagonal is so on the other
+            pattern = pattern.multiply(pattern.T).tocsr()
+            pattern.sort_indices()
+        return pattern
 
     def _sweeps(
         self, pattern: csr_array, outputs: Sequence[Value], inputs: Sequence[Value], dtype: np.dtype, what: str

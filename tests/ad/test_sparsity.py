@@ -343,7 +343,6 @@ def test_loops_whose_steps_are_not_told_apart(monkeypatch):
 
 def test_a_chain_in_a_loop_is_a_band():
     """Each step needs what it is given and what the one before was: tridiagonal, of any length, and so is a loop over indices."""
-    x = np.ones(20_000)
 
     def chain(x):
         return np.sum(sg.scan(lambda before, now: (now, (now - before**2) ** 2), x[0], x[1:])[1])
@@ -351,10 +350,35 @@ def test_a_chain_in_a_loop_is_a_band():
     def by_index(x):
         return sg.fori_loop(1, len(x), lambda i, total: total + (x[i] - x[i - 1] ** 2) ** 2, 0.0)
 
-    for f, x in ((chain, np.ones(20_000)), (by_index, np.ones(50))):
+    def by_total(x):
+        return sg.scan(lambda c, now: ((now, c[1] + (now - c[0] ** 2) ** 2), None), (x[0], 0.0), x[1:])[0][1]
+
+    for f, n in ((chain, 20_000), (by_total, 20_000), (by_index, 50)):
         hessian = sg.sparse_hessian(interpreted(f))
-        assert hessian.pattern(x).nnz == 3 * len(x) - 2
+        x = np.ones(n)
+        assert hessian.pattern(x).nnz == 3 * n - 2
         assert hessian.coloring(x).count == 3
+
+
+def test_a_model_in_a_loop_has_an_arrow():
+    """Stochastic volatility: neighbours in time, and three parameters for all times."""
+
+    def log_density(z):
+        level, persistence, logarithm, log_variances = z[0], z[1], z[2], z[3:]
+
+        def step(carry, now):
+            before, total = carry
+            change = (now - level - persistence * (before - level)) / np.exp(logarithm)
+            return (now, total - (change**2 + now + np.exp(-now)) / 2 - logarithm), None
+
+        return sg.scan(step, (log_variances[0], 0.0), log_variances[1:])[0][1]
+
+    hessian = sg.sparse_hessian(interpreted(log_density))
+    z = np.linspace(0.1, 1.0, 10_003)
+    assert hessian.pattern(z).nnz == 3 * 10_000 - 2 + 6 * 10_000 + 9
+    assert hessian.coloring(z).count == 6
+    dense = sg.hessian(interpreted(log_density))(z[:12])
+    np.testing.assert_allclose(hessian(z[:12]).toarray(), dense, rtol=1e-9, atol=1e-12)
 
 
 def test_a_loop_over_a_condition_keeps_apart_what_it_keeps_apart():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -30,6 +31,29 @@ MOST_ENTRIES = 100_000_000
 def pattern_of(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> csr_array:
     """Return where the Jacobian may differ from 0, whatever the inputs are: one row an element of `outputs`, one column of `inputs`.
 
+    Raises
+    ------
+    InvalidValueError
+        When it is not sparse; the message names the operation that makes it so.
+    """
+    try:
+        return structure_of(outputs, inputs)
+    except NotSparseError as error:
+        node = error.node
+        assert node is not None
+        raise InvalidValueError(
+            at_user_line(
+                f"{name}: {node.op.name} makes each of {node.outputs[0].aval.size} elements depend on so many arguments that the pattern "
+                f"has {error.count} entries (at most {MOST_ENTRIES}): it is not sparse; products with vectors need no matrix: sg.jvp, "
+                "sg.vjp, sg.hvp",
+                node.line,
+            )
+        ) from None
+
+
+def structure_of(outputs: Sequence[Value], inputs: Sequence[Value]) -> csr_array:
+    """Return the pattern of `outputs` by `inputs`, or raise `NotSparseError`.
+
     Each value is given the elements of the inputs that each of its own elements depends on, by the op that makes it.
     """
     ends = np.cumsum([x.aval.size for x in inputs])
@@ -41,7 +65,7 @@ def pattern_of(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> 
     uses = Counter(v for node in order for v in node.inputs)
     uses.update(outputs)
     for node in order:
-        found.update(_through(node, found, name))
+        found.update(_through(node, found))
         uses.subtract(node.inputs)
         for v in node.inputs:
             if not uses[v]:
@@ -51,7 +75,7 @@ def pattern_of(outputs: Sequence[Value], inputs: Sequence[Value], name: str) -> 
     return pattern
 
 
-def _through(node: Node, found: dict[Value, csr_array], name: str) -> dict[Value, csr_array]:
+def _through(node: Node, found: dict[Value, csr_array]) -> dict[Value, csr_array]:
     """Return what the outputs of a node depend on."""
     if not any(v in found for v in node.inputs):
         return {}
@@ -59,24 +83,42 @@ def _through(node: Node, found: dict[Value, csr_array], name: str) -> dict[Value
     try:
         made = node.op.dependence([y.aval for y in node.outputs], avals, Known(node.inputs), [found.get(v) for v in node.inputs])
     except NotSparseError as error:
-        raise InvalidValueError(
-            at_user_line(
-                f"{name}: {node.op.name} makes each of {node.outputs[0].aval.size} elements depend on so many arguments that the pattern "
-                f"has {error.args[0]} entries (at most {MOST_ENTRIES}): it is not sparse; products with vectors need no matrix: sg.jvp, "
-                "sg.vjp, sg.hvp",
-                node.line,
-            )
-        ) from None
+        error.node = error.node or node
+        raise
     return {y: each for y, each in zip(node.outputs, made, strict=True) if each is not None and is_float(y.dtype)}
 
 
 class NotSparseError(Exception):
-    """A pattern has too many entries: the argument."""
+    """A pattern has too many entries: how many, and because of which operation."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.node: Node | None = None
 
 
-def check_entries(count: int, most: int | None = None) -> None:
-    """Raise for more entries than `most`, or than a pattern may have."""
-    if count > (MOST_ENTRIES if most is None else most):
+class _Limit(threading.local):
+    """How many entries a pattern may have in this thread, if it is less than `MOST_ENTRIES`."""
+
+    entries: int | None = None
+
+
+_limit = _Limit()
+
+
+@contextmanager
+def at_most(entries: int) -> Iterator[None]:
+    """Raise `NotSparseError` for more entries than that."""
+    before = _limit.entries
+    _limit.entries = entries if before is None else min(before, entries)
+    try:
+        yield
+    finally:
+        _limit.entries = before
+
+
+def check_entries(count: int) -> None:
+    """Raise for more entries than a pattern may have."""
+    if count > (MOST_ENTRIES if _limit.entries is None else _limit.entries):
         raise NotSparseError(count)
 
 
@@ -108,7 +150,7 @@ class Known(Sequence[np.ndarray | None]):
 def relation_of(graph: Graph) -> csr_array:
     """Return the pattern of the outputs of a graph by those of its inputs that are floats."""
     inputs = [x for x in graph.inputs if is_float(x.dtype)]
-    return pattern_of(graph.outputs, inputs, graph.name) if inputs else nothing(sum(y.aval.size for y in graph.outputs), 0)
+    return structure_of(graph.outputs, inputs) if inputs else nothing(sum(y.aval.size for y in graph.outputs), 0)
 
 
 def union(parts: Iterable[csr_array | None]) -> csr_array | None:
@@ -136,14 +178,11 @@ def linked(links: Links, dependence: csr_array) -> csr_array:
     return _rows(dependence.indices[places], np.append(0, ends), dependence.shape[1])
 
 
-def related(relation: csr_array, dependence: csr_array, most: int | None = None) -> csr_array:
-    """Return what each element of a result depends on, from the elements of an operand that it depends on: a product of patterns.
-
-    It has no more than `most` entries.
-    """
+def related(relation: csr_array, dependence: csr_array) -> csr_array:
+    """Return what each element of a result depends on, from the elements of an operand that it depends on: a product of patterns."""
     rows = np.repeat(np.arange(relation.shape[0]), np.diff(relation.indptr))
     lengths = np.bincount(rows, np.diff(dependence.indptr)[relation.indices], relation.shape[0])
-    check_entries(int(np.minimum(lengths, dependence.shape[1]).sum()), most)
+    check_entries(int(np.minimum(lengths, dependence.shape[1]).sum()))
     return relation @ dependence
 
 

@@ -16,7 +16,7 @@ from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph, inline, topological
 from staticgrad.ir.links import Links
 from staticgrad.ir.node import constant
-from staticgrad.ir.sparsity import NotSparseError, check_entries, linked, pattern_of, related, relation_of, stacked
+from staticgrad.ir.sparsity import NotSparseError, at_most, check_entries, linked, related, relation_of, stacked, structure_of
 from staticgrad.ops.nested import mapped
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def _closed(onward: csr_array, start: csr_array) -> csr_array:
     return linked(Links(source=component), _followed(power, joined))
 
 
-def _followed(power: csr_array, start: csr_array, most: int | None = None) -> csr_array:
+def _followed(power: csr_array, start: csr_array) -> csr_array:
     """Return what is reached from `start` along links without cycles, by 1, 2, 4 ... of them at once."""
     while power.nnz:
-        start = start + related(power, start, most)
-        power = related(power, power, most)
+        start = start + related(power, start)
+        power = related(power, power)
     return start
 
 
@@ -99,7 +99,8 @@ def scanned(
     pairs = zip(scan.parts(avals), scan.parts(found), strict=True)
     consts, init, parts = (Floats.of(*pair) for pair in pairs)
     try:
-        made = _step_by_step(scan, known, consts, init, parts, columns)
+        with at_most(MOST_IN_STEPS):
+            made = _step_by_step(scan, known, consts, init, parts, columns)
     except NotSparseError:
         made = _all_alike(scan, consts, init, parts, columns)
     rest = iter(made)
@@ -111,7 +112,7 @@ def _step_by_step(
 ) -> list[csr_array]:
     """Return the patterns of the outputs that are floats, from the links of every step."""
     length, body = scan.length, scan.body
-    check_entries(length * sum(y.aval.size for node in topological(body.outputs) for y in node.outputs), MOST_IN_STEPS)
+    check_entries(length * sum(y.aval.size for node in topological(body.outputs) for y in node.outputs))
     flags = [True, *(False for _ in range(scan.consts)), *(True for _ in body.inputs[1 + scan.consts :])]
     inputs, batch = mapped(body, flags, length, [True for _ in body.outputs])
     arrays = [np.arange(length), *(None if k in scan.starts else known[k] for k in range(scan.own, len(known)))]
@@ -120,7 +121,7 @@ def _step_by_step(
     floats = [v for v in inputs[1:] if is_float(v.dtype)]
     carries = [v for v in batch[: scan.carries] if is_float(v.dtype)]
     results = [v for v in batch[scan.carries :] if is_float(v.dtype)]
-    relation = pattern_of([*carries, *results], floats, body.name)
+    relation = structure_of([*carries, *results], floats)
 
     size, first = sum(init.sizes), sum(consts.sizes)
     everything = length * size
@@ -131,7 +132,7 @@ def _step_by_step(
     fixed, begin, over = (group.whole(columns) for group in (consts, init, parts))
 
     def by_given(rows: csr_array) -> csr_array:
-        return related(rows[:, :first], fixed, MOST_IN_STEPS) + related(rows[:, first + everything :], over, MOST_IN_STEPS)
+        return related(rows[:, :first], fixed) + related(rows[:, first + everything :], over)
 
     def by_carry(rows: csr_array) -> csr_array:
         return rows[:, first : first + everything][:, in_turn]
@@ -150,7 +151,7 @@ def _step_by_step(
     else:  # it may end anywhere
         end = linked(Links(np.tile(np.arange(size), length + 1), size), carry)
     before = carry[: len(places)]
-    made = [by_given(each) + related(read[:, places], before, MOST_IN_STEPS) for each, read in zip(rows, reads, strict=True)]
+    made = [by_given(each) + related(read[:, places], before) for each, read in zip(rows, reads, strict=True)]
     return [*_divided(end, init.sizes), *made]
 
 
@@ -178,7 +179,7 @@ def _every(begin: csr_array, given: csr_array, onward: csr_array, begins_anywher
     if begins_anywhere:
         carry = carry + linked(Links(source=np.tile(np.arange(size), carry.shape[0] // max(size, 1))), begin)
     onward.resize((everything, everything + size))
-    return _followed(stacked([None, onward], [size, everything], everything + size), carry, MOST_IN_STEPS)
+    return _followed(stacked([None, onward], [size, everything], everything + size), carry)
 
 
 def _last(begin: csr_array, given: csr_array, onward: csr_array) -> csr_array:
@@ -186,14 +187,14 @@ def _last(begin: csr_array, given: csr_array, onward: csr_array) -> csr_array:
     size = begin.shape[0]
     while given.shape[0]:
         if given.shape[0] // size % 2:
-            begin = given[:size] + related(onward[:size, :size], begin, MOST_IN_STEPS)
+            begin = given[:size] + related(onward[:size, :size], begin)
             given, onward = given[size:], onward[size:, size:]
             continue
         pairs = np.arange(given.shape[0]).reshape(-1, 2, size)
         early, late = pairs[:, 0].reshape(-1), pairs[:, 1].reshape(-1)
         second = onward[late][:, late]
-        given = given[late] + related(second, given[early], MOST_IN_STEPS)
-        onward = related(second, onward[early][:, early], MOST_IN_STEPS)
+        given = given[late] + related(second, given[early])
+        onward = related(second, onward[early][:, early])
     return begin
 
 

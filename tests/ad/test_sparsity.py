@@ -329,7 +329,7 @@ def test_a_loop_has_the_pattern_of_its_steps_written_out(seed):
 def test_loops_whose_steps_are_not_told_apart(monkeypatch):
     """Then what any step is given may reach all: more than there is, never less."""
     exact = {}
-    for most in (loop_sparsity.MOST_IN_STEPS, 10):
+    for most in (loop_sparsity.MOST_IN_STEPS, 400, 100, 10):
         monkeypatch.setattr(loop_sparsity, "MOST_IN_STEPS", most)
         for seed in range(8):
             body, reverse = random_loop(np.random.default_rng(seed))

@@ -157,8 +157,18 @@ class Traced(FastCallable):  # type: ignore[misc]
         bind = getattr(type(self._function), "__get__", None)
         return self if bind is None else self._bound(bind(self._function, instance, owner))
 
-    def _bound(self, function: Any) -> Traced:
-        return self if function is self._function else Traced(function, record_of(function), self._options)
+    def _bound(self, function: Any) -> Callable[..., Any]:
+        if function is self._function:
+            return self
+        return self._refuse if self._record.transform is not None else Traced(function, record_of(function), self._options)
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> Any:
+        raise ArgumentError(
+            at_user_line(
+                f"{self._record.name} is an attribute of a class and cannot be called as a method: it counts its arguments without the "
+                "instance before them; transform the method of an instance, as in sg.grad(model.loss)"
+            )
+        )
 
     def _is_classmethod_of(self, owner: type) -> bool:
         member = inspect.getattr_static(owner, self._record.name, None)

@@ -114,6 +114,24 @@ def test_kinds_of_methods(name, factor):
         assert getattr(model, name).cache_info().traces == 1
 
 
+def test_a_transform_is_no_method():
+    """Which argument is the first one would depend on how it is called."""
+
+    class Model:
+        weight = 2.0
+
+        @sg.trace
+        def loss(self, x):
+            return np.sum(self.weight * x * x)
+
+        gradient = sg.grad(loss, 1)
+
+    model, x = Model(), np.ones(2)
+    np.testing.assert_array_equal(sg.grad(model.loss)(x), [4, 4])
+    with pytest.raises(ArgumentError, match=r"grad\(loss\) is an attribute of a class.*sg\.grad\(model\.loss\)"):
+        model.gradient(x)
+
+
 def test_methods_see_their_object_and_class_change():
     model = Model()
     warm(model.method, X)

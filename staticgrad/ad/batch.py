@@ -67,7 +67,7 @@ def _batched_call(op: Call, size: int, axes: Sequence[bool], operands: Sequence[
         key = f"{rules.key}/{size}{''.join('-+'[has] for has in flags)}"
         jvp = rules.jvp and _BatchedJvp(rules.jvp, size, flags)
         vjp = rules.vjp and _BatchedVjp(rules.vjp, size, flags)
-        rules = Rules(rules.name, key, jvp, vjp)
+        rules = Rules(rules.name, key, jvp, vjp, (size, *rules.sizes), (flags, *rules.mapped))
     return call(Graph(inputs, tuple(outputs), (), op.graph.name), *operands, rules=rules)
 
 

@@ -27,9 +27,11 @@ class Coloring:
     ----------
     mode : str
         `"forward"`: columns are coloured, and no row has two of one colour. `"reverse"`: rows are, and no column has two of one colour.
-        `"symmetric"`: columns of a symmetric pattern are, so that of the entries (i, j) and (j, i) one can be read (a star colouring).
+        `"both"`: a few rows that are long are coloured so, and columns so that no other row has two of one colour.
+        `"symmetric"`: columns of a symmetric pattern are, so that of the entries (i, j) and (j, i) at least one can be read.
     colors : array of int
-        The colour of each column, or row.
+        The colour of each column, or row. In mode `"both"` those of the columns, then those of the rows, which have other colours; rows
+        that are read from the columns' sweeps have the number `count`.
     count : int
         How many colours there are, which is the number of sweeps.
     """
@@ -38,26 +40,41 @@ class Coloring:
     colors: np.ndarray
     count: int
 
+    def sides(self, columns: int) -> tuple[tuple[np.ndarray, int], tuple[np.ndarray, int]]:
+        """Return the colours of the columns and how many there are, and those of the rows, from 0 on."""
+        nobody = self.colors[:0], 0
+        if self.mode == "reverse":
+            return nobody, (self.colors, self.count)
+        if self.mode != "both":
+            return (self.colors, self.count), nobody
+        own, rows = self.colors[:columns], self.colors[columns:]
+        forward = int(own.max()) + 1
+        return (own, forward), (np.maximum(rows, forward) - forward, self.count - forward)
+
     def places(self, pattern: csr_array) -> np.ndarray:
-        """Return where each entry of the pattern stands in the sweeps, an array (colours, rows), or for reverse mode (colours, columns)."""
+        """Return where each entry of the pattern stands in the sweeps, which are (colours, rows) forward and then (colours, columns)."""
         count, width = pattern.shape
         rows: np.ndarray = np.repeat(np.arange(count), np.diff(pattern.indptr))
-        columns, colors = pattern.indices.astype(np.int64), self.colors.astype(np.int64)
-        if self.mode == "reverse":
-            return np.asarray(colors[rows] * width + columns)
-        places = np.asarray(colors[columns] * count + rows)
+        columns = pattern.indices.astype(np.int64)
+        (by_column, forward), (by_row, reverse) = ((colors.astype(np.int64), each) for colors, each in self.sides(width))
         if self.mode == "symmetric":
-            # Where row i has several columns of the colour of j, the entry is read at (j, i).
-            mirrored = colors[rows] * count + columns
-            places = np.where(np.bincount(places)[places] > 1, mirrored, places)
-        return places
+            # Of the two places of (i, j) and (j, i) both are read at one, so that the matrix is symmetric to the last bit: at that of
+            # the entry above the diagonal, unless its row has several columns of that colour.
+            low, high = np.minimum(rows, columns), np.maximum(rows, columns)
+            upper, lower = by_column[high] * count + low, by_column[low] * count + high
+            seen = np.bincount(by_column[columns] * count + rows)
+            return np.asarray(np.where(seen[upper] > 1, lower, upper))
+        if self.mode == "forward":
+            return np.asarray(by_column[columns] * count + rows)
+        pulled = forward * count + by_row[rows] * width + columns
+        return np.asarray(pulled if self.mode == "reverse" else np.where(by_row[rows] < reverse, pulled, by_column[columns] * count + rows))
 
     def __repr__(self) -> str:
         return f"Coloring(mode={self.mode!r}, count={self.count})"
 
 
 def color_jacobian(pattern: csr_array, mode: str = "auto") -> Coloring:
-    """Return a colouring of the columns (mode "forward"), the rows ("reverse"), or of those that need fewer colours ("auto").
+    """Return a colouring of the columns (mode "forward"), the rows ("reverse"), or what needs the fewest colours ("auto"), of both too.
 
     Examples
     --------
@@ -71,22 +88,58 @@ def color_jacobian(pattern: csr_array, mode: str = "auto") -> Coloring:
     for each in sorted(least, key=least.__getitem__) if mode == "auto" else [mode]:
         if best is not None and best.count <= least[each]:
             break
-        members, groups = (pattern.T.tocsr(), pattern) if each == "forward" else (pattern, pattern.T.tocsr())
-        found = _apart(members, np.diff(groups.indptr), least[each], best.count if best is not None else None)
-        if found is not None:
-            best = Coloring(each, *found)
+        limit = None if best is None else best.count
+        best = (_of_both(pattern, limit) if each == "both" else _of_one_side(pattern, each, least[each], limit)) or best
     assert best is not None
     return best
 
 
 def least_colors(pattern: csr_array) -> dict[str, int]:
-    """Return below how many colours no colouring of the columns ("forward") and of the rows ("reverse") goes."""
+    """Return below how many colours no colouring of the columns ("forward") and of the rows ("reverse") goes.
+
+    Where columns and a few rows together may need less than half of that, how many these do need ("both").
+    """
     lengths = {"forward": np.diff(pattern.indptr), "reverse": np.bincount(pattern.indices, minlength=1)}
-    return {mode: int(np.max(found, initial=0)) for mode, found in lengths.items()}
+    least = {mode: int(np.max(found, initial=0)) for mode, found in lengths.items()}
+    count, longest = _long_rows(pattern)
+    return {**least, "both": count + longest} if 2 * (count + longest) < min(least.values()) else least
+
+
+def _long_rows(pattern: csr_array) -> tuple[int, int]:
+    """Return how many rows, the longest ones, are best taken by themselves, and how long the others are."""
+    lengths = np.append(np.sort(np.diff(pattern.indptr))[::-1], 0)
+    count = int(np.argmin(np.arange(len(lengths)) + lengths))
+    return count, int(lengths[count])
+
+
+def _of_one_side(pattern: csr_array, mode: str, least: int, limit: int | None) -> Coloring | None:
+    """Return a colouring of the columns or the rows; None where it takes `limit` colours."""
+    members, groups = (pattern.T.tocsr(), pattern) if mode == "forward" else (pattern, pattern.T.tocsr())
+    found = _apart(members, np.diff(groups.indptr), least, limit)
+    return None if found is None else Coloring(mode, *found)
+
+
+def _of_both(pattern: csr_array, limit: int | None) -> Coloring | None:
+    """Return a colouring of the longest rows, and of the columns for the other rows; None where it takes `limit` colours.
+
+    So the rows and columns along the edges of an arrow's head take a sweep each, and all of its shaft takes one more.
+    """
+    count, longest = _long_rows(pattern)
+    order = np.argsort(-np.diff(pattern.indptr), kind="stable")
+    by_row = _of_one_side(pattern[order[:count]], "reverse", 1, limit)
+    if by_row is None:
+        return None
+    by_column = _of_one_side(pattern[order[count:]], "forward", longest, limit)
+    if by_column is None or (limit is not None and by_column.count + by_row.count >= limit):
+        return None
+    total = by_column.count + by_row.count
+    rows = np.full(pattern.shape[0], total)
+    rows[order[:count]] = by_row.colors.astype(np.int64) + by_column.count
+    return Coloring("both", _compact(np.concatenate([by_column.colors, rows])), total)
 
 
 def color_symmetric(pattern: csr_array) -> Coloring:
-    """Return a star colouring of a symmetric pattern.
+    """Return a colouring of a symmetric pattern: a star colouring, or one of columns as for any matrix if that takes fewer colours.
 
     Examples
     --------
@@ -98,9 +151,14 @@ def color_symmetric(pattern: csr_array) -> Coloring:
     array([0, 1, 1, 1, 1], dtype=uint8)
     """
     lengths = np.diff(pattern.indptr)
+    if pattern.nnz == len(lengths) ** 2:
+        return Coloring("symmetric", _compact(np.arange(len(lengths))), len(lengths))
     order = np.argsort(-lengths, kind="stable")  # what has many neighbours, such as the head of an arrow, must come before them
-    bits = _star(pattern, order)
-    return Coloring("symmetric", *_numbered(bits))
+    colors, count = _numbered(_star(pattern, order))
+    least = int(np.max(lengths, initial=0))
+    if least < count:  # on grids, and where nothing is on the diagonal
+        colors, count = _apart(pattern, lengths, least, count) or (colors, count)
+    return Coloring("symmetric", colors, count)
 
 
 def _apart(members: csr_array, sizes: np.ndarray, least: int, limit: int | None) -> tuple[np.ndarray, int] | None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from staticgrad.ir.aval import Aval, Shape, product
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +19,8 @@ class Links:
     """The elements of one operand that each element of the result depends on; elements are counted in C order.
 
     The elements of the operand form groups, and an element of the result depends on all elements of one group, or on none. So a sum
-    over rows is rows as groups; a broadcast is groups of one element, read many times; a matrix product is both.
+    over rows is rows as groups; a broadcast is groups of one element, read many times; a matrix product is both. What is neither, such
+    as the product with a known matrix that is mostly 0, is a relation.
     """
 
     groups: np.ndarray | None = None
@@ -24,15 +29,36 @@ class Links:
     """How many groups there are, where `groups` says which."""
     source: np.ndarray | None = None
     """The group of each element of the result, less than 0 for none; None where element k depends on group k."""
+    relation: csr_array | None = None
+    """In place of groups: a pattern with a row an element of the result and a column an element of the operand."""
 
 
 EACH = Links()
 """Each element depends on the one at the same place."""
 
 
+def except_where(gone: np.ndarray) -> Links:
+    """Return the links of elements that depend on the one at the same place, except where `gone` says that they do not."""
+    gone = gone.reshape(-1)
+    return Links(source=np.where(gone, -1, np.arange(gone.size))) if gone.any() else EACH
+
+
 def on_all(x: Aval, y: Aval) -> Links:
     """Return the links of a result `y` each of whose elements depends on all of the operand `x`."""
     return Links(np.zeros(x.size, np.int64), 1, np.zeros(y.size, np.int64))
+
+
+def on_all_of_each(x: Aval, y: Aval, sizes: Shape, has: Sequence[bool]) -> Links:
+    """Return the links of what is mapped over leading axes: each result depends on all of the operand at the same place.
+
+    The result `y` has axes of these `sizes`, the operand those that it `has`.
+    """
+    alike = [size if flag else 1 for size, flag in zip(sizes, has, strict=True)]
+    count = product(alike)
+    if not x.size or not y.size:
+        return on_all(x, y)
+    places = np.broadcast_to(np.arange(count).reshape(alike), sizes).reshape(-1)
+    return Links(np.repeat(np.arange(count), x.size // count), count, np.repeat(places, y.size // len(places)))
 
 
 def moved(move: Callable[..., np.ndarray], avals: Sequence[Aval]) -> list[Links]:

@@ -80,8 +80,8 @@ class Op:
     def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
         """Return, for each operand, on which of its elements those of an output depend through derivatives; None for on none.
 
-        More than there are is safe, and all is what an op without a rule says. `known` are the arrays of integer operands that
-        depend on no input; what floats are plays no role.
+        More than there are is safe, and all is what an op without a rule says. `known` are the arrays of operands that depend on no
+        input, None for others; each is computed when it is asked for.
         """
         return [on_all(x, y) for x in avals]
 

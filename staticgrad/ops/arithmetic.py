@@ -19,6 +19,10 @@ def _logical(opcode: str, otherwise: str) -> Callable[..., Scalar]:
     return lambda b, *x: getattr(b, opcode if x[0].dtype == BOOL else otherwise)(*x)
 
 
+def _is_zero(known: np.ndarray | None) -> np.ndarray | None:
+    return None if known is None else known == 0
+
+
 add: Apply = elementwise(
     "add", np.add, _logical("or_", "add"), lambda g, y, a, b: g, lambda g, y, a, b: g, arity=2, linear=True, notation="x + y", logic="x | y"
 )
@@ -35,6 +39,7 @@ multiply: Apply = elementwise(
     arity=2,
     notation="x*y",
     logic="x & y",
+    flat=lambda a, b: (_is_zero(b), _is_zero(a)),
 )
 divide: Apply = elementwise(
     "divide", np.divide, lambda b, x, y: b.div(x, y), lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * y) / b,

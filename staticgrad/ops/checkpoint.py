@@ -14,6 +14,7 @@ import numpy as np
 
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, substitution, topological
+from staticgrad.ir.links import EACH, Links
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
 from staticgrad.ops.nested import Nested, in_front
@@ -37,6 +38,9 @@ class CheckpointStart(Op):
 
     def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value]:
         return (g,)
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return [EACH]
 
     def batch(self, size: int, batched: Sequence[bool], x: Value) -> Value:
         return apply(self, x)
@@ -65,6 +69,9 @@ class CheckpointEnd(Op):
 
     def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value | None, ...]:
         return (g, *(None for _ in x[1:]))
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return [EACH, *(None for _ in avals[1:])]
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         return apply(self, x[0] if batched[0] else in_front(x[0], size), *x[1:])

@@ -76,6 +76,10 @@ class Where(Elementwise):
     def numpy(self, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.where(condition, x, y)
 
+    def flat(self, known: Sequence[np.ndarray | None]) -> Sequence[np.ndarray | None] | None:
+        condition = known[0]
+        return None if condition is None else (None, ~condition, condition)
+
     def scalar(self, b: Builder, condition: Scalar, x: Scalar, y: Scalar) -> Scalar:
         return b.select(condition, x, y)
 

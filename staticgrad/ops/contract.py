@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +13,10 @@ from staticgrad.ir.aval import BOOL, Aval, Extent, product
 from staticgrad.ir.links import Links, numbers_without
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op, op
+from staticgrad.ir.sparsity import check_entries
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Labels = tuple[int, ...]
 
@@ -76,16 +82,38 @@ class Contract(Op):
 
     def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
         found = []
-        for labels, x in zip((self.lhs, self.rhs), avals, strict=True):
+        factors = ((self.lhs, self.rhs, known[1]), (self.rhs, self.lhs, known[0]))
+        for (labels, others, factor), x in zip(factors, avals, strict=True):
+            if factor is not None and not factor.all():
+                found.append(Links(relation=self._relation(labels, x, others, factor, y)))
+                continue
             groups, count = numbers_without(x.shape, (axis for axis, label in enumerate(labels) if label not in self.out))
             kept = [label for label in labels if label in self.out]
             extents = dict(zip(labels, x.shape, strict=True))
             numbers = np.arange(count).reshape([extents[label] for label in kept])
             ordered = numbers.transpose([kept.index(label) for label in self.out if label in kept])
-            others = tuple(axis for axis, label in enumerate(self.out) if label not in kept)
-            source = np.broadcast_to(np.expand_dims(ordered, others), y.shape)
+            repeated = tuple(axis for axis, label in enumerate(self.out) if label not in kept)
+            source = np.broadcast_to(np.expand_dims(ordered, repeated), y.shape)
             found.append(Links(groups.reshape(-1), count, source.reshape(-1)))
         return found
+
+    def _relation(self, labels: Labels, x: Aval, others: Labels, factor: np.ndarray, y: Aval) -> csr_array:
+        """Return which elements of an operand `x` meet something that is not 0 in the other one, which is known, on their way to `y`."""
+        from scipy.sparse import csr_array
+
+        places = dict(zip(others, np.nonzero(factor), strict=True))
+        lone = {label: extent for label, extent in zip(labels, x.shape, strict=True) if label not in places}
+        shape = int(np.count_nonzero(factor)), int(product(lone.values()))
+        check_entries(math.prod(shape))
+        numbers = np.indices(tuple(lone.values())).reshape(len(lone), 1, shape[1])
+        at = {label: place[:, None] for label, place in places.items()} | dict(zip(lone, numbers, strict=True))
+
+        def offsets(axes: Labels, aval: Aval) -> np.ndarray:
+            steps = (at[label] * product(aval.shape[axis + 1 :]) for axis, label in enumerate(axes))
+            return np.broadcast_to(sum(steps, np.int64(0)), shape).reshape(-1)
+
+        rows, columns = offsets(self.out, y), offsets(labels, x)
+        return csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(y.size, x.size))
 
     def batch(self, size: int, batched: Sequence[bool], x: Value, y: Value) -> Value:
         new = max((*self.lhs, *self.rhs, -1)) + 1

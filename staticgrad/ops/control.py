@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from staticgrad.errors import StaticgradError, VerificationError
-from staticgrad.ir.aval import Aval
+from staticgrad.errors import MissingDerivativeError, StaticgradError, VerificationError
+from staticgrad.ir.aval import Aval, Shape, is_float
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.graph import Graph, inline, rebuild
 from staticgrad.ir.interp import interpret
+from staticgrad.ir.links import Links, on_all_of_each
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
+from staticgrad.ir.sparsity import operands_like, relation_by_rule, relation_of, spread
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.ops.nested import Nested
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @op
@@ -50,13 +55,16 @@ class Rules:
     """Derivatives given by hand for a sub-graph: functions on values with the signatures of `Op.jvp` and `Op.vjp`.
 
     The operands and results are always tuples. A cotangent may be a `NoDerivative`. `name` and `key` tell two sets of rules apart,
-    as the functions themselves cannot be hashed by content.
+    as the functions themselves cannot be hashed by content. Rules of a call that is mapped know over which leading axes it is, and for
+    each of them which operands have it.
     """
 
     name: str
     key: str = ""
     jvp: Callable[..., Any] | None = None
     vjp: Callable[..., Any] | None = None
+    sizes: Shape = ()
+    mapped: tuple[tuple[bool, ...], ...] = ()
 
     def __repr__(self) -> str:
         return f"{self.name}:{self.key}"
@@ -104,9 +112,45 @@ class Call(Op):
             raise VerificationError(f"call of {self.graph.name} without a cotangent rule was not inlined")
         return tuple(self.rules.vjp(g, y, *x))
 
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        sizes, mapped = ((), ()) if self.rules is None else (self.rules.sizes, self.rules.mapped)
+        return [on_all_of_each(x, y, sizes, [flags[k] for flags in mapped]) for k, x in enumerate(avals)]
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        """What the rules say, whatever the graph does."""
+        if self.rules is None:
+            floats = self.graph.with_outputs([v for v in self.graph.outputs if is_float(v.dtype)])
+            return spread(relation_of(floats), outputs, avals, found)
+        x = operands_like(avals, known)
+        y = apply_all(self, *x)
+        relation = self._by_tangents(y, x)
+        if relation is None:
+            relation = relation_by_rule(lambda g: list(map(_or_zero, self.vjp(g, y, *x))), y, x, self.rules.name)
+            relation = None if relation is None else relation.T.tocsr()
+        return super().dependence(outputs, avals, known, found) if relation is None else spread(relation, outputs, avals, found)
+
+    def _by_tangents(self, y: Sequence[Value], x: Sequence[Value]) -> csr_array | None:
+        """Return the pattern that the rule for tangents tells of, None where there is none."""
+        if self.rules is None or self.rules.jvp is None:
+            return None
+        try:
+            return relation_by_rule(lambda tangents: self.jvp(tangents, y, *x), x, y, self.rules.name)
+        except MissingDerivativeError:
+            return None
+
     def inlined(self, *x: Value) -> tuple[Value, ...]:
         """Return the outputs as the sub-graph's own nodes."""
         return inline(self.graph, x)
+
+
+def _or_zero(cotangent: Value | NoDerivative | None) -> Value | None:
+    return None if isinstance(cotangent, NoDerivative) else cotangent
 
 
 def call(graph: Graph, *x: Value, rules: Rules | None = None) -> tuple[Value, ...]:

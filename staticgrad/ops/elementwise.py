@@ -14,7 +14,7 @@ import numpy as np
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import BOOL, Aval, is_float
 from staticgrad.ir.builder import Builder, Index, Scalar
-from staticgrad.ir.links import EACH, Links
+from staticgrad.ir.links import EACH, Links, except_where
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op, Read, op
 
@@ -88,7 +88,13 @@ class Elementwise(Op):
         return tuple(None if rule is None or not is_float(v.dtype) else rule(g, y, *x) for rule, v in zip(rules, x, strict=True))
 
     def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
-        return [None if rule is None else EACH for rule in self.derivatives or (EACH,) * len(avals)]
+        flat = self.flat(known) or (None,) * len(avals)
+        rules = self.derivatives or (EACH,) * len(avals)
+        return [None if rule is None else EACH if gone is None else except_where(gone) for rule, gone in zip(rules, flat, strict=True)]
+
+    def flat(self, known: Sequence[np.ndarray | None]) -> Sequence[np.ndarray | None] | None:
+        """Return where the derivative by each operand is 0 because of what is known of the others; None for nowhere, or not known."""
+        return None
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         from staticgrad.ops.movement import broadcast
@@ -110,6 +116,7 @@ def elementwise(
     notation: str | None = None,
     logic: str | None = None,
     fails_on: str = "",
+    flat: Callable[..., Sequence[np.ndarray | None]] | None = None,
 ) -> Callable[..., Value]:
     """Define an elementwise op and return the function that applies it."""
 
@@ -126,6 +133,8 @@ def elementwise(
     }  # fmt: skip
     if result is not None:
         members["result"] = lambda self, dtype: result
+    if flat is not None:
+        members["flat"] = lambda self, known: flat(*known)
     cls = op(type(name, (Elementwise,), members))
     instance = cls()
     return lambda *x: apply(instance, *x)

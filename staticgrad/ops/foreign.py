@@ -8,16 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from staticgrad.errors import ExecutionError, MissingDerivativeError, ShapeError, VerificationError
 from staticgrad.ir.aval import Aval, Shape, is_float
 from staticgrad.ir.graph import Graph
+from staticgrad.ir.links import Links, on_all_of_each
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op
 from staticgrad.ir.source import at_user_line
+from staticgrad.ir.sparsity import operands_like, relation_by_rule, spread, union
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Rule = Callable[..., Any]
 """`Op.jvp` or `Op.vjp` with the op ahead of the other arguments."""
@@ -156,6 +164,31 @@ class Foreign(Op):
     def vjp(self, g: Value, y: Value, *x: Value) -> tuple[Value | None, ...]:
         cotangents: tuple[Value | None, ...] = self._rule("vjp", y)(self, g, y, *x)
         return cotangents
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        return [on_all_of_each(x, y, self.sizes, self.levels(k)) for k, x in enumerate(avals)]
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        """What the rules say, as the function itself cannot be looked into."""
+        x = operands_like(avals, known)
+        y = apply(self, *x)
+        relations = []
+        if self.function.jvp is not None:
+            relations.append(relation_by_rule(lambda tangents: [self.jvp(tangents, y, *x)], x, [y], self.symbol))
+        if self.function.vjp is not None:
+            pulled = relation_by_rule(lambda g: [None for _ in x] if g[0] is None else self.vjp(g[0], y, *x), [y], x, self.symbol)
+            relations.append(None if pulled is None else pulled.T.tocsr())
+        if not relations or any(relation is None for relation in relations):
+            return super().dependence(outputs, avals, known, found)
+        relation = union(relations)
+        assert relation is not None
+        return spread(relation, outputs, avals, found)
 
     def _rule(self, mode: str, y: Value) -> Rule:
         rule: Rule | None = getattr(self.function, mode)

@@ -10,6 +10,7 @@ import numpy as np
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.builder import Builder
+from staticgrad.ir.links import Links, numbers_without
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import op
 from staticgrad.kernels import elimination
@@ -77,6 +78,15 @@ class Solve(Along):
         """The cotangent of B is G with A^T G = g, that of A is -G X^T."""
         found = apply(self, self._row(_transposed(self._matrices(a, a))), g)
         return -self._row(_product(self._matrices(found, a), _transposed(self._matrices(y, a)))), found
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        """A column of X depends on its matrix and on one column of B."""
+        a, b = avals
+        rows, count = numbers_without(b.shape, (self.axis,))
+        sides = max(b.shape[self.axis] // max(self.order(a), 1), 1)
+        place = np.arange(b.shape[self.axis]) % sides
+        columns = (rows * sides + place.reshape(-1, *(1 for _ in b.shape[self.axis + 1 :]))).reshape(-1)
+        return [super().links(y, avals, known)[0], Links(columns, count * sides, columns)]
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         """Systems with one matrix become one system with more right-hand sides."""

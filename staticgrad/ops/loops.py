@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from staticgrad.errors import VerificationError
-from staticgrad.ir.aval import INT64, Aval, is_float
+from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline, substitution, topological
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.links import Links
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
-from staticgrad.ir.sparsity import divided, linked, of_floats, related, relation_of, stacked, union, width_of
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
+from staticgrad.ops.loop_sparsity import scanned
 from staticgrad.ops.movement import broadcast, transpose
 from staticgrad.ops.nested import (
     TRANSFORMS,
@@ -126,44 +125,7 @@ class Scan(Nested):
         known: Sequence[np.ndarray | None],
         found: Sequence[csr_array | None],
     ) -> Sequence[csr_array | None]:
-        """What is carried on may depend on what any step is given; what is stacked on that, and on the parts of its own step."""
-        from scipy.sparse import eye_array, kron
-
-        columns = width_of(found)
-        (consts, init, stacks), (own, started, over) = self.parts(avals), self.parts(found)
-        fixed, carry = of_floats(consts, own, columns), of_floats(init, started, columns)
-        over = [pattern for pattern, aval in zip(over, stacks, strict=True) if is_float(aval.dtype)]
-        steps = [aval.without((0,)).size for aval in stacks if is_float(aval.dtype)]
-        all_steps = [Links(np.tile(np.arange(size), self.length), size) for size in steps]
-        given = [None if p is None else linked(links, p) for links, p in zip(all_steps, over, strict=True)]
-        parts = stacked(given, steps, columns)
-        rows = divided(relation_of(self.body), [v.aval.size for v in self.body.outputs])
-        first, second = fixed.shape[0], fixed.shape[0] + carry.shape[0]
-
-        def without_parts(relation: csr_array, carry: csr_array) -> csr_array:
-            return related(relation[:, :first], fixed) + related(relation[:, first:second], carry)
-
-        carried = [k for k in range(self.carries) if is_float(outputs[k].dtype)]
-        onward = stacked([rows[k] for k in carried], [outputs[k].size for k in carried], second + parts.shape[0])
-        entering = related(onward[:, second:], parts)
-        for _ in range(self.length):
-            before = carry.nnz
-            carry = carry + entering + without_parts(onward, carry)
-            if carry.nnz == before:
-                break
-        made: list[csr_array | None] = [None for _ in outputs]
-        for k, pattern in zip(carried, divided(carry, [outputs[k].size for k in carried]), strict=True):
-            made[k] = pattern
-        columns_of = np.cumsum([second, *steps])
-        for k in range(self.carries, len(outputs)):
-            each = Links(source=np.tile(np.arange(rows[k].shape[0]), self.length))
-            parts_of_step = [
-                related(kron(eye_array(self.length), rows[k][:, start:end], format="csr").astype(np.bool_), pattern)
-                for pattern, start, end in zip(over, columns_of, columns_of[1:], strict=False)
-                if pattern is not None
-            ]
-            made[k] = union([linked(each, without_parts(rows[k], carry)), *parts_of_step])
-        return made
+        return scanned(self, outputs, avals, known, found)
 
     def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         consts, carry, stacked = self.parts(arrays)

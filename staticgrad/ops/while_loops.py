@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from staticgrad.ir.op import register
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.extrema import maximum, minimum
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
+from staticgrad.ops.loop_sparsity import looped
 from staticgrad.ops.loops import MOST_BYTES, Scan
 from staticgrad.ops.nested import (
     Nested,
@@ -41,6 +43,9 @@ from staticgrad.ops.nested import (
 )
 from staticgrad.ops.reduce import Any_
 from staticgrad.ops.remainders import floor_divide
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 CHECKPOINTS, FEWEST = 256, 16
 """So many carries are kept of a loop whose number of steps has no limit, and as many of the steps between two of them; of a carry for
@@ -90,6 +95,15 @@ class While(Nested):
         if [plain(v.aval) for v in self.body.outputs] != init:
             raise VerificationError(f"while: the carry starts as {init} and becomes {self.body.outputs}")
         return (*init, Aval((), INT64))
+
+    def dependence(
+        self,
+        outputs: Sequence[Aval],
+        avals: Sequence[Aval],
+        known: Sequence[np.ndarray | None],
+        found: Sequence[csr_array | None],
+    ) -> Sequence[csr_array | None]:
+        return [*looped(self.body, None if self.limit < 0 else self.limit, self.consts, avals, found), None]
 
     def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         consts, carry = arrays[: self.consts], list(arrays[self.consts :])

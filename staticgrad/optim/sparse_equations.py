@@ -42,7 +42,7 @@ class SparseResiduals(Residuals):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        transform = SparseJacobian(0, "auto", "least_squares")
+        transform = SparseJacobian(0, word="least_squares")
         self._jacobian = SparseDerivative(self._traced.derive(transform, "least_squares"), "least_squares")
 
     def linearize(self, params: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> SparseLinearization:

@@ -91,6 +91,9 @@ def check_floats(graph: Graph, places: Iterable[int], name: str, word: str) -> N
             )
 
 
+WAY_OUT = "return floats, and what is not to be differentiated as aux (has_aux=True)"
+
+
 def check_float_results(outputs: Iterable[Value], name: str, word: str, way_out: str) -> None:
     """Raise `DTypeError` where one of the results of a function has no derivative."""
     for y in outputs:

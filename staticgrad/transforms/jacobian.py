@@ -13,7 +13,7 @@ from staticgrad.ir.node import Value
 from staticgrad.ops.control import inline_calls
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
-from staticgrad.transforms.base import Derived, Source, check_float_results, check_floats, renumber, selected, split_aux
+from staticgrad.transforms.base import WAY_OUT, Derived, Source, check_float_results, check_floats, renumber, selected, split_aux
 from staticgrad.transforms.gradient import Grad
 from staticgrad.transforms.products import Jvp
 
@@ -38,8 +38,7 @@ class Jacobian:
         places, tree = selected(signature, self.argnums, base.name, self.word)
         outputs, inputs = [graph.outputs[k] for k in heads], [graph.inputs[k] for k in places]
         check_floats(graph, places, base.name, self.word)
-        way_out = "return floats, and what is not to be differentiated as aux (has_aux=True)"
-        check_float_results(outputs, base.name, self.word, way_out)
+        check_float_results(outputs, base.name, self.word, WAY_OUT)
         blocks = self._blocks(outputs, inputs)
         slots = iter(range(len(blocks)))
         jacobian = unflatten(head_tree, [unflatten(tree, [next(slots) for _ in inputs]) for _ in outputs])

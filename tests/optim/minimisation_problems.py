@@ -100,7 +100,7 @@ def flat(x):
 MINIMISATION = {
     "rosenbrock": (rosenbrock, np.array([-1.2, 1.0])),
     "far rosenbrock": (rosenbrock, np.array([-120.0, 100.0])),
-    "chained rosenbrock": (rosenbrock, np.tile([-1.2, 1.0], 50)),
+    "chained rosenbrock": (rosenbrock, np.tile([-1.2, 1.0], 10)),
     "powell singular": (powell_singular, np.tile([3.0, -1.0, 0.0, 1.0], 25)),
     "wood": (wood, np.array([-3.0, -1.0, -3.0, -1.0])),
     "trigonometric": (trigonometric, np.full(10, 0.1)),

@@ -12,12 +12,15 @@ import numpy as np
 from staticgrad.errors import ArgumentError, InvalidValueError, UnsupportedError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.gauss_newton import gauss_newton
+from staticgrad.optim.domain import domain_of, optimality, pushed_out
+from staticgrad.optim.gauss_newton import GaussNewton, gauss_newton
 from staticgrad.optim.levenberg_marquardt import levenberg_marquardt
 from staticgrad.optim.normal_equations import Layout, chosen, inverse_gram
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState, Trial
+from staticgrad.optim.robust_losses import loss_of
 from staticgrad.optim.solvers import start
 from staticgrad.optim.traced_fitting import LeastSquaresSolution, solve_in_trace
+from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import tree_map
 
@@ -44,12 +47,14 @@ class LeastSquaresResult:
     fun
         What the function of the residuals returned at `x`.
     jac : array of shape (m, n)
-        The Jacobian at `x`: one row a residual, one column a parameter, both in the order of their leaves; a
-        `scipy.sparse.csr_array` where the method is sparse.
+        The Jacobian at `x`, of the residuals whose squares are the loss: one row a residual, one column a parameter, both in the order
+        of their leaves; a `scipy.sparse.csr_array` where the method is sparse.
     grad : array of shape (n,)
         The gradient of the cost, J^T r.
     optimality : float
-        The greatest element of the gradient.
+        The greatest element of the gradient, those that bounds hold up left out.
+    active_mask : array of shape (n,)
+        For each parameter -1 at its lower bound, 1 at its upper one, 0 in between.
     nfev, njev : int
         How often the residuals and their derivatives were computed; always together.
     status : int
@@ -70,6 +75,7 @@ class LeastSquaresResult:
     jac: Any
     grad: np.ndarray
     optimality: float
+    active_mask: np.ndarray
     nfev: int
     njev: int
     status: int
@@ -109,11 +115,16 @@ class LeastSquaresResult:
 def least_squares(
     residuals: Callable[..., Any],
     x0: Any,
-    *,
+    jac: str | Callable[..., Any] | None = None,
+    bounds: Any = (-np.inf, np.inf),
     method: str | ResidualOptimizer = "lm",
     ftol: float | None = None,
     xtol: float | None = None,
     gtol: float | None = None,
+    x_scale: Any = "jac",
+    loss: str | Callable[..., Any] = "linear",
+    f_scale: float = 1.0,
+    *,
     max_nfev: int | None = None,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -130,8 +141,14 @@ def least_squares(
         of arrays, so a list of residuals is one as it is; an array of them is made by `np.stack([a, b])`.
     x0
         Where to start: an array of floats, a list or a tuple of numbers (taken as an array), or any other pytree of float arrays.
+    jac
+        Whatever SciPy takes; it is not needed, as derivatives are exact.
+    bounds
+        The least and the greatest values of the parameters: a pair of numbers, or of arrays or containers like `x0`, infinite where
+        there are none; or a `scipy.optimize.Bounds`. Residuals are not computed outside of them.
     method
-        `"lm"` (`sg.optim.levenberg_marquardt()`), `"gauss-newton"` (`sg.optim.gauss_newton()`), or one of these with other options.
+        `"lm"` (`sg.optim.levenberg_marquardt()`), `"gauss-newton"` (`sg.optim.gauss_newton()`), or one of these with other options;
+        `"trf"` and `"dogbox"` are taken as `"lm"`, which knows bounds here.
     ftol : float
         It ends when a step that stayed lowered the cost by at most `ftol` times the cost, as the linear model foretold. Where the
         cost itself is not precise enough to tell, slopes are; so this may be far below 1e-16. The default, some 1e-24 in float64,
@@ -142,18 +159,25 @@ def least_squares(
     gtol : float
         It ends when the cosine of the angle between the residuals and each column of the Jacobian is at most `gtol`. By default 4
         times the relative precision.
+    x_scale
+        How large a step is large for each parameter: numbers of more than 0, or `"jac"`, as large as its influence on the residuals.
+    loss
+        What takes the place of squares, by which outliers weigh less: `"soft_l1"`, `"huber"`, `"cauchy"` or `"arctan"`. It may be a
+        function of z = (r / f_scale)^2, (m,), that returns rho(z) and its derivatives as rows, (3, m); the first two are read.
+    f_scale : float
+        How large a residual is an outlier; without meaning where the loss is `"linear"`.
     max_nfev : int
         How many steps may be tried, the first evaluation counted; by default 1000 (n + 1) for n parameters.
     args, kwargs
         Further arguments of `residuals`, such as data. Unlike arrays that it closes over, other ones of the same shape do not need
         another trace.
     **others
-        What SciPy offers besides (`jac`, `bounds`, `loss` ...) is an error, except where it says what is done here anyway.
+        What SciPy offers besides (`jac_sparsity`, `callback` ...) is an error, except where it says what is done here anyway.
 
     Returns
     -------
     LeastSquaresResult
-        `x`, `cost`, `fun`, `jac`, `grad`, `optimality`, `nfev`, `njev`, `status`, `message`, `success`, as in SciPy; and
+        `x`, `cost`, `fun`, `jac`, `grad`, `optimality`, `active_mask`, `nfev`, `njev`, `status`, `message`, `success`, as in SciPy; and
         `covariance`, `standard_errors`, `history` and `path`. In a traced function, under `sg.vmap` for example, a
         `LeastSquaresSolution`: a tuple of arrays, those of these names that are arrays, differentiable by all that the residuals read
         (implicitly, at the optimum). There nothing is raised for numbers that are not finite: `status` is -1.
@@ -161,11 +185,11 @@ def least_squares(
     Raises
     ------
     InvalidValueError
-        If residuals or derivatives are not finite at `x0`, or an option is out of its range.
+        If residuals or derivatives are not finite at `x0`, `x0` is not within the bounds, or an option is out of its range.
     DTypeError, ShapeError
-        If residuals or parameters are not floats, or there are none.
+        If residuals or parameters are not floats, or there are none, or bounds are not like them.
     UnsupportedError
-        For bounds, other losses and what else is not there.
+        For what is not there.
 
     Examples
     --------
@@ -184,19 +208,24 @@ def least_squares(
     """
     _refuse(others)
     optimizer = _optimizer(method)
-    function, params = optimizer.equations(residuals), start(x0)
+    changed, params = loss_of(loss, f_scale), start(x0)
+    raw = None if changed is None else traced(residuals)
+    function = optimizer.equations(residuals if changed is None else traced(residuals).derive(changed, "least_squares"))
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
     layout = Layout(params, "least_squares")
+    domain = domain_of(layout, bounds, x_scale)
+    if domain.bounded and isinstance(optimizer, GaussNewton):
+        raise UnsupportedError(at_user_line("least_squares: bounds need damping to be certain of progress; method='lm' has it"))
     tolerances = [None if value is None else number(name, value) for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol))]
     most = 1000 * (layout.size + 1) if max_nfev is None else whole("max_nfev", max_nfev)
     if tracing():
-        guess = layout.tree(layout.vector)
+        guess = layout.tree(domain.clip(layout.vector))
         return solve_in_trace(
-            optimizer, function, guess, lambda state: _Tolerances.of(layout, state, *tolerances).status, most, args, named
+            optimizer, function, guess, lambda state: _Tolerances.of(layout, state, *tolerances).status, most, args, named, domain, raw
         )
-    state = optimizer.init(params, function, *args, **named)
+    state = optimizer.begin(params, function, args, named, domain)
     limits = _Tolerances.of(layout, state, *tolerances)
     history: list[Trial] = []
     params = layout.tree(layout.vector)
@@ -212,10 +241,11 @@ def least_squares(
     return LeastSquaresResult(
         x=params,
         cost=float(linear.cost),
-        fun=linear.value,
+        fun=linear.value if raw is None else raw(params, *args, **named),
         jac=linear.jacobian,
         grad=linear.gradient,
-        optimality=float(np.max(np.abs(linear.gradient))),
+        optimality=float(optimality(linear.gradient, state.active)),
+        active_mask=state.active,
         nfev=state.evaluations,
         njev=state.evaluations,
         status=status,
@@ -243,7 +273,8 @@ class _Tolerances:
     def status(self, state: ResidualState) -> Any:
         """Return why it ends with this state, as in `MESSAGES`; 0 where it goes on."""
         linear, trial = state.linear, state.last or NOTHING_TRIED
-        level = np.all(np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns)
+        small = np.abs(linear.gradient) <= self.cosine * linear.norm * linear.columns
+        level = np.all(small | pushed_out(state.active, linear.gradient))
         before = linear.cost + chosen(trial.accepted, trial.fall, 0.0)
         as_foretold = trial.accepted & (trial.fall >= trial.predicted / 4)
         flat = as_foretold & (np.maximum(trial.fall, trial.predicted) <= self.cost * before)
@@ -254,15 +285,13 @@ class _Tolerances:
 def _optimizer(method: Any) -> ResidualOptimizer:
     if isinstance(method, ResidualOptimizer):
         return method
-    if method == "lm":
+    if method in ("lm", "trf", "dogbox"):
         return levenberg_marquardt()
     if method == "gauss-newton":
         return gauss_newton()
-    hint = ", which is for bounds, is not there" if method in ("trf", "dogbox") else ""
     raise InvalidValueError(
         at_user_line(
-            f"least_squares: method={method!r}{hint}: expected 'lm', 'gauss-newton', sg.optim.levenberg_marquardt(...) "
-            "or sg.optim.gauss_newton()"
+            f"least_squares: method={method!r}: expected 'lm', 'gauss-newton', sg.optim.levenberg_marquardt(...) or sg.optim.gauss_newton()"
         )
     )
 
@@ -273,14 +302,6 @@ def _contiguous(leaf: Any) -> Any:
 
 
 _NEUTRAL: dict[str, tuple[Any, str]] = {
-    "bounds": (
-        (-np.inf, np.inf),
-        "there are no bounds; let the parameters be unbounded, and what is computed with them, such as np.exp(x), bounded",
-    ),
-    "loss": ("linear", "residuals are squared; weigh them in the function itself"),
-    "f_scale": (1.0, "it belongs to a loss other than 'linear', and there is none"),
-    "x_scale": ("jac", "parameters are always measured by their influence on the residuals ('jac')"),
-    "jac": (None, "derivatives are exact; leave it out"),
     "jac_sparsity": (None, "method=sg.optim.levenberg_marquardt(sparse=True) finds it by itself"),
     "diff_step": (None, "derivatives are exact, not differences"),
     "tr_solver": (None, "there is no trust region"),

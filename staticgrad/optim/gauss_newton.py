@@ -12,6 +12,7 @@ from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
     ResidualState,
+    Room,
     SecondDerivative,
     Trial,
     influences,
@@ -29,7 +30,7 @@ class GaussNewton(ResidualOptimizer):
     def start(self) -> tuple[float, float]:
         return 1.0, 1.0
 
-    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
+    def propose(self, linear: Linearization, state: ResidualState, room: Room, second: SecondDerivative) -> Proposal:
         move = -state.control * linear.inverse(np.zeros(len(linear.gradient)))(linear.gradient)
         return Proposal(move, predicted_fall(linear, move))
 

@@ -13,16 +13,11 @@ from staticgrad.control_flow import scan, while_loop
 from staticgrad.errors import ShapeError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
-from staticgrad.optim.normal_equations import Layout, chosen
+from staticgrad.optim.line_search import Trial, search
+from staticgrad.optim.normal_equations import Layout, chosen, length
 from staticgrad.optim.residual_optimizer import fall_of_cost
 from staticgrad.optim.solvers import implicit_root, run
 from staticgrad.tracing.pytree import leaf_aval
-
-DECREASE, CURVATURE = 1e-4, 0.9
-"""A step stays that lowers the function by at least this part of what its slope foretells, and leaves at most this part of the slope."""
-
-MOST_TRIALS = 50
-"""So many lengths of a step are tried at most."""
 
 
 class LBFGSResult(NamedTuple):
@@ -39,7 +34,8 @@ class LBFGSResult(NamedTuple):
     evaluations: Any
     """How often the function and its gradient were computed."""
     status: Any
-    """Why it ended: 0 steps ran out, 1 `gtol`, 2 `ftol`, -1 function or gradient not finite at `x0`, -2 no step lowers the function."""
+    """Why it ended: 0 steps ran out, 1 `gtol`, 2 `ftol`, -1 function or gradient not finite at `x0`, -2 no step lowers the function,
+    or it has fallen out of the range of floats."""
     converged: Any
     """Whether it ended by a tolerance."""
 
@@ -58,12 +54,14 @@ class _Point(NamedTuple):
 
 
 class _History(NamedTuple):
-    """The last steps and by how much the gradient changed along each, the newest last; `weights` are 1 / (s y), 0 for none."""
+    """The last steps and by how much the gradient changed along each, the newest last."""
 
     steps: Any
     changes: Any
     weights: Any
+    """1 / (step change), 0 for none."""
     scale: Any
+    """What stands for the inverse Hessian before any of them."""
 
 
 def lbfgs(
@@ -74,11 +72,11 @@ def lbfgs(
     history: int = 10,
     gtol: float | None = None,
     ftol: float | None = None,
-    maxiter: int = 1000,
+    maxiter: int = 15000,
 ) -> LBFGSResult:
     """Return a minimum of `f` by the limited-memory BFGS method.
 
-    Gradients are exact; each step ends at a point that satisfies Wolfe's conditions. It works inside of traced functions, under
+    Gradients are exact; each step ends at a point that satisfies the strong Wolfe conditions. It works inside of traced functions, under
     `sg.vmap` and other transforms; the minimum is differentiated by what the function depends on (implicitly, as the root of the
     gradient, with the Hessian there), not by `x0`.
 
@@ -96,7 +94,8 @@ def lbfgs(
         It ends where no element of the gradient is larger than this. By default the square root of the relative precision of the
         dtypes.
     ftol : float
-        It ends after a step that lowered the function by at most `ftol` times its absolute value; by default the relative precision.
+        It ends after a step that lowered the function by at most `ftol` times its absolute value, or where no step lowers it and none
+        is foretold to be worth more than rounding errors; by default the relative precision.
     maxiter : int
         The most steps to be made.
 
@@ -124,8 +123,8 @@ def lbfgs(
     ----------
     J. Nocedal, "Updating quasi-Newton matrices with limited storage" (Mathematics of Computation 35, 1980).
 
-    For the line search: A. S. Lewis, M. L. Overton, "Nonsmooth optimization via quasi-Newton methods" (Mathematical Programming 141,
-    2013), section 3.
+    For the line search: J. J. More, D. J. Thuente, "Line search algorithms with guaranteed sufficient decrease" (ACM Transactions on
+    Mathematical Software 20, 1994).
     """
     options = _Options(
         whole("history", history),
@@ -165,6 +164,12 @@ def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Option
     ftol = epsilon if options.ftol is None else options.ftol
     value_and_gradient = value_and_grad(f)
 
+    nothing = np.zeros((options.history, len(first)))
+
+    def forgotten(gradient: Any) -> _History:
+        """No steps; the next one has the length of the gradient, at most 1."""
+        return _History(nothing, nothing, np.zeros(options.history), 1 / np.maximum(1, length(gradient)))
+
     def at(x: Any) -> _Point:
         value, gradient = value_and_gradient(x)
         return _Point(x, value.astype(np.float64), gradient)
@@ -174,22 +179,26 @@ def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Option
         return (status == 0) & (iterations < options.maxiter)
 
     def body(carry: Any) -> Any:
-        point, past, iterations, evaluations, _ = carry
+        point, lowest, past, iterations, evaluations, _ = carry
         direction = -_times_inverse_hessian(past, point.gradient)
-        direction = np.where(direction @ point.gradient < 0, direction, -point.gradient)
-        reached, fall, found, trials = _searched(at, point, direction, iterations == 0, epsilon)
+        slope, noise = direction @ point.gradient, 8 * epsilon * np.abs(point.cost)
+        (reached, fall, _), falls, trials = _stepped(at, point, direction, lowest, noise)
         level = np.all(np.abs(reached.gradient) <= gtol)
-        flat = fall <= ftol * np.maximum(np.abs(point.cost), np.abs(reached.cost))
-        status = np.where(found, np.where(level, 1, np.where(flat, 2, 0)), -2)
-        later = _remembering(past, reached.x - point.x, reached.gradient - point.gradient)
-        return *chosen(found, (reached, later), (point, past)), iterations + 1, evaluations + trials, status
+        # A short step wins little anyway: the function is flat only if the whole one would not win much more.
+        size = np.maximum(np.abs(point.cost), np.abs(np.where(falls, reached.cost, point.cost)))
+        nearly = -slope <= max(ftol, epsilon**0.5) * size
+        after = np.where(level, 1, np.where(nearly & (fall <= ftol * size), 2, 0))
+        # Where nothing is won, what is remembered may mislead: then the gradient alone has a try.
+        stuck = np.where(nearly, 2, np.where(np.all(past.weights == 0), -2, 0))
+        later = _remembering(past, reached.x - point.x, reached.gradient - point.gradient, point.gradient)
+        status = np.where(falls, after, stuck)
+        point, past = chosen(falls, (reached, later), (point, forgotten(point.gradient)))
+        return point, np.minimum(lowest, point.cost), past, iterations + 1, evaluations + trials, status
 
     point = at(first)
     finite = np.isfinite(point.cost) & np.all(np.isfinite(point.gradient))
     status = np.where(finite, np.where(np.all(np.abs(point.gradient) <= gtol), 1, 0), -1)
-    nothing = np.zeros((options.history, len(first)))
-    past = _History(nothing, nothing, np.zeros(options.history), 1.0)
-    point, _, iterations, evaluations, status = while_loop(goes_on, body, (point, past, 0, 1, status))
+    point, _, _, iterations, evaluations, status = while_loop(goes_on, body, (point, point.cost, forgotten(point.gradient), 0, 1, status))
     return point, iterations, evaluations, status
 
 
@@ -209,43 +218,29 @@ def _times_inverse_hessian(past: _History, gradient: Any) -> Any:
     return scan(forward, past.scale * q, (past.steps, past.changes, past.weights, amounts))[0]
 
 
-def _remembering(past: _History, step: Any, change: Any) -> _History:
-    """Return the history with one more step, unless the gradient does not grow along it."""
+def _remembering(past: _History, step: Any, change: Any, gradient: Any) -> _History:
+    """Return the history with one more step, from where the gradient was that; without it if the gradient does not grow along it."""
     curvature = step @ change
     curved = curvature > 0
     weight = np.where(curved, 1 / np.where(curved, curvature, 1), 0)
-    scale = np.where(curved, curvature / np.where(curved, change @ change, 1), past.scale)
+    further = np.maximum(past.scale, length(step) / length(gradient))
+    scale = np.where(curved, curvature / np.where(curved, change @ change, 1), further)
     steps, changes = (snp.concatenate([old[1:], new[None]]) for old, new in ((past.steps, step), (past.changes, change)))
     return _History(steps, changes, snp.concatenate([past.weights[1:], weight[None]]), scale)
 
 
-def _searched(at: Callable[[Any], _Point], point: _Point, direction: Any, first: Any, epsilon: float) -> tuple[_Point, Any, Any, Any]:
-    """Return the point that a line search ends at, how far the function falls, whether it does, and how many lengths were tried.
+def _stepped(at: Callable[[Any], _Point], point: _Point, direction: Any, lowest: Any, noise: Any) -> tuple[Trial, Any, Any]:
+    """Return where the search along a direction ends, whether the function falls enough there, and how many lengths were tried.
 
-    A length is too long where the function does not fall enough, too short where it still falls steeply. The next one is twice as
-    long as long as none was too long, then halfway between the two; the last one to be tried is the longest at which it falls enough.
+    Where the function changes by less than its rounding errors slopes are believed, but only as long as it stays at its lowest.
     """
-    slope = direction @ point.gradient
-    noise = 8 * epsilon * np.abs(point.cost)
-    size = np.sqrt(direction @ direction)
-    initial = np.where(first, np.minimum(1, 1 / size), 1.0)
 
-    def judged(t: Any) -> tuple[_Point, Any, Any, Any]:
+    def tried(t: Any) -> Trial:
         reached = at(point.x + t * direction)
-        fall = fall_of_cost(point, reached, t * direction, noise)
-        falls = (fall >= -DECREASE * t * slope) & np.all(np.isfinite(reached.gradient))
-        return reached, fall, falls, falls & (reached.gradient @ direction < CURVATURE * slope)
+        slope = reached.gradient @ direction
+        finite = np.isfinite(reached.cost) & np.isfinite(slope) & np.all(np.isfinite(reached.gradient))
+        by_slopes = fall_of_cost(point, reached, reached.x - point.x, noise)
+        fall = np.where(reached.cost > lowest + noise, point.cost - reached.cost, by_slopes)
+        return Trial(reached, np.where(finite, fall, np.nan), slope)
 
-    def goes_on(carry: Any) -> Any:
-        *_, (_, _, falls, steep), trials = carry
-        return (~falls | steep) & (trials < MOST_TRIALS)
-
-    def body(carry: Any) -> Any:
-        t, low, high, (_, _, falls, _), trials = carry
-        low, high = np.where(falls, t, low), np.where(falls, high, t)
-        t = np.where(np.isinf(high), 2 * low, (low + high) / 2)
-        t = np.where((trials == MOST_TRIALS - 1) & (low > 0), low, t)
-        return t, low, high, judged(t), trials + 1
-
-    *_, (reached, fall, falls, _), trials = while_loop(goes_on, body, (initial, 0.0, np.inf, judged(initial), 1))
-    return reached, fall, falls, trials
+    return search(tried, direction @ point.gradient)

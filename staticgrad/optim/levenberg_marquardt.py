@@ -10,11 +10,13 @@ import numpy as np
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.options import number
 from staticgrad.ir.source import at_user_line
+from staticgrad.optim.domain import step_within
 from staticgrad.optim.normal_equations import Linearization, Residuals, chosen, length
 from staticgrad.optim.residual_optimizer import (
     Proposal,
     ResidualOptimizer,
     ResidualState,
+    Room,
     SecondDerivative,
     Trial,
     influences,
@@ -47,9 +49,8 @@ class LevenbergMarquardt(ResidualOptimizer):
     def start(self) -> tuple[float, float]:
         return self.damping, 2.0
 
-    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
-        inverse = linear.inverse(state.control * state.scale**2)
-        velocity = -inverse(linear.gradient)
+    def propose(self, linear: Linearization, state: ResidualState, room: Room, second: SecondDerivative) -> Proposal:
+        velocity, inverse = step_within(linear, state.control * state.scale**2, room)
         predicted = predicted_fall(linear, velocity)
         if not self.acceleration:
             return Proposal(velocity, predicted)

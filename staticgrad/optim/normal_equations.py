@@ -71,6 +71,10 @@ class Linearization(NamedTuple):
         """Return the function of b that gives the x of (J^T J + diag(damping)) x = b."""
         return damped_inverse(self.gram, damping)
 
+    def restricted(self, free: Any) -> Linearization:
+        """Return this where only some parameters can move: the rows and columns of the others in J^T J are 0."""
+        return self._replace(gram=np.where(free & free[:, None], self.gram, 0))
+
     @property
     def norm(self) -> Any:
         """The length of the vector of residuals."""
@@ -82,6 +86,16 @@ class Layout:
 
     def __init__(self, params: Any, word: str) -> None:
         self._leaves, self._tree = parameters(params, word)
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes of the leaves."""
+        return [leaf.shape for leaf in self._leaves]
+
+    @property
+    def structure(self) -> Tree:
+        """The structure of the pytree."""
+        return self._tree
 
     @property
     def size(self) -> int:

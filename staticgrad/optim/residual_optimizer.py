@@ -13,11 +13,15 @@ import numpy as np
 
 from staticgrad.errors import ArgumentError, InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
+from staticgrad.optim.domain import FREE, Domain
 from staticgrad.optim.normal_equations import EPSILON, Layout, Linearization, Residuals, chosen, length
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.tracer import Tracer
 
 TINY = float(np.finfo(np.float64).tiny)
+
+Room = tuple[Any, Any] | None
+"""How far each parameter may move down and up, (n,) each; None where there are no bounds."""
 
 SecondDerivative = Callable[[Any], Any]
 """The second derivative of the residuals along a direction, (n,) -> (m,)."""
@@ -72,6 +76,10 @@ class ResidualState(NamedTuple):
     """How often the residuals and their derivatives were computed."""
     last: Trial | None
     """What came of the last step."""
+    active: Any
+    """For each parameter -1 at its lower bound, 1 at its upper one, 0 in between, (n,)."""
+    domain: Domain
+    """Where the parameters may be."""
 
 
 class ResidualOptimizer(ABC):
@@ -104,9 +112,13 @@ class ResidualOptimizer(ABC):
         ShapeError, DTypeError
             If there are no residuals or no parameters, or if they are not floats.
         """
+        return self.begin(params, self.equations.of(residuals), args, kwargs, FREE)
+
+    def begin(self, params: Any, function: Residuals, args: Sequence[Any], kwargs: Mapping[str, Any], domain: Domain) -> ResidualState:
+        """Return the state before the first step, with an error where the residuals are not finite."""
         self._layout(params)
         with np.errstate(all="ignore"):
-            state = self.first(params, self.equations.of(residuals), args, kwargs)
+            state = self.first(params, function, args, kwargs, domain)
         if not state.linear.finite:
             raise InvalidValueError(at_user_line(f"{self.word}: {_not_finite(state.linear)} at the first parameters; start elsewhere"))
         return state
@@ -128,31 +140,33 @@ class ResidualOptimizer(ABC):
         size, function = self._layout(params).size, self.equations.of(residuals)
         if not isinstance(state, ResidualState) or len(state.scale) != size:
             raise ArgumentError(at_user_line(f"{self.word}: the state is not what {self.word}().init(params, residuals) returned"))
-        params, (linear, scale, control, growth, evaluations, trial) = self.step(params, function, state, args, kwargs)
+        params, (linear, scale, control, growth, evaluations, trial, active, domain) = self.step(params, function, state, args, kwargs)
         assert trial is not None
         control_then, cost, fall, predicted, relative = map(float, (trial.control, trial.cost, trial.fall, trial.predicted, trial.length))
         trial = Trial(bool(trial.accepted), control_then, cost, fall, predicted, relative, bool(trial.resolved))
-        return params, ResidualState(linear, scale, float(control), float(growth), int(evaluations), trial)
+        return params, ResidualState(linear, scale, float(control), float(growth), int(evaluations), trial, active, domain)
 
-    def first(self, params: Any, function: Residuals, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ResidualState:
+    def first(self, params: Any, function: Residuals, args: Sequence[Any], kwargs: Mapping[str, Any], domain: Domain) -> ResidualState:
         """Return the state before the first step, whatever the residuals are."""
         layout = Layout(params, self.word)
-        linear = function.linearize(layout.tree(layout.vector), args, kwargs)
-        return ResidualState(linear, self.rescaled(None, linear, layout.vector), *self.start, 1, None)
+        here = layout.vector
+        linear = function.linearize(layout.tree(here), args, kwargs)
+        scale = self.rescaled(None, linear, here) if domain.x_scale is None else 1 / domain.x_scale
+        return ResidualState(linear, scale, *self.start, 1, None, domain.active(here), domain)
 
     def step(
         self, params: Any, function: Residuals, state: ResidualState, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Any, ResidualState]:
         """Return parameters and state after one step was tried; all of them may be traced."""
         layout = Layout(params, self.word)
-        linear, here = state.linear, layout.vector
+        linear, here, domain = state.linear, layout.vector, state.domain
         epsilon = max(layout.epsilon, float(np.finfo(linear.residuals.dtype).eps))
         terms = size_of_terms(linear, here)
         with np.errstate(all="ignore"):  # a step that overflows does not stay
             proposal = self.propose(
-                linear, state, lambda direction: function.second_derivative(params, layout.tree(direction), args, kwargs)
+                linear, state, domain.room(here), lambda direction: function.second_derivative(params, layout.tree(direction), args, kwargs)
             )
-            tried = layout.tree(here + proposal.move)
+            tried = layout.tree(domain.clip(here + proposal.move))
             move = Layout(tried, self.word).vector - here  # as the dtypes of the parameters round it
             computed = np.isfinite(move).all() & proposal.sound
             there = function.linearize(tried, args, kwargs) if isinstance(computed, Tracer) or computed else linear
@@ -166,13 +180,15 @@ class ResidualOptimizer(ABC):
                 fall=fall,
                 predicted=proposal.predicted,
                 length=length(state.scale * move) / (length(state.scale * here) + TINY),
-                resolved=np.logical_not(2 * proposal.predicted <= (epsilon * terms) ** 2),  # NaN is not
+                # NaN is not; bounds that hold up a part of a step may make it go up on the whole.
+                resolved=np.logical_not(np.abs(2 * proposal.predicted) <= (epsilon * terms) ** 2),
             )
             control, growth = self.adapted(state, trial)
-            kept = params, linear, state.scale
-            moved = tried, there, self.rescaled(state.scale, there, here + move)
-        params, linear, scale = chosen(trial.accepted, moved, kept)
-        return params, ResidualState(linear, scale, control, growth, state.evaluations + computed, trial)
+            kept = params, linear, state.scale, state.active
+            scale = self.rescaled(state.scale, there, here + move) if domain.x_scale is None else state.scale
+            moved = tried, there, scale, domain.active(here + move)
+        params, linear, scale, active = chosen(trial.accepted, moved, kept)
+        return params, ResidualState(linear, scale, control, growth, state.evaluations + computed, trial, active, domain)
 
     @property
     def equations(self) -> type[Residuals]:
@@ -185,8 +201,8 @@ class ResidualOptimizer(ABC):
         """The first `control` and `growth`."""
 
     @abstractmethod
-    def propose(self, linear: Linearization, state: ResidualState, second: SecondDerivative) -> Proposal:
-        """Return the step to try."""
+    def propose(self, linear: Linearization, state: ResidualState, room: Room, second: SecondDerivative) -> Proposal:
+        """Return the step to try, which must not leave the room that bounds leave."""
 
     @abstractmethod
     def adapted(self, state: ResidualState, trial: Trial) -> tuple[Any, Any]:

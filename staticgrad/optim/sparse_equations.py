@@ -36,6 +36,12 @@ class SparseLinearization(Linearization):
     def inverse(self, damping: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         return sparse_damped_inverse(self.gram, damping)
 
+    def restricted(self, free: np.ndarray) -> SparseLinearization:
+        from scipy.sparse import diags_array
+
+        mask = diags_array(free.astype(np.float64))
+        return self._replace(gram=(mask @ self.gram @ mask).tocsr())
+
 
 class SparseResiduals(Residuals):
     """A function of residuals whose Jacobian is computed as a sparse matrix, with as few sweeps as its pattern allows."""

@@ -9,7 +9,8 @@ import numpy as np
 
 from staticgrad.api import grad
 from staticgrad.control_flow import while_loop
-from staticgrad.optim.normal_equations import Residuals
+from staticgrad.optim.domain import Domain, optimality, pushed_out
+from staticgrad.optim.normal_equations import Layout, Residuals
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState
 from staticgrad.optim.solvers import implicit_root
 from staticgrad.tracing.pytree import flatten
@@ -30,6 +31,8 @@ class LeastSquaresSolution(NamedTuple):
     """The gradient of the cost, (n,)."""
     optimality: Any
     """The greatest element of the gradient."""
+    active_mask: Any
+    """For each parameter -1 at its lower bound, 1 at its upper one, 0 in between, (n,)."""
     nfev: Any
     """How often the residuals and their derivatives were computed until it ended."""
     status: Any
@@ -46,18 +49,28 @@ def solve_in_trace(
     most: int,
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
+    domain: Domain,
+    raw: Callable[..., Any] | None,
 ) -> LeastSquaresSolution:
     """Return the solution as traced arrays. The loop ends after `most` trials, or when the status of a state is not 0.
 
-    `judge` returns, for the first state, the function that gives the status of each state.
+    `judge` returns, for the first state, the function that gives the status of each state; `raw` are the residuals as they are where
+    `function` is a loss of them.
     """
 
     def gradient(x: Any) -> Any:
-        """The gradient of the cost, which is 0 at the optimum."""
-        return grad(lambda p: _cost(function(p, *args, **kwargs)))(x)
+        """What is 0 at the optimum: the gradient of the cost, or the way to the bound for a parameter that is held there."""
+        found = grad(lambda p: _cost(function(p, *args, **kwargs)))(x)
+        if not domain.bounded:
+            return found
+        slope, layout = Layout(found, "least_squares").vector, Layout(x, "least_squares")
+        here = layout.vector
+        active = domain.active(here)
+        to_bound = here - np.where(active < 0, domain.lower, domain.upper)
+        return layout.tree(np.where(pushed_out(active, slope), np.where(active == 0, 0.0, to_bound), slope))
 
     def solve(start: Any) -> tuple[Any, Any]:
-        state = optimizer.first(start, function, args, kwargs)
+        state = optimizer.first(start, function, args, kwargs, domain)
         status_of = judge(state)
         status = np.where(state.linear.finite, status_of(state), -1)
         state = state._replace(last=NOTHING_TRIED)
@@ -76,13 +89,15 @@ def solve_in_trace(
 
     x, (evaluations, status) = implicit_root(gradient, guess, solve, "least_squares")
     linear = function.linearize(x, args, kwargs)
+    active = domain.active(Layout(x, "least_squares").vector)
     return LeastSquaresSolution(
         x=x,
         cost=linear.cost,
-        fun=linear.value,
+        fun=linear.value if raw is None else raw(x, *args, **kwargs),
         jac=linear.transposed.T,
         grad=linear.gradient,
-        optimality=np.max(np.abs(linear.gradient)),
+        optimality=optimality(linear.gradient, active),
+        active_mask=active,
         nfev=evaluations,
         status=status,
         success=status > 0,

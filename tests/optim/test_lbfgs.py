@@ -6,6 +6,7 @@ import scipy.optimize
 
 import staticgrad as sg
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
+from tests.optim.minimisation_problems import MINIMISATION
 
 
 def rosenbrock(x, a=1.0):
@@ -47,6 +48,49 @@ def test_minima_are_those_of_scipy(f, start):
     assert found.iterations <= found.evaluations <= 200
 
 
+@pytest.fixture(scope="module")
+def compared():
+    """Each of More, Garbow and Hillstrom's problems, and others: SciPy's result and ours."""
+    found = {}
+    for name, (f, start) in MINIMISATION.items():
+        both = sg.value_and_grad(sg.trace(f, backend="interp"))
+        options = {"gtol": 1.5e-8, "ftol": 2.3e-16, "maxcor": 10}
+        with np.errstate(all="ignore"):
+            theirs = scipy.optimize.minimize(both, start, jac=True, method="L-BFGS-B", options=options)
+        found[name] = theirs, sg.lbfgs(f, start)
+    return found
+
+
+@pytest.mark.parametrize("name", MINIMISATION)
+def test_problems_of_the_literature(compared, name):
+    theirs, ours = compared[name]
+    assert ours.converged
+    assert ours.fun <= theirs.fun + 1e-9 * (1 + abs(theirs.fun)) or np.isnan(theirs.fun)
+
+
+def test_it_takes_no_more_evaluations_than_scipy(compared):
+    """On the whole, those left out where SciPy's minimiser gave up."""
+    pairs = [(theirs.nfev, int(ours.evaluations)) for theirs, ours in compared.values() if theirs.fun <= ours.fun * (1 + 1e-6) + 1e-12]
+    assert len(pairs) >= 15
+    assert sum(ours for _, ours in pairs) <= 1.1 * sum(theirs for theirs, _ in pairs)
+
+
+@pytest.mark.parametrize(
+    ("f", "start", "least"),
+    [
+        (lambda x: np.sum(x - np.log(x)), 50.0, 1.0),  # NaN below 0, with a finite slope
+        (lambda x: np.sum(np.where(x < 3, np.inf, (x - 4.0) ** 2)), 100.0, 0.0),  # a wall close to the minimum
+        (lambda x: np.sum(np.exp(x) - x), -700.0, 1.0),  # overflow far off
+        (lambda x: np.sum(np.abs(x - 0.3)), 1.0, 0.0),  # a kink at the minimum
+        (lambda x: np.sum(np.where(x > 1e3, np.nan, x * x)), 999.0, 0.0),
+    ],
+)
+def test_it_steps_back_from_what_is_not_finite(f, start, least):
+    found = sg.lbfgs(f, np.full(2, start), maxiter=500)
+    assert found.converged
+    np.testing.assert_allclose(found.fun, 2 * least, rtol=1e-9, atol=1e-9)
+
+
 def test_a_quadratic_is_done_in_about_as_many_steps_as_dimensions():
     rng = np.random.default_rng(1)
     a = rng.normal(size=(8, 8))
@@ -64,7 +108,7 @@ def test_history_is_of_use():
 @pytest.mark.parametrize(
     ("f", "start", "status"),
     [
-        (lambda x: np.sum(x), np.ones(2), 0),  # falls without end
+        (lambda x: np.sum(x), np.ones(2), -2),  # falls without end
         (lambda x: np.log(x), -1.0, -1),
         (lambda x: np.sqrt(x), 0.0, -1),  # no finite slope
         (lambda x: np.sum(np.abs(x - 0.3)) * 1e300 * 1e300, np.ones(2), -1),

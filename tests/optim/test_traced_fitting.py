@@ -176,7 +176,7 @@ def test_a_singular_problem_ends():
         (DTypeError, "residuals are floats", lambda p, y: p > y[:2], START, {}),
         (DTypeError, "has dtype int64", decay, np.array([1, 1]), {}),
         (ShapeError, "0 residuals", lambda p, y: p[:0], START, {}),
-        (UnsupportedError, "bounds", decay, START, {"bounds": (0, 1)}),
+        (UnsupportedError, "damping", decay, START, {"bounds": (0, 1), "method": "gauss-newton"}),
     ],
 )
 def test_errors(error, words, residuals, start, options):

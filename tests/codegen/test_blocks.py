@@ -12,7 +12,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.loop_text import unit_text
 from staticgrad.ir.loop_verify import verify_unit
-from staticgrad.ir.loops import Buffer, Index, Invoke, Space
+from staticgrad.ir.loops import Buffer, Index, Invoke, Space, calls
 from staticgrad.runtime.build import lower_graph, machine_code
 from staticgrad.runtime.compile import Stage, compile_unit
 from staticgrad.runtime.executor import Executable
@@ -48,6 +48,10 @@ def written(x):
     return y
 
 
+def repeated(w, x):
+    return sg.scan(lambda c, k: (np.tanh(w @ c) + k, c[:, 1:] * k), x, np.arange(3.0))
+
+
 SAME_BITS = {
     "elementwise": (lambda x, y: x * y + x, numbers(301), numbers(301)),
     "rows": (lambda x: x / 3, numbers(7, 40)[:, ::2].copy()),
@@ -68,6 +72,9 @@ SAME_BITS = {
     "product, columns": (lambda x, w: x @ w, numbers(3, 7), numbers(7, 111)),
     "products": (lambda x, w: x @ w, numbers(9, 5, 7), numbers(9, 7, 11)),
     "reversed": (lambda x: x[::-1] * 2, numbers(99)),
+    "loop": (repeated, numbers(9, 9) / 3, numbers(9, 40)),
+    "loop in a branch": (lambda w, x: sg.cond(x[0, 0] > 9, lambda: x * 2, lambda: repeated(w, x)[0]), numbers(9, 9) / 3, numbers(9, 40)),
+    "while": (lambda x: sg.while_loop(lambda c: c[0, 0] < 9, lambda c: np.exp(c[::-1] / 9) + c * c, x), np.abs(numbers(9, 40))),
 }
 """Functions whose results do not depend on blocks at all."""
 
@@ -81,11 +88,12 @@ REORDERED = {
     "single": (np.sum, numbers(901, dtype=np.float32)),
     "gradient of logsumexp": (sg.value_and_grad(logsumexp), numbers(101)),
     "layer": (sg.value_and_grad(lambda w, x: np.mean((x @ w) ** 2)), numbers(5, 12), numbers(31, 5)),
+    "gradient of a loop": (sg.grad(lambda w, x: np.sum(repeated(w, x)[1] ** 2), (0, 1)), numbers(9, 9) / 3, numbers(9, 40)),
     "normalised": (sg.value_and_grad(lambda x: np.sum(((x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)) ** 3)), numbers(13, 20)),
 }
 """Functions with sums over a divided axis."""
 
-NUMBA = ("sums of rows", "place of the greatest", "written to", "product, columns", "sums of columns and of all", "single", "layer")
+NUMBA = ("sums of rows", "place of the greatest", "written to", "product, columns", "sums of columns and of all", "single", "layer", "loop")
 """Those that are compiled through Numba as well."""
 
 
@@ -105,7 +113,8 @@ def test_blocks_mean_the_same(name):
     found = run_uncompiled(graph, arguments, lowering=divided)
     agree(found, run_uncompiled(graph, arguments, lowering=undivided), name in SAME_BITS)
     agree(found, interpret(graph, arguments), exact=False)
-    assert any(nest.blocks is not None for nest in divided.schedule.nests)
+    assert any(call.blocks for call in calls(divided.lowered.unit))
+    assert divided.call_plan.parallel and not undivided.call_plan.parallel
 
 
 @pytest.mark.parametrize("grain", [FINE, Grain(work=50.0, row=40, partial=0.5)], ids=["fine", "coarser"])
@@ -212,20 +221,31 @@ def failing(*blocks):
     return replace(unit, arguments=(buffer,), forward=(replace(call, buffers=whole(buffer), blocks=8),))
 
 
+def failing_inside(*blocks):
+    """Return a unit of a function that has another one run 8 blocks, of which `blocks` fail."""
+    unit = failing(*blocks)
+    (call,) = unit.forward
+    outer = function("outer", [parameter("out", "f8", 8)], lambda b: None)
+    outer.body.statements.append(Invoke(call.function, whole(outer.buffers[0]), blocks=8))
+    return replace(unit, functions=(*unit.functions, outer), forward=(Invoke(outer, call.buffers),))
+
+
+@pytest.mark.parametrize("made", [failing, failing_inside])
 @pytest.mark.parametrize("runner", [run, run_text])
-def test_blocks_in_order(runner):
-    unit = failing(6, 3, 5)
+def test_blocks_in_order(runner, made):
+    unit = made(6, 3, 5)
     verify_unit(unit)
     ran = runner(unit, [np.zeros(8)])
     np.testing.assert_array_equal(ran.compiled[0], np.arange(8.0))
     assert ran.code == 1 and ran.context.tolist() == [1, 7, 30, 0, 0, 0, 0, 0]
 
 
-def test_dispatchers_run_blocks():
+@pytest.mark.parametrize("made", [failing, failing_inside])
+def test_dispatchers_run_blocks(made):
     import numba
     from numba import types
 
-    compiled = compile_unit("sg_dispatched_blocks", print_unit(failing(4)))
+    compiled = compile_unit(f"sg_dispatched_blocks_of_{made.__name__}", print_unit(made(4)))
     forward = compiled.forward
     signature = types.int64(types.CPointer(types.voidptr), types.CPointer(types.uint8), types.CPointer(types.int64))
 
@@ -250,11 +270,11 @@ def test_the_verifier_knows_blocks():
     ):
         with pytest.raises(VerificationError, match=text):
             verify_unit(replace(unit, forward=(wrong,)))
-    outer = function("outer", [parameter("out", "f8", 8)], lambda b: None)
-    inner = Invoke(unit.functions[0], whole(outer.buffers[0]), blocks=8)
-    outer.body.statements.append(inner)
-    with pytest.raises(VerificationError, match="called by a stage"):
-        verify_unit(replace(unit, functions=(*unit.functions, outer)))
+    unit = failing_inside()
+    body = unit.functions[1].body.statements
+    body[0] = replace(body[0], blocks=9)
+    with pytest.raises(VerificationError, match="8 elements"):
+        verify_unit(unit)
 
 
 def test_names_of_buffers_do_not_meet_the_block():

@@ -47,6 +47,7 @@ def everything(x, y, w):
         "place": np.argmax(x),
         "logsumexp": np.log(np.sum(np.exp(x - top))) + top,
         "product": x @ w,
+        "loop": sg.fori_loop(0, 3, lambda i, c: np.tanh(c @ w[:96]) * (1 + i), x[:, :96]),
     }
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.reverse import cotangents
-from staticgrad.gradient_check import derivative_at_zero
+from staticgrad.gradient_check import LEVELS, derivative_at_zero
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import Value, new_input, zeros_like
@@ -63,8 +63,8 @@ class Function:
         moved = [zeros_like(x) if g is None else g for g, x in zip(found, wanted, strict=True)]
         return Function([*self.inputs, *extra], moved, [*self.arrays, *numbers]), numbers
 
-    def differences(self, directions: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the derivatives of the outputs when the active inputs move along `directions`."""
+    def differences(self, directions: Sequence[np.ndarray], levels: int = LEVELS) -> list[np.ndarray]:
+        """Return the derivatives of the outputs when the active inputs move along `directions`; `levels` steps are tried."""
 
         def along(distance: float) -> np.ndarray:
             moved = list(self.arrays)
@@ -72,7 +72,7 @@ class Function:
                 moved[k] = moved[k] + distance * t
             return np.concatenate([np.ravel(y).astype(np.float64) for y in self(arrays=moved)])
 
-        flat = derivative_at_zero(along, 1 / 64)
+        flat = derivative_at_zero(along, 1 / 64, levels)
         ends = np.cumsum([y.aval.size for y in self.outputs])
         return [part.reshape(y.shape) for part, y in zip(np.split(flat, ends[:-1]), self.outputs, strict=True)]
 
@@ -92,8 +92,8 @@ def assert_adjoint(what: str, function: Function, rng: np.random.Generator, tole
     assert abs(left - right) <= tolerance * max(scale, 1e-3), f"{what}: <g, jvp> = {left!r}, <vjp, t> = {right!r}"
 
 
-def assert_differences(what: str, function: Function, rng: np.random.Generator, tolerance: float = 1e-7) -> None:
+def assert_differences(what: str, function: Function, rng: np.random.Generator, tolerance: float = 1e-7, levels: int = LEVELS) -> None:
     """Assert that the tangents are what differences say."""
     forward, t = function.forward(rng)
-    for found, expected in zip(forward(), function.differences(t), strict=True):
+    for found, expected in zip(forward(), function.differences(t, levels), strict=True):
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance, err_msg=what)

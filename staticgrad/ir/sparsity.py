@@ -15,7 +15,7 @@ from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Links
-from staticgrad.ir.node import Node, Value, constant, full, new_input
+from staticgrad.ir.node import Node, Value, constant, constant_array, full, new_input
 from staticgrad.ir.source import at_user_line
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ class Known(Sequence[np.ndarray | None]):
         if not value.node.is_fixed:
             return None
         if k not in self._arrays:
-            self._arrays[k] = interpret(Graph((), (value,)), ())[0]
+            array = constant_array(value)
+            self._arrays[k] = interpret(Graph((), (value,)), ())[0] if array is None else array
         return self._arrays[k]
 
 

@@ -186,7 +186,12 @@ class Tracer(np.lib.mixins.NDArrayOperatorsMixin):
     def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
         function = _scipy_function()
         if function:
-            near = f"use sg.nn.{function}" if function in ("logsumexp", "softmax", "log_softmax") else "write it with NumPy's functions"
+            if function in ("logsumexp", "softmax", "log_softmax"):
+                near = f"use sg.nn.{function}"
+            elif function in ("__matmul__", "__mul__", "dot"):
+                near = "a product with a sparse matrix, A.tocoo(), is np.add.at(y, A.row, A.data * x[A.col]) with y = snp.zeros(A.shape[0])"
+            else:
+                near = "write it with NumPy's functions"
             self._needs_value(f"SciPy's {function}, which does not take traced arrays,", near)
         self._needs_value(
             "converting to a real NumPy array (np.asarray, np.array, or writing it into one)",

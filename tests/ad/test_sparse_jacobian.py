@@ -446,6 +446,24 @@ def test_scipy_takes_the_matrices():
         np.testing.assert_allclose(found.x, 1, rtol=1e-3)
 
 
+def test_a_product_with_a_sparse_matrix():
+    """SciPy's own does not take traced arrays, and the error says how to write it."""
+    import staticgrad.numpy as snp
+
+    matrix = random_array((30, 20), density=0.1, rng=np.random.default_rng(11)).tocoo()
+    x = np.linspace(0, 1, 20)
+    for product in (lambda x: matrix @ x, lambda x: matrix.tocsr() @ x, lambda x: matrix.dot(x)):
+        with pytest.raises(TraceError, match=r"np\.add\.at\(y, A\.row, A\.data \* x\[A\.col\]\)"):
+            sg.sparse_jacobian(product)(x)
+
+    def product(x):
+        y = snp.zeros(matrix.shape[0])
+        np.add.at(y, matrix.row, matrix.data * x[matrix.col])
+        return y
+
+    assert_equal(sg.sparse_jacobian(product)(x), matrix.toarray())
+
+
 def test_dtypes():
     x = np.float32([1, 2, 3])
     assert sg.sparse_jacobian(tridiagonal)(x).dtype == np.float32

@@ -1,7 +1,9 @@
-"""numpy.linalg for traced code: the functions that work on traced arrays."""
+"""numpy.linalg for traced code: the functions that work on traced arrays, and a few of scipy.linalg."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,39 @@ import numpy as np
 from staticgrad.errors import MissingAttributeError, UnsupportedAttributeError
 from staticgrad.ir.source import at_user_line
 from staticgrad.numpy import _dispatching
-from staticgrad.tracing.functions import FUNCTIONS, closest
+from staticgrad.tracing.context import tracing
+from staticgrad.tracing.functions import FUNCTIONS, closest, systems
+from staticgrad.tracing.functions.creation import holds_tracer
+from staticgrad.tracing.functions.table import invoke
+from staticgrad.tracing.protocol import taker
 
 _NAMESPACE = {
     name: _dispatching(member)
     for name in np.linalg.__all__
     if callable(member := getattr(np.linalg, name)) and not isinstance(member, type) and member in FUNCTIONS
+}
+
+
+def _of_scipy(name: str, traced: Callable[..., Any]) -> Callable[..., Any]:
+    """Return SciPy's function of that name, which works on traced arrays, too."""
+
+    @functools.wraps(traced)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if tracing() and (holds_tracer(args) or holds_tracer(list(kwargs.values()))):
+            return invoke(traced, f"snp.linalg.{name}", args, kwargs)
+        import scipy.linalg
+
+        takes = taker(args)
+        return getattr(scipy.linalg, name)(*args, **kwargs) if takes is None else takes(traced, args, kwargs)
+
+    call.__name__ = call.__qualname__ = name
+    return call
+
+
+_NAMESPACE |= {
+    "solve_triangular": _of_scipy("solve_triangular", systems.solve_triangular_traced),
+    "cho_factor": _of_scipy("cho_factor", systems.cho_factor_traced),
+    "cho_solve": _of_scipy("cho_solve", systems.cho_solve_traced),
 }
 globals().update(_NAMESPACE)
 

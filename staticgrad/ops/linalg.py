@@ -4,23 +4,78 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from staticgrad.errors import DTypeError, ShapeError
-from staticgrad.ir.aval import Aval, is_float
+from staticgrad.errors import ShapeError
+from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Builder
 from staticgrad.ir.links import Links, numbers_without
+from staticgrad.ir.loops import Function
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import op
 from staticgrad.kernels import elimination
-from staticgrad.ops.along import Along, ReadRow, Room, WriteRow
-from staticgrad.ops.contract import contract
+from staticgrad.ops.along import ReadRow, Room, WriteRow
+from staticgrad.ops.matrices import OnMatrices, as_rows, product, transposed, triangle
 from staticgrad.ops.movement import reshape, transpose
 
 
+class System(OnMatrices):
+    """Base of the ops that give the X of A X = B: n n elements of A, n k of B."""
+
+    axis: int
+
+    def length(self, *lengths: int) -> int:
+        order, size = self.order(lengths[0]), lengths[1]
+        if size % order if order else size:
+            raise ShapeError(f"{self.name}: {order} equations, but right-hand sides of {size} elements along axis {self.axis}")
+        return size
+
+    def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
+        """Systems with one matrix become one system with more right-hand sides."""
+        a, b = x
+        if batched[0] or not a.shape[self.axis]:
+            return super().batch(size, batched, *x)
+        order, inner = self.order(a.shape[self.axis]), replace(self, axis=self.axis + 1)
+        sides = inner.matrices(b, order)  # (size, ..., order, k)
+        wide = transpose(sides, (*range(1, len(sides.shape)), 0))
+        found = apply(self, a, self.row_of(reshape(wide, (*wide.shape[:-2], wide.shape[-2] * wide.shape[-1]))))
+        apart = reshape(self.matrices(found, order), wide.shape)
+        last = len(wide.shape) - 1
+        return inner.row_of(transpose(apart, (last, *range(last))))
+
+    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
+        """A column of X depends on its matrix and on one column of B."""
+        a, b = avals
+        rows, count = numbers_without(b.shape, (self.axis,))
+        sides = max(b.shape[self.axis] // max(self.order(a.shape[self.axis]), 1), 1)
+        place = np.arange(b.shape[self.axis]) % sides
+        columns = (rows * sides + place.reshape(-1, *(1 for _ in b.shape[self.axis + 1 :]))).reshape(-1)
+        return [super().links(y, avals, known)[0], Links(columns, count * sides, columns)]
+
+    def solver(self, dtype: np.dtype, order: int, width: int) -> Function:
+        """Return the function that solves `order` equations in place, rows of `width` elements of A and B."""
+        raise NotImplementedError
+
+    def room(self, *avals: Aval) -> dict[str, tuple[np.dtype, int]]:
+        return {"system": (avals[0].dtype, sum(aval.shape[self.axis] for aval in avals))}
+
+    def row(self, b: Builder, read: ReadRow, write: WriteRow, avals: Sequence[Aval], room: Room) -> None:
+        (system, start), n = room["system"], self.order(avals[0].shape[self.axis])
+        sides = avals[1].shape[self.axis] // n
+        width = n + sides
+        with b.loop(n, hint="i") as i:
+            for operand, columns, offset in ((0, n, 0), (1, sides, n)):
+                with b.loop(columns, hint="j") as j:
+                    b.store(system, start + i * width + j + offset, read(operand, i * columns + j))
+        b.invoke(self.solver(system.dtype, n, width), (room["system"],))
+        with b.loop(n, hint="i") as i, b.loop(sides, hint="j") as j:
+            write(i * sides + j, b.load(system, start + i * width + j + n))
+
+
 @op
-class Solve(Along):
+class Solve(System):
     """The X of A X = B: ((2, 1 | 0, 3), (4 | 6)) -> (1 | 2). Matrices are rows along `axis`: n n elements of A, n k of B.
 
     Where elimination with partial pivoting meets a pivot of 0 it divides by it: a singular system has infinities and NaN in its
@@ -28,22 +83,6 @@ class Solve(Along):
     """
 
     axis: int
-    cost = 60
-
-    def infer(self, *avals: Aval) -> Aval:
-        a, b = avals
-        if a.dtype != b.dtype or not is_float(a.dtype):
-            raise DTypeError(f"{self.name}: {a} and {b} do not hold floats of one dtype")
-        if not 0 <= self.axis < a.rank or a.without((self.axis,)).shape != b.without((self.axis,)).shape:
-            raise ShapeError(f"{self.name}: {a} and {b} differ in axes other than {self.axis}")
-        order, size = self.order(a), b.shape[self.axis]
-        if order**2 != a.shape[self.axis] or (size % order if order else size):
-            raise ShapeError(f"{self.name}: {a} and {b} are no square matrices with right-hand sides along axis {self.axis}")
-        return Aval(b.shape, b.dtype)
-
-    def order(self, a: Aval) -> int:
-        """Return the number of equations."""
-        return math.isqrt(a.shape[self.axis])
 
     def numpy(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The kernel's operations, in its order, for all systems together."""
@@ -70,80 +109,71 @@ class Solve(Along):
         """A dX = dB - dA X."""
         moved, right = tangents
         if moved is not None:
-            product = self._row(_product(self._matrices(moved, a), self._matrices(y, a)))
-            right = -product if right is None else right - product
+            n = self.order(a.shape[self.axis])
+            less = self.row_of(product(self.matrices(moved, n), self.matrices(y, n)))
+            right = -less if right is None else right - less
         return None if right is None else apply(self, a, right)
 
     def vjp(self, g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value]:
         """The cotangent of B is G with A^T G = g, that of A is -G X^T."""
-        found = apply(self, self._row(_transposed(self._matrices(a, a))), g)
-        return -self._row(_product(self._matrices(found, a), _transposed(self._matrices(y, a)))), found
+        n = self.order(a.shape[self.axis])
+        found = apply(self, self.row_of(transposed(self.matrices(a, n))), g)
+        return -self.row_of(product(self.matrices(found, n), transposed(self.matrices(y, n)))), found
 
-    def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
-        """A column of X depends on its matrix and on one column of B."""
-        a, b = avals
-        rows, count = numbers_without(b.shape, (self.axis,))
-        sides = max(b.shape[self.axis] // max(self.order(a), 1), 1)
-        place = np.arange(b.shape[self.axis]) % sides
-        columns = (rows * sides + place.reshape(-1, *(1 for _ in b.shape[self.axis + 1 :]))).reshape(-1)
-        return [super().links(y, avals, known)[0], Links(columns, count * sides, columns)]
+    def solver(self, dtype: np.dtype, order: int, width: int) -> Function:
+        return elimination.solve(dtype, order, width)
 
-    def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
-        """Systems with one matrix become one system with more right-hand sides."""
-        a, b = x
-        order = self.order(a.aval)
-        if batched[0] or not order:
-            return super().batch(size, batched, *x)
-        sides = Solve(self.axis + 1)._matrices(b, a, order)  # (size, ..., order, k)
-        wide = transpose(sides, (*range(1, len(sides.shape)), 0))
-        found = apply(self, a, self._row(reshape(wide, (*wide.shape[:-2], wide.shape[-2] * size))))
-        apart = reshape(self._matrices(found, a), wide.shape)
-        last = len(wide.shape) - 1
-        return Solve(self.axis + 1)._row(transpose(apart, (last, *range(last))))
 
-    def room(self, *avals: Aval) -> dict[str, tuple[np.dtype, int]]:
-        return {"system": (avals[0].dtype, sum(aval.shape[self.axis] for aval in avals))}
+@op
+class SolveTriangular(System):
+    """The X of A X = B for triangular A: ((2, _ | 1, 4), (4 | 6)) -> (2 | 1). The other triangle is not read, nor a `unit` diagonal."""
 
-    def row(self, b: Builder, read: ReadRow, write: WriteRow, avals: Sequence[Aval], room: Room) -> None:
-        (system, start), n = room["system"], self.order(avals[0])
-        sides = avals[1].shape[self.axis] // n
-        width = n + sides
-        with b.loop(n, hint="i") as i:
-            for operand, columns, offset in ((0, n, 0), (1, sides, n)):
-                with b.loop(columns, hint="j") as j:
-                    b.store(system, start + i * width + j + offset, read(operand, i * columns + j))
-        b.invoke(elimination.solve(system.dtype, n, width), (room["system"],))
-        with b.loop(n, hint="i") as i, b.loop(sides, hint="j") as j:
-            write(i * sides + j, b.load(system, start + i * width + j + n))
+    axis: int
+    lower: bool
+    unit: bool
 
-    def _matrices(self, rows: Value, a: Value, order: int | None = None) -> Value:
-        """Return rows as matrices in the last two axes, as many rows each as the matrices `a` have."""
-        last = len(rows.shape) - 1
-        order = self.order(a.aval) if order is None else order
-        moved = transpose(rows, (*(k for k in range(last + 1) if k != self.axis), self.axis))
-        return reshape(moved, (*moved.shape[:-1], order, moved.shape[-1] // max(order, 1)))
+    def numpy(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The kernel's operations, in its order, for all systems together."""
+        if not b.size:
+            return b.copy()
+        n = math.isqrt(a.shape[self.axis])
+        matrices, x = self.stacked(a, n), self.stacked(b, n)
+        for k in range(n) if self.lower else reversed(range(n)):
+            if not self.unit:
+                x[:, k] /= matrices[:, k, k, None]
+            rest = slice(k + 1, n) if self.lower else slice(0, k)
+            x[:, rest] -= matrices[:, rest, k, None] * x[:, k, None]
+        return self.unstacked(x, b)
 
-    def _row(self, matrices: Value) -> Value:
-        """Return matrices in the last two axes as rows along `axis`."""
-        flat = reshape(matrices, (*matrices.shape[:-2], matrices.shape[-2] * matrices.shape[-1]))
-        last = len(flat.shape) - 1
-        return transpose(flat, (*range(self.axis), last, *range(self.axis, last)))
+    def jvp(self, tangents: Sequence[Value | None], y: Value, a: Value, b: Value) -> Value | None:
+        """A dX = dB - dA X, where dA has the triangle of A."""
+        moved, right = tangents
+        if moved is not None:
+            n = self.order(a.shape[self.axis])
+            less = self.row_of(product(self._triangle(self.matrices(moved, n)), self.matrices(y, n)))
+            right = -less if right is None else right - less
+        return None if right is None else apply(self, a, right)
+
+    def vjp(self, g: Value, y: Value, a: Value, b: Value) -> tuple[Value, Value]:
+        """The cotangent of B is G with A^T G = g, that of A the triangle of -G X^T."""
+        n = self.order(a.shape[self.axis])
+        found = apply(replace(self, lower=not self.lower), self.row_of(transposed(self.matrices(a, n))), g)
+        outer = product(self.matrices(found, n), transposed(self.matrices(y, n)))
+        return -self.row_of(self._triangle(outer)), found
+
+    def _triangle(self, x: Value) -> Value:
+        """Return matrices with zeros where this does not read them."""
+        return triangle(x, -1 if self.unit else 0) if self.lower else transposed(triangle(transposed(x), -1 if self.unit else 0))
+
+    def solver(self, dtype: np.dtype, order: int, width: int) -> Function:
+        return elimination.solve_triangular(dtype, order, width, self.lower, self.unit)
 
 
 def solve(a: Value, b: Value) -> Value:
     """Return the X of A X = B for matrices (..., n, n) and right-hand sides (..., n, k) with the same leading axes."""
-    leading = a.shape[:-2]
-    rows = [reshape(v, (*leading, v.shape[-2] * v.shape[-1])) for v in (a, b)]
-    return reshape(apply(Solve(len(leading)), *rows), b.shape)
+    return reshape(apply(Solve(len(a.shape) - 2), as_rows(a), as_rows(b)), b.shape)
 
 
-def _transposed(x: Value) -> Value:
-    last = len(x.shape) - 1
-    return transpose(x, (*range(last - 1), last, last - 1))
-
-
-def _product(x: Value, y: Value) -> Value:
-    """Return the products of matrices in the last two axes."""
-    last = len(x.shape) - 1
-    leading = tuple(range(last - 1))
-    return contract(x, y, (*leading, last - 1, last), (*leading, last, last + 1), (*leading, last - 1, last + 1))
+def solve_triangular(a: Value, b: Value, lower: bool = True, unit: bool = False) -> Value:
+    """Return the X of A X = B for triangular matrices (..., n, n) and right-hand sides (..., n, k) with the same leading axes."""
+    return reshape(apply(SolveTriangular(len(a.shape) - 2, lower, unit), *map(as_rows, (a, b))), b.shape)

@@ -31,8 +31,8 @@ ULPS |= {"erf": 3, "erfc": 4, "erfinv": 6, "gaussian": 4, "normal_density": 4, "
 ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "gamma": 30, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
-REORDERED = ("sum", "prod", "contract")
-"""Ops whose float results depend on the order of the additions: compared with a relative tolerance."""
+REORDERED = ("sum", "prod", "contract", "sign_and_log_determinant", "qr")
+"""Ops whose float results depend on the order of the additions, or are a sum of logarithms: compared with a relative tolerance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -400,6 +400,52 @@ def _solve(name: str) -> Iterator[Sample]:
         yield Sample(REGISTRY[name](1), (np.array(matrices, dtype), sides), "singular ones beside others")
 
 
+MATRIX_ORDERS = [(1, ()), (2, (3,)), (3, ()), (4, (2,)), (2, (2, 1)), (5, ()), (2, (0,))]
+HOSTILE = [[1, 2, 2, 4], [0, 0, 0, 0], [0, 1, 1, 0], [np.nan, 1, 1, 2], [4, np.inf, 2, 5], [4, 2, 2, 5], [0, 1, 0, 1]]
+"""Matrices of two rows: singular, not finite, to be pivoted, indefinite."""
+
+
+def _square(rng: np.random.Generator, order: int, leading: tuple[int, ...], axis: int) -> np.ndarray:
+    rows = random_array(rng, (*leading, order * order), np.float64)
+    rows[..., :: order + 1] = 2 * order + np.abs(rows[..., :: order + 1])
+    return np.moveaxis(rows, -1, axis).copy()
+
+
+@sampler("cholesky", "determinant", "sign_and_log_determinant")
+def _of_square_matrices(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(17)
+    for order, leading in MATRIX_ORDERS:
+        for axis in range(len(leading) + 1):
+            yield Sample(REGISTRY[name](axis), (_square(rng, order, leading, axis),))
+    for dtype in FLOATS:
+        yield Sample(REGISTRY[name](1), (np.array(HOSTILE, dtype),), "hostile ones beside others")
+
+
+@sampler("solve_triangular")
+def _solve_triangular(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(18)
+    for (order, leading), sides, (lower, unit) in zip(
+        (*MATRIX_ORDERS, (0, (2,))), (1, 2, 1, 3, 2, 1, 1, 0), itertools.cycle(itertools.product((False, True), repeat=2)), strict=False
+    ):
+        for axis in range(len(leading) + 1):
+            right = np.moveaxis(random_array(rng, (*leading, order * sides), np.float64), -1, axis).copy()
+            yield Sample(REGISTRY[name](axis, lower, unit), (_square(rng, order, leading, axis), right))
+    for dtype, lower in itertools.product(FLOATS, (False, True)):
+        operands = np.array(HOSTILE, dtype), random_array(rng, (len(HOSTILE), 4), dtype)
+        yield Sample(REGISTRY[name](1, lower, False), operands, "hostile ones beside others")
+
+
+@sampler("qr")
+def _qr(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(19)
+    for rows, columns, leading in [(1, 1, ()), (2, 2, (3,)), (3, 2, ()), (4, 3, (2,)), (5, 5, ()), (2, 2, (0,)), (3, 1, (2, 1))]:
+        for axis in range(len(leading) + 1):
+            matrices = np.moveaxis(random_array(rng, (*leading, rows * columns), np.float64), -1, axis).copy()
+            yield Sample(REGISTRY[name](axis, rows), (matrices,))
+    yield Sample(REGISTRY[name](0, 2), (random_array(rng, (6,), np.float64),), "wide")
+    yield Sample(REGISTRY[name](1, 2), (np.array([[4, 2, 2, 5], [2, 1, 0, 3]], np.float32),), "float32")
+
+
 def _well_conditioned(op: Op, a: np.ndarray) -> np.ndarray:
     rows = np.moveaxis(a, op.axis, -1).copy()
     order = round(rows.shape[-1] ** 0.5)
@@ -439,7 +485,7 @@ def smooth_samples(name: str) -> list[Sample]:
             operands[1] = operands[0] + distinct(rng, operands[0].shape, 0.1, 0.5) * np.resize([1.0, -1.0], operands[0].shape)
         if name == "search_sorted":
             operands[0] = np.sort(operands[0])
-        if name == "solve":
+        if name in ("solve", "solve_triangular", "cholesky", "determinant", "sign_and_log_determinant"):
             operands[0] = _well_conditioned(sample.op, operands[0])
         found.append(Sample(sample.op, tuple(operands)))
     return found

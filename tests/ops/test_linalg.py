@@ -80,7 +80,7 @@ def test_pivots_are_looked_for():
 
 
 def test_malformed_systems_are_refused():
-    with pytest.raises(ShapeError, match=r"f64\[8\] and f64\[2\] are no square matrices"):
+    with pytest.raises(ShapeError, match="rows of 8 elements along axis 0 are no square matrices"):
         Solve(0).infer(Aval((8,), np.dtype(np.float64)), Aval((2,), np.dtype(np.float64)))
     with pytest.raises(ShapeError, match="differ in axes other than 1"):
         Solve(1).infer(Aval((2, 4), np.dtype(np.float64)), Aval((3, 2), np.dtype(np.float64)))

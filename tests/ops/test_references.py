@@ -88,7 +88,12 @@ PARAMETERISED = {
     "arg_sort": lambda op, x: jnp.argsort(x, op.axis, stable=True),
     "cumulative_sum": lambda op, x: jnp.cumsum(x, op.axis),
     "search_sorted": lambda op, x, v: _searched(op, x, v),
-    "solve": lambda op, a, b: _solved(op, a, b),
+    "solve": lambda op, a, b: _on_matrices(op, jnp.linalg.solve, a, b),
+    "solve_triangular": lambda op, a, b: _on_matrices(op, partial(_triangular, lower=op.lower, unit_diagonal=op.unit), a, b),
+    "cholesky": lambda op, a: _on_matrices(op, lambda a: jnp.linalg.cholesky(jnp.tril(a) + jnp.tril(a, -1).mT), a),
+    "determinant": lambda op, a: _on_matrices(op, jnp.linalg.det, a),
+    "sign_and_log_determinant": lambda op, a: _on_matrices(op, lambda a: jnp.stack(jnp.linalg.slogdet(a), -1), a),
+    "qr": lambda op, a: _on_matrices(op, _packed_qr, a),
 }
 
 WITHOUT_FLOATS = {
@@ -119,11 +124,24 @@ def _searched(op, x, v):
     return search(x, v)
 
 
-def _solved(op, a, b):
-    a, b = (jnp.moveaxis(jnp.asarray(x), op.axis, -1) for x in (a, b))
-    order = round(a.shape[-1] ** 0.5)
-    x = jnp.linalg.solve(*(rows.reshape(*rows.shape[:-1], order, -1) for rows in (a, b)))
-    return jnp.moveaxis(x.reshape(b.shape), -1, op.axis)
+def _on_matrices(op, function, *operands):
+    """Apply a function of matrices to rows along an axis."""
+    rows = [jnp.moveaxis(jnp.asarray(x), op.axis, -1) for x in operands]
+    count = getattr(op, "rows", round(rows[0].shape[-1] ** 0.5))
+    found = function(*(x.reshape(*x.shape[:-1], count, -1) for x in rows))
+    return jnp.moveaxis(found.reshape(*rows[0].shape[:-1], -1), -1, op.axis)
+
+
+def _triangular(a, b, lower, unit_diagonal):
+    solve = partial(jax.scipy.linalg.solve_triangular, lower=lower, unit_diagonal=unit_diagonal)
+    for _ in range(a.ndim - 2):
+        solve = jax.vmap(solve)
+    return solve(a, b)
+
+
+def _packed_qr(a):
+    q, r = jnp.linalg.qr(a)
+    return jnp.concatenate([part.reshape(*a.shape[:-2], -1) for part in (q, r)], -1)
 
 
 def reference(op):

@@ -1,16 +1,21 @@
-"""Systems of linear equations: the functions of np.linalg that solve them."""
+"""Linear algebra on small matrices: the functions of np.linalg that solve systems and factor matrices, and those of scipy.linalg."""
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ShapeError
+from staticgrad.errors import InvalidValueError, ShapeError, UnsupportedError
 from staticgrad.ir.aval import FLOAT64
-from staticgrad.ir.node import Value
+from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
-from staticgrad.ops.linalg import solve
+from staticgrad.ops.determinants import determinant, sign_and_log_determinant
+from staticgrad.ops.factorizations import cholesky, qr
+from staticgrad.ops.linalg import solve, solve_triangular
+from staticgrad.ops.matrices import transposed
 from staticgrad.ops.movement import broadcast_to, reshape
 from staticgrad.tracing.functions.arguments import operand
 from staticgrad.tracing.functions.table import implements
@@ -18,18 +23,17 @@ from staticgrad.tracing.lift import convert, lift, promoted
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 
-def _matrices(a: Any, name: str) -> Value:
-    """Return square matrices of floats."""
+def _matrices(a: Any, name: str, square: bool = True) -> Value:
+    """Return matrices of floats."""
     value = operand(a)
-    if len(value.shape) < 2 or value.shape[-1] != value.shape[-2]:
-        raise ShapeError(at_user_line(f"{name}: {value.aval} does not hold square matrices in its last two axes"))
+    if len(value.shape) < 2 or (square and value.shape[-1] != value.shape[-2]):
+        kind = "square matrices" if square else "matrices"
+        raise ShapeError(at_user_line(f"{name}: {value.aval} does not hold {kind} in its last two axes"))
     return value if value.dtype.kind == "f" else convert(value, FLOAT64)
 
 
-@implements(np.linalg.solve)
-def np_solve(a: Any, b: Any) -> Tracer:
-    """Return the x of a x = b; where a is singular, x holds infinities or NaN, as a traced program cannot raise LinAlgError."""
-    name = "np.linalg.solve"
+def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
+    """Return matrices and right-hand sides with the same leading axes, and whether the sides were a vector."""
     matrices, right = promoted(_matrices(a, name), operand(b))
     order = matrices.shape[-1]
     is_vector = len(right.shape) == 1
@@ -40,8 +44,18 @@ def np_solve(a: Any, b: Any) -> Tracer:
         leading = np.broadcast_shapes(matrices.shape[:-2], columns.shape[:-2])
     except ValueError:
         raise ShapeError(at_user_line(f"{name}: the leading axes of {matrices.aval} and {right.aval} do not broadcast")) from None
-    x = solve(broadcast_to(matrices, (*leading, order, order)), broadcast_to(columns, (*leading, *columns.shape[-2:])))
+    return broadcast_to(matrices, (*leading, order, order)), broadcast_to(columns, (*leading, *columns.shape[-2:])), is_vector
+
+
+def _without_column(x: Value, is_vector: bool) -> Tracer:
     return tracer_of(reshape(x, x.shape[:-1]) if is_vector else x)
+
+
+@implements(np.linalg.solve)
+def np_solve(a: Any, b: Any) -> Tracer:
+    """Return the x of a x = b; where a is singular, x holds infinities or NaN, as a traced program cannot raise LinAlgError."""
+    matrices, right, is_vector = _system(a, b, "np.linalg.solve")
+    return _without_column(solve(matrices, right), is_vector)
 
 
 @implements(np.linalg.inv)
@@ -50,3 +64,90 @@ def np_inv(a: Any) -> Tracer:
     matrices = _matrices(a, "np.linalg.inv")
     unit = lift(np.eye(matrices.shape[-1], dtype=matrices.dtype))
     return tracer_of(solve(matrices, broadcast_to(unit, matrices.shape)))
+
+
+@implements(np.linalg.cholesky)
+def np_cholesky(a: Any, /, *, upper: Any = False) -> Tracer:
+    """Return L with a = L L^T, or its transpose; NaN where a is not positive definite, as a traced program cannot raise LinAlgError.
+
+    Symmetric matrices are what is meant: of others the symmetric part is factored, so that derivatives are symmetric, too.
+    """
+    matrices = _matrices(a, "np.linalg.cholesky")
+    lower = cholesky((matrices + transposed(matrices)) * 0.5)
+    return tracer_of(transposed(lower) if upper else lower)
+
+
+@implements(np.linalg.det)
+def np_det(a: Any) -> Tracer:
+    """Return the determinants of matrices; up to three rows by Leibniz's formula, whose derivative is right for singular ones, too."""
+    matrices = _matrices(a, "np.linalg.det")
+    order = matrices.shape[-1]
+    if order > len(PERMUTATIONS):
+        return tracer_of(determinant(matrices))
+    x, total = tracer_of(matrices), None
+    for sign, columns in PERMUTATIONS.get(order, ((1, ()),)):
+        term = functools.reduce(operator.mul, (x[..., row, column] for row, column in enumerate(columns)), 1.0)
+        total = term if total is None else total + sign * term
+    return total if order else tracer_of(full(matrices.shape[:-2], 1, matrices.dtype))  # type: ignore[return-value]
+
+
+PERMUTATIONS = {
+    1: ((1, (0,)),),
+    2: ((1, (0, 1)), (-1, (1, 0))),
+    3: ((1, (0, 1, 2)), (-1, (0, 2, 1)), (-1, (1, 0, 2)), (1, (1, 2, 0)), (1, (2, 0, 1)), (-1, (2, 1, 0))),
+}
+"""All permutations of a few columns, with their signs."""
+
+_SLOGDET = type(np.linalg.slogdet(np.ones((1, 1))))
+_QR = type(np.linalg.qr(np.ones((1, 1))))
+
+
+@implements(np.linalg.slogdet)
+def np_slogdet(a: Any) -> Any:
+    """Return the signs of the determinants of matrices, and the logarithms of their absolute values; 0 and -inf where one is 0."""
+    matrices = _matrices(a, "np.linalg.slogdet")
+    if not matrices.shape[-1]:
+        return _SLOGDET(*(tracer_of(full(matrices.shape[:-2], number, matrices.dtype)) for number in (1, 0)))
+    return _SLOGDET(*map(tracer_of, sign_and_log_determinant(matrices)))
+
+
+@implements(np.linalg.qr)
+def np_qr(a: Any, mode: Any = "reduced") -> Any:
+    """Return Q, whose columns are at right angles and of length 1, and the upper triangular R with a = Q R; R alone for mode "r"."""
+    if mode not in ("reduced", "r"):
+        raise UnsupportedError(at_user_line(f"np.linalg.qr: mode={mode!r} is not there; 'reduced' and 'r' are"))
+    q, r = qr(_matrices(a, "np.linalg.qr", square=False))
+    return tracer_of(r) if mode == "r" else _QR(tracer_of(q), tracer_of(r))
+
+
+# ---- those of scipy.linalg, by its names and arguments
+
+
+def solve_triangular_traced(
+    a: Any,
+    b: Any,
+    trans: Any = 0,
+    lower: Any = False,
+    unit_diagonal: Any = False,
+    overwrite_b: Any = False,
+    check_finite: Any = True,
+) -> Tracer:
+    """Return the x of a x = b for triangular a, or of a^T x = b for `trans` 1 or "T"."""
+    matrices, right, is_vector = _system(a, b, "solve_triangular")
+    if trans not in (0, 1, 2, "N", "T", "C"):
+        raise InvalidValueError(at_user_line(f"solve_triangular: trans={trans!r}: expected 0, 1, 2, 'N', 'T' or 'C'"))
+    turned = trans not in (0, "N")
+    x = solve_triangular(transposed(matrices) if turned else matrices, right, bool(lower) != turned, bool(unit_diagonal))
+    return _without_column(x, is_vector)
+
+
+def cho_factor_traced(a: Any, lower: Any = False, overwrite_a: Any = False, check_finite: Any = True) -> tuple[Tracer, bool]:
+    """Return the factor of a positive definite matrix as `cho_solve` takes it; its other triangle is 0."""
+    return np_cholesky(a, upper=not lower), bool(lower)
+
+
+def cho_solve_traced(c_and_lower: Any, b: Any, overwrite_b: Any = False, check_finite: Any = True) -> Tracer:
+    """Return the x of a x = b, given the factor of a that `cho_factor` returned."""
+    factor, lower = c_and_lower
+    once = solve_triangular_traced(factor, b, 0 if lower else 1, lower)
+    return solve_triangular_traced(factor, once, 1 if lower else 0, lower)

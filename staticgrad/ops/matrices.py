@@ -1,0 +1,97 @@
+"""Operations on small matrices: each matrix is a row of memory, which a core has for itself while it works on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from staticgrad.errors import DTypeError, ShapeError
+from staticgrad.ir.aval import Aval, is_float
+from staticgrad.ir.node import Value, apply, constant
+from staticgrad.ops.along import Along
+from staticgrad.ops.comparison import where_zero
+from staticgrad.ops.contract import contract
+from staticgrad.ops.movement import broadcast, broadcast_to, reshape, transpose
+
+
+class OnMatrices(Along):
+    """Base of the ops that take matrices of floats, each one a row along `axis`."""
+
+    axis: int
+    cost = 60
+
+    def infer(self, *avals: Aval) -> Aval:
+        first = avals[0]
+        if any(aval.dtype != first.dtype for aval in avals) or not is_float(first.dtype):
+            raise DTypeError(f"{self.name}: {' and '.join(map(str, avals))} do not hold floats of one dtype")
+        if not 0 <= self.axis < first.rank or any(a.without((self.axis,)).shape != first.without((self.axis,)).shape for a in avals):
+            raise ShapeError(f"{self.name}: {' and '.join(map(str, avals))} differ in axes other than {self.axis}")
+        length = self.length(*(aval.shape[self.axis] for aval in avals))
+        return Aval((*first.shape[: self.axis], length, *first.shape[self.axis + 1 :]), first.dtype)
+
+    def length(self, *lengths: int) -> int:
+        """Return how long rows of the result are, for operands with rows of these lengths."""
+        raise NotImplementedError
+
+    def order(self, length: int) -> int:
+        """Return the number of rows of a square matrix."""
+        order = math.isqrt(length)
+        if order**2 != length:
+            raise ShapeError(f"{self.name}: rows of {length} elements along axis {self.axis} are no square matrices")
+        return order
+
+    def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
+        full = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip(x, batched, strict=True))
+        return apply(replace(self, axis=self.axis + 1), *full)
+
+    def matrices(self, rows: Value, count: int) -> Value:
+        """Return rows as matrices with `count` rows in the last two axes."""
+        last = len(rows.shape) - 1
+        moved = transpose(rows, (*(k for k in range(last + 1) if k != self.axis), self.axis))
+        return reshape(moved, (*moved.shape[:-1], count, moved.shape[-1] // max(count, 1)))
+
+    def row_of(self, matrices: Value) -> Value:
+        """Return matrices in the last two axes as rows along `axis`."""
+        flat = reshape(matrices, (*matrices.shape[:-2], matrices.shape[-2] * matrices.shape[-1]))
+        last = len(flat.shape) - 1
+        return transpose(flat, (*range(self.axis), last, *range(self.axis, last)))
+
+    def stacked(self, x: np.ndarray, count: int) -> np.ndarray:
+        """Return rows as a stack of matrices with `count` rows each."""
+        rows = np.moveaxis(x, self.axis, -1)
+        return np.array(rows.reshape(math.prod(rows.shape[:-1]), count, rows.shape[-1] // max(count, 1)))
+
+    def unstacked(self, found: np.ndarray, like: np.ndarray) -> np.ndarray:
+        """Return a stack of results as rows where they belong, beside an operand."""
+        shape = like.shape[: self.axis] + like.shape[self.axis + 1 :]
+        return np.moveaxis(found.reshape(*shape, math.prod(found.shape[1:])), -1, self.axis)
+
+
+# ---- on matrices in the last two axes
+
+
+def as_rows(x: Value) -> Value:
+    """Return matrices in the last two axes as rows along one: (..., m, n) -> (..., m n)."""
+    return reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
+
+
+def transposed(x: Value) -> Value:
+    """Return matrices with their last two axes exchanged."""
+    last = len(x.shape) - 1
+    return transpose(x, (*range(last - 1), last, last - 1))
+
+
+def product(x: Value, y: Value) -> Value:
+    """Return the products of matrices in the last two axes."""
+    last = len(x.shape) - 1
+    leading = tuple(range(last - 1))
+    return contract(x, y, (*leading, last - 1, last), (*leading, last, last + 1), (*leading, last - 1, last + 1))
+
+
+def triangle(x: Value, offset: int = 0) -> Value:
+    """Return the lower triangle of matrices, up to a diagonal; zeros elsewhere."""
+    kept = np.tri(x.shape[-2], x.shape[-1], offset, bool)
+    return where_zero(broadcast_to(constant(kept), x.shape), x)

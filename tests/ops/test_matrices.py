@@ -1,0 +1,160 @@
+"""Factorisations, determinants and triangular systems as users call them: against NumPy, SciPy and JAX, and on hostile matrices."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+import staticgrad as sg
+import staticgrad.numpy as snp
+from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError, UnsupportedError
+
+jax = pytest.importorskip("jax")
+jax.config.update("jax_enable_x64", True)
+jnp = jax.numpy
+
+NOISE = np.random.default_rng(0)
+PLAIN = NOISE.normal(size=(2, 3, 3)) + 2 * np.eye(3)
+FOUR = NOISE.normal(size=(4, 4))
+TALL = NOISE.normal(size=(2, 4, 3))
+DEFINITE = PLAIN @ PLAIN.mT + np.eye(3)
+SIDES = NOISE.normal(size=(3, 2))
+
+
+def triangular(module, **options):
+    return lambda a, b: module.solve_triangular(a, b, **options)
+
+
+CASES = {
+    "cholesky": (lambda a: np.linalg.cholesky(a), jnp.linalg.cholesky, (DEFINITE,)),
+    "cholesky, upper": (lambda a: np.linalg.cholesky(a, upper=True), lambda a: jnp.linalg.cholesky(a, upper=True), (DEFINITE,)),
+    "det": (lambda a: np.linalg.det(a), jnp.linalg.det, (PLAIN,)),
+    "det of four": (lambda a: np.linalg.det(a), jnp.linalg.det, (FOUR,)),
+    "slogdet": (lambda a: tuple(np.linalg.slogdet(a)), lambda a: tuple(jnp.linalg.slogdet(a)), (PLAIN,)),
+    "qr": (lambda a: tuple(np.linalg.qr(a)), lambda a: tuple(jnp.linalg.qr(a)), (TALL,)),
+    "r": (lambda a: np.linalg.qr(a, mode="r"), lambda a: jnp.linalg.qr(a, mode="r"), (TALL,)),
+    "upper": (triangular(snp.linalg), triangular(jax.scipy.linalg), (PLAIN[0], SIDES)),
+    "upper, transposed": (triangular(snp.linalg, trans=1), triangular(jax.scipy.linalg, trans=1), (PLAIN[0], SIDES[:, 0])),
+    "lower, ones": (
+        triangular(snp.linalg, lower=True, unit_diagonal=True),
+        triangular(jax.scipy.linalg, lower=True, unit_diagonal=True),
+        (PLAIN[0], SIDES),
+    ),
+    "lower, transposed": (
+        triangular(snp.linalg, lower=True, trans="T"),
+        triangular(jax.scipy.linalg, lower=True, trans="T"),
+        (PLAIN[0], SIDES),
+    ),
+}
+
+
+def leaves(x):
+    return x if isinstance(x, tuple) else (x,)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_derivatives_are_those_of_jax(name):
+    ours, theirs, args = CASES[name]
+    places = tuple(range(len(args)))
+
+    def loss(function, numpy):
+        return lambda *a: sum(numpy.sum(numpy.sin(1.3 * x)) for x in leaves(function(*a)))
+
+    def along_gradient(grad, function, numpy):
+        slope = grad(loss(function, numpy))
+        return lambda *a: numpy.sum(numpy.cos(slope(*a)))
+
+    moved = tuple(np.cos(3 * a) for a in args)
+    for found, expected in zip(leaves(sg.trace(ours)(*args)), leaves(theirs(*args)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12)
+    for found, expected in zip(sg.grad(loss(ours, np), places)(*args), jax.grad(loss(theirs, jnp), places)(*args), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+    expected = jax.jvp(loss(theirs, jnp), args, moved)[1]
+    np.testing.assert_allclose(sg.jvp(loss(ours, np), args, moved)[1], expected, rtol=1e-9, atol=1e-11)
+    second = sg.grad(along_gradient(sg.grad, ours, np))(*args)
+    np.testing.assert_allclose(second, jax.grad(along_gradient(jax.grad, theirs, jnp))(*args), rtol=1e-7, atol=1e-9)
+
+
+def test_mapped_they_are_loops():
+    for ours in (np.linalg.cholesky, np.linalg.det, lambda a: np.linalg.slogdet(a)[1], lambda a: np.linalg.qr(a)[1]):
+        single = sg.trace(lambda a, ours=ours: ours(a))
+        np.testing.assert_array_equal(sg.vmap(single)(DEFINITE), [single(a) for a in DEFINITE])
+    mapped = sg.vmap(lambda a, b: snp.linalg.solve_triangular(a, b), in_axes=(None, 1))(PLAIN[0], SIDES)
+    np.testing.assert_allclose(mapped, scipy.linalg.solve_triangular(PLAIN[0], SIDES).T, rtol=1e-12)
+
+
+def test_a_factor_solves_systems():
+    def log_density(matrix, x):
+        """Of a normal distribution, up to a constant."""
+        factor = snp.linalg.cho_factor(matrix, lower=True)
+        return -x @ snp.linalg.cho_solve(factor, x) / 2 - np.sum(np.log(np.diagonal(factor[0])))
+
+    def by_inverse(matrix, x):
+        return -x @ np.linalg.inv(matrix) @ x / 2 - np.linalg.slogdet(matrix)[1] / 2
+
+    x = SIDES[:, 0]
+    np.testing.assert_allclose(log_density(DEFINITE[0], x), by_inverse(DEFINITE[0], x), rtol=1e-12)
+    for place in (0, 1):
+        np.testing.assert_allclose(sg.grad(log_density, place)(DEFINITE[0], x), sg.grad(by_inverse, place)(DEFINITE[0], x), rtol=1e-9)
+    upper = sg.trace(lambda a, b: snp.linalg.cho_solve(snp.linalg.cho_factor(a), b))
+    np.testing.assert_allclose(upper(DEFINITE[0], SIDES), np.linalg.solve(DEFINITE[0], SIDES), rtol=1e-11)
+
+
+def test_what_is_not_positive_definite_leaves_the_others_alone():
+    matrices = np.array([np.eye(2), -np.eye(2), [[1.0, 2.0], [2.0, 1.0]], [[np.nan, 0.0], [0.0, 1.0]], 4 * np.eye(2)])
+    found = sg.trace(lambda a: np.linalg.cholesky(a))(matrices)
+    np.testing.assert_array_equal(np.isnan(found).all((1, 2)), [False, True, True, True, False])
+    np.testing.assert_array_equal(found[[0, 4]], [np.eye(2), 2 * np.eye(2)])
+
+
+@pytest.mark.parametrize("order", [2, 3, 4, 6])
+def test_determinants_of_singular_matrices(order):
+    matrix = np.ones((order, order))
+    matrix[-1] = 0
+    both = sg.trace(lambda a: (np.linalg.det(a), *np.linalg.slogdet(a)))
+    np.testing.assert_array_equal(both(matrix), (0, 0, -np.inf))
+    exchanged = np.eye(order)[[1, 0, *range(2, order)]]
+    np.testing.assert_array_equal(both(exchanged), (-1, -1, 0))
+
+
+def test_the_determinant_of_a_small_singular_matrix_has_derivatives():
+    """The cofactors, as of JAX."""
+    one_less = np.array([[50.0, -30, 45], [-30, 90, -81], [45, -81, 81]])
+    for matrix in (one_less, np.diag([0.0, 0.0, 1.0]), np.array([[1.0, 2.0], [2.0, 4.0]])):
+        np.testing.assert_allclose(sg.grad(np.linalg.det)(matrix), jax.grad(jnp.linalg.det)(matrix), rtol=1e-7, atol=1e-9)
+
+
+def test_empty_small_strided_and_whole():
+    empty = np.zeros((2, 0, 0))
+    assert sg.trace(lambda a: np.linalg.cholesky(a))(empty).shape == (2, 0, 0)
+    np.testing.assert_array_equal(sg.trace(lambda a: np.linalg.det(a))(empty), [1, 1])
+    np.testing.assert_array_equal(sg.trace(lambda a: np.linalg.slogdet(a))(empty), np.linalg.slogdet(empty))
+    assert [x.shape for x in sg.trace(lambda a: np.linalg.qr(a))(np.zeros((3, 0)))] == [(3, 0), (0, 0)]
+    whole = sg.trace(lambda a: np.linalg.cholesky(a))(np.array([[4, 2], [2, 5]]))
+    np.testing.assert_array_equal(whole, [[2, 0], [1, 2]])
+    turned = sg.trace(lambda a: np.linalg.qr(a))(np.asfortranarray(TALL[0])[::-1, ::2])
+    assert type(turned) is type(np.linalg.qr(FOUR))
+    np.testing.assert_allclose(turned.Q @ turned.R, TALL[0][::-1, ::2], atol=1e-14)
+    narrow = sg.trace(lambda a: np.linalg.slogdet(a))(FOUR.astype(np.float32))
+    assert narrow.sign.dtype == narrow.logabsdet.dtype == np.float32
+    np.testing.assert_allclose(narrow, np.linalg.slogdet(FOUR), rtol=1e-5)
+    wide = sg.trace(lambda a: np.linalg.qr(a))(TALL[0].T)
+    np.testing.assert_allclose(wide.Q @ wide.R, TALL[0].T, atol=1e-14)
+    np.testing.assert_array_equal(snp.linalg.solve_triangular(PLAIN[0], SIDES), scipy.linalg.solve_triangular(PLAIN[0], SIDES))
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "call"),
+    [
+        (ShapeError, r"np.linalg.cholesky: f64\[3,2\] does not hold square matrices", lambda a: np.linalg.cholesky(a)),
+        (ShapeError, r"np.linalg.det: .*square", lambda a: np.linalg.det(a)),
+        (ShapeError, r"np.linalg.qr: f64\[3\] does not hold matrices", lambda a: np.linalg.qr(a[:, 0])),
+        (UnsupportedError, "mode='complete'", lambda a: np.linalg.qr(a, mode="complete")),
+        (UnsupportedError, "wide", lambda a: sg.grad(lambda a: np.sum(np.linalg.qr(a.T)[1]))(a)),
+        (InvalidValueError, "trans=3", lambda a: snp.linalg.solve_triangular(a[:2], a[:2], trans=3)),
+        (ShapeError, "2 equations", lambda a: snp.linalg.solve_triangular(a[:2], a)),
+        (ArgumentError, "solve_triangular", lambda a: snp.linalg.solve_triangular(a[:2])),
+    ],
+)
+def test_errors(error, words, call):
+    with pytest.raises(error, match=f"(?s){words}"):
+        sg.trace(call)(SIDES)

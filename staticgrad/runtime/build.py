@@ -98,6 +98,7 @@ def lower_graph(
         from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
         from staticgrad.codegen.memory import plan
+        from staticgrad.codegen.order import in_frugal_order
         from staticgrad.codegen.recompute import without_saving
         from staticgrad.codegen.scheduler import schedule
         from staticgrad.ops.checkpoint import without_marks
@@ -111,7 +112,7 @@ def lower_graph(
         marked, passes = optimize(graph, fastmath)
         optimized, unsaved = without_marks(marked)
     with phase("schedule"):
-        first = schedule(optimized, fuse and "fuse" not in config().skip)
+        first = in_frugal_order(schedule(optimized, fuse and "fuse" not in config().skip))
         if to_loops is None:
             divide(first, grain or GRAIN)
         chosen = without_saving(first, unsaved) if unsaved else first

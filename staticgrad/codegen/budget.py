@@ -22,17 +22,17 @@ from staticgrad.codegen.recompute import Reuse, Step, owned_by, rescheduled
 from staticgrad.codegen.schedule import Schedule
 from staticgrad.ir.node import Value
 
-ROOMS, STEP = 40, 0.9
-"""So many rooms are tried, from all that would be kept downwards, each smaller than the one before by a factor."""
+ROOMS, STEP = 24, 0.9
+"""So many rooms are tried, from what is left beside what has to be there downwards, each smaller than the one before by a factor."""
 
-CHEAP = (0.0, 0.3, 0.6, 0.8, 1.0)
+SMALLEST, LARGE_STEP = 12, 0.7
+"""The same where nothing fits, from all that would be kept downwards, to learn how much memory is enough."""
+
+CHEAP = (0.0, 0.5, 1.0)
 """Parts of the bytes that would be kept of which the cheapest to compute anew are given up from the first."""
 
-MOST = 12
+MOST = 4
 """A choice is given up when so many times the nests of the schedule run."""
-
-CLOSEST = 6
-"""So many choices that need the least memory are planned to learn how much that is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,34 +62,51 @@ class Budget:
 
     def run(self) -> tuple[Schedule | None, int]:
         """Return the schedule with the least work, None where none fits, and the bytes that it, or the smallest one found, needs."""
-        choices: list[_Choice] = []
         total = self._bytes(self._kept)
-        for part in CHEAP:
-            wanted = self._dear(part, total)
-            rooms = [int(total * STEP**k) for k in range(ROOMS)]
-            fitting, smallest = self._first_fitting(wanted, rooms)
-            choices += [choice for choice in (fitting, smallest) if choice is not None]
-        for choice in sorted(choices, key=lambda each: (each.peak > self._limit, each.work, each.peak)):
-            if choice.peak > self._limit:
-                break
-            schedule, needed = self._plan(choice)
-            if needed <= self._limit:
-                return schedule, needed
-        return None, min((self._plan(choice)[1] for choice in sorted(choices, key=lambda each: each.peak)[:CLOSEST]), default=self._limit + 1)
+        wanted = [self._dear(part, total) for part in CHEAP]
+        room = min(self._limit - self._beside, total)
+        found = [choice for each in wanted if (choice := self._fastest(each, room)) is not None]
+        if found:
+            return self._plan(min(found, key=lambda choice: choice.work))
+        smallest = [choice for each in wanted if (choice := self._smallest(each, total)) is not None]
+        needed = min((self._plan(choice)[1] for choice in smallest), default=self._limit + 1)
+        return None, needed
 
-    def _first_fitting(self, wanted: Set[int], rooms: Sequence[int]) -> tuple[_Choice | None, _Choice | None]:
-        """Return the choice with the largest room whose plan is within the limit, and the one with the least memory of those tried."""
-        fitting = smallest = None
-        for room in rooms:
-            choice = self._choice(wanted, room)
+    def _fastest(self, wanted: Set[int], room: int) -> _Choice | None:
+        """Return the choice with the largest room, up to this one, that is within the limit; None where none is found."""
+        fitting: _Choice | None = None
+        misses, step = -1, 1  # the number of the smallest room known not to do
+        while misses + step < ROOMS and fitting is None and room > 0:
+            choice = self._choice(wanted, int(room * STEP ** (misses + step)))
+            if choice is None:
+                return None
+            if self._fits(choice):
+                fitting = choice
+            else:
+                misses += step
+                step *= 2
+        while fitting is not None and step > 1:
+            step //= 2
+            choice = self._choice(wanted, int(room * STEP ** (misses + step)))
+            if choice is not None and self._fits(choice):
+                fitting = choice
+            else:
+                misses += step
+        return fitting
+
+    def _smallest(self, wanted: Set[int], room: int) -> _Choice | None:
+        """Return the choice, for rooms up to this one, that needs the least memory; None where all take too long."""
+        found: _Choice | None = None
+        for k in range(SMALLEST):
+            choice = self._choice(wanted, int(room * LARGE_STEP**k))
             if choice is None:
                 break
-            if smallest is None or choice.peak < smallest.peak:
-                smallest = choice
-            if choice.peak <= self._limit and self._plan(choice)[1] <= self._limit:
-                fitting = choice
-                break
-        return fitting, smallest
+            if found is None or choice.peak < found.peak:
+                found = choice
+        return found
+
+    def _fits(self, choice: _Choice) -> bool:
+        return choice.peak <= self._limit and self._plan(choice)[1] <= self._limit
 
     def _plan(self, choice: _Choice) -> tuple[Schedule, int]:
         if id(choice) not in self._planned:
@@ -169,10 +186,11 @@ class Budget:
                     break
                 rest += gain[place]
                 cut = place
-            left = rest
+            standing = self._bytes(found | alive[cut])
+            if standing >= room:
+                break
+            left, start = rest, cut
             found |= alive[cut]
-            standing = self._bytes(found)
-            start = cut
         if left <= room - standing:
             found |= {owner for owners in made[start:] for owner in owners if owner in wanted}
         return found

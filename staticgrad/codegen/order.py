@@ -60,30 +60,42 @@ def _calls(nest: Nest) -> bool:
     return nest.foreign is not None or (nest.nested is not None and any(map(foreign_names, nest.nested.op.subgraphs)))
 
 
-def in_frugal_order(schedule: Schedule) -> Schedule:
-    """Return the schedule with the nests of each stage in another order where that needs less memory."""
+def in_frugal_order(schedule: Schedule, tight: bool = False) -> Schedule:
+    """Return the schedule with the nests of each stage in another order where that needs less memory.
+
+    A `tight` order is the best for late nests where little of what early ones make is kept.
+    """
     traffic = Traffic(schedule)
     turn = len(schedule.stage("forward"))
     stages = range(turn), range(turn, len(schedule.nests))
     early = {owner for number in stages[0] for owner in traffic.writes[number]}
     crossing = {owner for number in stages[1] for owner in traffic.reads[number]} & early
     order = [
-        *_better(traffic, stages[0], frozenset(), crossing),
-        *_better(traffic, stages[1], crossing, frozenset()),
+        *_better(traffic, stages[0], frozenset(), crossing, tight),
+        *_better(traffic, stages[1], crossing, frozenset(), tight),
     ]
     return replace(schedule, nests=[schedule.nests[number] for number in order])
 
 
-def _better(traffic: Traffic, nests: range, there: Set[int], stays: Set[int]) -> Sequence[int]:
-    """Return the frugal order of these nests, or the one they have if that is no better."""
-    order = _Frugal(traffic, nests, there, stays).run()
-    return order if traffic.peak(order, there, stays)[0] < traffic.peak(nests, there, stays)[0] else nests
+def _better(traffic: Traffic, nests: range, there: Set[int], stays: Set[int], tight: bool) -> Sequence[int]:
+    """Return a frugal order of these nests, or the one they have if none is better."""
+    orders = [nests, *(_Frugal(traffic, nests, there, stays, at_once).run() for at_once in (False, True))]
+
+    def needed(order: Sequence[int]) -> tuple[int, ...]:
+        both = traffic.peak(order, there, stays)[0], traffic.peak(order, there, {*stays, *there})[0]
+        return both[::-1] if tight else both
+
+    return min(orders, key=needed)
 
 
 class _Frugal:
-    """Of the nests whose turn it can be, the one comes next after which the least memory is in use."""
+    """Of the nests whose turn it can be, the one comes next after which the least memory is in use.
 
-    def __init__(self, traffic: Traffic, nests: Iterable[int], there: Set[int], stays: Set[int]) -> None:
+    Of equal ones, the one whose turn it has been for the shortest time, and of these the one on which the fewest others wait, one after
+    the other; with `at_once`, this comes before the memory.
+    """
+
+    def __init__(self, traffic: Traffic, nests: Iterable[int], there: Set[int], stays: Set[int], at_once: bool) -> None:
         self._touched = {number: set(traffic.reads[number]) | set(traffic.writes[number]) for number in nests}
         self._sizes = [0 if k in stays else size for k, size in enumerate(traffic.sizes)]
         self._there = set(there)
@@ -94,27 +106,35 @@ class _Frugal:
                 if self._sizes[owner]:
                     self._waiting.setdefault(owner, set()).add(number)
         self._blocked, self._after = dependences(traffic, self._touched)
-        self._ready: list[tuple[int, int]] = []
-        self._growth: dict[int, int] = {}
+        self._height: dict[int, int] = {}
+        for number in reversed(self._touched):
+            self._height[number] = 1 + max((self._height[each] for each in self._after[number]), default=0)
+        self._at_once = at_once
+        self._since: dict[int, int] = {}
+        self._ready: list[tuple[int, ...]] = []
+        self._rank: dict[int, tuple[int, ...]] = {}
 
     def run(self) -> list[int]:
         """Return the order."""
         for number, blocked in self._blocked.items():
             if not blocked:
+                self._since[number] = 0
                 self._offer(number)
         order: list[int] = []
         while self._ready:
-            growth, number = heapq.heappop(self._ready)
-            if self._growth.get(number) != growth:  # it has changed since, or the nest has run
+            rank = heapq.heappop(self._ready)
+            number = rank[-1]
+            if self._rank.get(number) != rank:  # it has changed since, or the nest has run
                 continue
-            del self._growth[number]
+            del self._rank[number]
             order.append(number)
             for changed in self._run(number):
-                if changed in self._growth:
+                if changed in self._rank:
                     self._offer(changed)
             for follower in self._after[number]:
                 self._blocked[follower] -= 1
                 if not self._blocked[follower]:
+                    self._since[follower] = len(order)
                     self._offer(follower)
         return order
 
@@ -125,9 +145,12 @@ class _Frugal:
             size = self._sizes[owner]
             if size:
                 growth += (0 if owner in self._there else size) - (size if len(self._waiting[owner]) == 1 else 0)
-        if self._growth.get(number) != growth:
-            self._growth[number] = growth
-            heapq.heappush(self._ready, (growth, number))
+        since = self._since[number]
+        order = (-since, self._height[number] if since else 0)
+        rank = (*order, growth, number) if self._at_once else (growth, *order, number)
+        if self._rank.get(number) != rank:
+            self._rank[number] = rank
+            heapq.heappush(self._ready, rank)
 
     def _run(self, number: int) -> Iterable[int]:
         """Note that a nest has run, and return those for which that makes a difference."""

@@ -139,8 +139,9 @@ def _within(max_memory: int, name: str, schedule: Schedule, unsaved: Set[Value],
     It needs `peak` bytes if only what is `unsaved` is computed anew, of them `scratch` beside its memory plan.
     """
     from staticgrad.codegen.budget import Budget
+    from staticgrad.codegen.order import in_frugal_order
 
-    found, needed = Budget(schedule, max_memory, scratch, unsaved).run()
+    found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved).run()
     if found is None:
         needed = min(needed, peak)
         raise InvalidValueError(

@@ -20,7 +20,10 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """The buffers of a schedule. The first `residual` of the `workspace` bytes carry values from forward to backward."""
+    """The buffers of a schedule.
+
+    The first `residual` of the `workspace` bytes carry values from forward to backward, which writes over those it has done with.
+    """
 
     arguments: tuple[Buffer, ...]
     constants: tuple[np.ndarray, ...]
@@ -30,11 +33,18 @@ class Plan:
     partials: dict[Item, tuple[Buffer, ...]]
     """For each reduction that is made in blocks, what its state consists of: one after the other for all blocks."""
 
+    results: int
+    """Bytes of all results: one that is returned twice is copied."""
+
     @property
     def peak(self) -> int:
-        """Bytes of outputs and workspace together."""
-        outputs = sum(b.size * b.dtype.itemsize for b in self.arguments if b.space is Space.OUTPUT)
-        return self.workspace + outputs
+        """Bytes of results and workspace together."""
+        return self.workspace + self.results
+
+    @property
+    def inputs(self) -> int:
+        """Bytes of the arguments of the function."""
+        return sum(b.size * b.dtype.itemsize for b in self.arguments if b.space is Space.INPUT)
 
 
 def aligned(size: int) -> int:
@@ -134,7 +144,11 @@ def plan(schedule: Schedule) -> Plan:
     workspace = _place_scratch(early, (), first, last, buffers, residual)
     workspace = max(workspace, _place_scratch(late, residuals, first, last, buffers, residual))
     partials, workspace = _place_partials(schedule, workspace)
-    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual, partials)
+    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual, partials, _results(schedule))
+
+
+def _results(schedule: Schedule) -> int:
+    return sum(value.aval.nbytes for value in schedule.graph.outputs)
 
 
 def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buffer, ...]], int]:
@@ -156,9 +170,8 @@ def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buf
 
 
 def bytes_beside(schedule: Schedule) -> int:
-    """Return the bytes of outputs, and of partial results: what is needed whatever the lifetimes of values are."""
-    outputs = sum(schedule.memory[value].aval.nbytes for value in schedule.outputs)
-    return outputs + _place_partials(schedule, 0)[1]
+    """Return the bytes of results, and of partial results: what is needed whatever the lifetimes of values are."""
+    return _results(schedule) + _place_partials(schedule, 0)[1]
 
 
 def _workspace(value: Value, space: Space, offset: int) -> Buffer:
@@ -167,7 +180,12 @@ def _workspace(value: Value, space: Space, offset: int) -> Buffer:
 
 
 def _place_scratch(
-    values: Iterable[Value], there: Iterable[Value], first: dict[Value, int], last: dict[Value, int], buffers: dict[Value, Buffer], base: int
+    values: Iterable[Value],
+    there: Iterable[Value],
+    first: dict[Value, int],
+    last: dict[Value, int],
+    buffers: dict[Value, Buffer],
+    base: int,
 ) -> int:
     """Place values from `base` on, or where what is already `there` is not needed any more; return where they end."""
     arena = Arena(base)

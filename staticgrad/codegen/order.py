@@ -1,6 +1,8 @@
 """The order of nests: one in which memory is soon free again.
 
     backward: g3(h3), g2(h2), g1(h1), w3(g3), w2(g2), w1(g1)     ->     backward: g3(h3), w3(g3), g2(h2), w2(g2), g1(h1), w1(g1)
+
+So large values that few others need, such as a layer's cotangent, do not wait until the end for those.
 """
 
 from __future__ import annotations

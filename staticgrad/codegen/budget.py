@@ -1,6 +1,6 @@
 """Which values to keep and which to compute anew, so that a schedule needs no more memory than it may.
 
-    h1 ... h64 kept     ->     h11, h21, h30 ... h64 kept; before the first late nest that reads h63 ... h55 these are computed anew, and so on
+    h1 ... h64 kept     ->     h11, h21, h30 ... h64 kept; the late nest that reads h29 has h22 ... h29 computed anew before it, and so on
 
 What the early part makes is kept only where it is cut, and after the last cut, so that all of it fits into some room. When a late nest
 needs what was not kept, the nests between the cuts run again, and what they make is dealt with in the same way, in the room that is left

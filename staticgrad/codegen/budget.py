@@ -12,6 +12,7 @@ anew for its size may be given up altogether. Of all that fits, the choice with 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
@@ -164,8 +165,12 @@ class Budget:
         left = sum(gain)
         if left <= room:
             return {owner for owners in made for owner in owners if owner in wanted}
-        alive = self._alive(nests, made)
-        cost = [self._bytes(owners) for owners in alive]
+        lives = self._lives(nests, made)
+        change = [0] * (len(nests) + 1)
+        for owner, (born, last) in lives.items():
+            change[born + 1] += reuse.sizes[owner]
+            change[last + 1] -= reuse.sizes[owner]
+        cost = list(itertools.accumulate(change))[:-1]
         between = sorted(each for each, some in zip(cost, gain, strict=True) if some and each)
         unit = between[len(between) // 2] if between else 1
         levels = next((k for k in range(1, 7) if _capacity(room / unit, k) * unit >= left), 7)
@@ -186,24 +191,20 @@ class Budget:
                     break
                 rest += gain[place]
                 cut = place
-            standing = self._bytes(found | alive[cut])
+            with_cut = found | {owner for owner, (born, last) in lives.items() if born < cut <= last}
+            standing = self._bytes(with_cut)
             if standing >= room:
                 break
-            left, start = rest, cut
-            found |= alive[cut]
+            left, start, found = rest, cut, with_cut
         if left <= room - standing:
             found |= {owner for owners in made[start:] for owner in owners if owner in wanted}
         return found
 
-    def _alive(self, nests: Sequence[int], made: Sequence[Sequence[int]]) -> list[set[int]]:
-        """Return, for each place between these nests, what was made before it and is read there or later by them."""
-        alive: list[set[int]] = []
-        now: set[int] = set()
-        own = {owner for owners in made for owner in owners}
-        for number, owners in zip(reversed(nests), reversed(made), strict=True):
-            now = (now | {owner for owner in self._reuse.reads[number] if owner in own}) - set(owners)
-            alive.append(now)
-        return alive[::-1]
+    def _lives(self, nests: Sequence[int], made: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
+        """Return, for what these nests make and read, between which of their places it is alive: after the first, up to the last."""
+        born = {owner: place for place, owners in enumerate(made) for owner in owners}
+        last = {owner: place for place, number in enumerate(nests) for owner in self._reuse.reads[number] if owner in born}
+        return {owner: (born[owner], place) for owner, place in last.items() if place > born[owner]}
 
 
 def _capacity(units: float, levels: int) -> float:

@@ -114,6 +114,8 @@ class Traced(FastCallable):  # type: ignore[misc]
         with forms_lock:
             if self._options.place(place[-1]) == place and self._record.entries.get(place) is entry:  # else another thread cleared it
                 forms.put(key, probes, form)
+                if form is not None:  # which has a workspace of its own
+                    executable.release()
 
     def _warm_up(self, forms: Forms) -> None:
         """Become a function whose calls go to machine code, where there is any."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -18,7 +20,10 @@ ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Plan:
-    """The buffers of a schedule. The first `residual` of the `workspace` bytes carry values from forward to backward."""
+    """The buffers of a schedule.
+
+    The first `residual` of the `workspace` bytes carry values from forward to backward, which writes over those it has done with.
+    """
 
     arguments: tuple[Buffer, ...]
     constants: tuple[np.ndarray, ...]
@@ -28,11 +33,18 @@ class Plan:
     partials: dict[Item, tuple[Buffer, ...]]
     """For each reduction that is made in blocks, what its state consists of: one after the other for all blocks."""
 
+    results: int
+    """Bytes of all results: one that is returned twice is copied."""
+
     @property
     def peak(self) -> int:
-        """Bytes of outputs and workspace together."""
-        outputs = sum(b.size * b.dtype.itemsize for b in self.arguments if b.space is Space.OUTPUT)
-        return self.workspace + outputs
+        """Bytes of results and workspace together."""
+        return self.workspace + self.results
+
+    @property
+    def inputs(self) -> int:
+        """Bytes of the arguments of the function."""
+        return sum(b.size * b.dtype.itemsize for b in self.arguments if b.space is Space.INPUT)
 
 
 def aligned(size: int) -> int:
@@ -51,24 +63,27 @@ class Arena:
     def take(self, size: int) -> int:
         """Return the offset of `size` free bytes."""
         for position, (start, length) in enumerate(self._free):
-            if length >= size:
-                self._free[position] = (start + size, length - size)
-                if length == size:
-                    del self._free[position]
+            if length >= size or start + length == self.end:
+                self.end = max(self.end, start + size)
+                self._free[position : position + 1] = [(start + size, length - size)] if length > size else []
                 return start
         start, self.end = self.end, self.end + size
         return start
 
     def give(self, start: int, size: int) -> None:
         """Return a range; neighbours join."""
-        self._free = sorted([*self._free, (start, size)])
-        joined: list[tuple[int, int]] = []
-        for begin, length in self._free:
-            if joined and joined[-1][0] + joined[-1][1] == begin:
-                joined[-1] = (joined[-1][0], joined[-1][1] + length)
-            else:
-                joined.append((begin, length))
-        self._free = joined
+        position = bisect.bisect_left(self._free, (start, 0))
+        following = self._free[position : position + 1]
+        before = self._free[position - 1 : position] if position else []
+        if before and sum(before[0]) == start:
+            start, size, position = before[0][0], size + before[0][1], position - 1
+        else:
+            before = []
+        if following and start + size == following[0][0]:
+            size += following[0][1]
+        else:
+            following = []
+        self._free[position : position + len(before) + len(following)] = [(start, size)]
 
 
 class Scratch:
@@ -119,14 +134,21 @@ def plan(schedule: Schedule) -> Plan:
     owners = [value for value in dict.fromkeys(memory.values()) if value not in buffers]
     stage_of = {target: nest.stage for nest in schedule.nests for target in map(memory.__getitem__, nest.targets)}
     residuals = [v for v in owners if stage_of.get(v) == "forward" and v in read_by_backward]
-    position = 0
+    residual = 0
     for value in residuals:
-        buffers[value] = _workspace(value, Space.RESIDUAL, position)
-        position += aligned(value.aval.nbytes)
-    residual = position
-    workspace = _place_scratch([v for v in owners if v not in buffers], first, last, buffers, residual)
+        buffers[value] = _workspace(value, Space.RESIDUAL, residual)
+        residual += aligned(value.aval.nbytes)
+    others = [v for v in owners if v not in buffers]
+    turn = len(schedule.stage("forward"))
+    early, late = ([v for v in others if (first.get(v, 0) >= turn) == is_late] for is_late in (False, True))
+    workspace = _place_scratch(early, (), first, last, buffers, residual)
+    workspace = max(workspace, _place_scratch(late, residuals, first, last, buffers, residual))
     partials, workspace = _place_partials(schedule, workspace)
-    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual, partials)
+    return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual, partials, _results(schedule))
+
+
+def _results(schedule: Schedule) -> int:
+    return sum(value.aval.nbytes for value in schedule.graph.outputs)
 
 
 def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buffer, ...]], int]:
@@ -148,9 +170,8 @@ def _place_partials(schedule: Schedule, base: int) -> tuple[dict[Item, tuple[Buf
 
 
 def bytes_beside(schedule: Schedule) -> int:
-    """Return the bytes of outputs, and of partial results: what is needed whatever the lifetimes of values are."""
-    outputs = sum(schedule.memory[value].aval.nbytes for value in schedule.outputs)
-    return outputs + _place_partials(schedule, 0)[1]
+    """Return the bytes of results, and of partial results: what is needed whatever the lifetimes of values are."""
+    return _results(schedule) + _place_partials(schedule, 0)[1]
 
 
 def _workspace(value: Value, space: Space, offset: int) -> Buffer:
@@ -159,22 +180,27 @@ def _workspace(value: Value, space: Space, offset: int) -> Buffer:
 
 
 def _place_scratch(
-    values: Iterable[Value], first: dict[Value, int], last: dict[Value, int], buffers: dict[Value, Buffer], base: int
+    values: Iterable[Value],
+    there: Iterable[Value],
+    first: dict[Value, int],
+    last: dict[Value, int],
+    buffers: dict[Value, Buffer],
+    base: int,
 ) -> int:
+    """Place values from `base` on, or where what is already `there` is not needed any more; return where they end."""
     arena = Arena(base)
-    ordered = sorted((v for v in values if v in first), key=lambda v: first[v])
-    live: list[tuple[int, int, int]] = []
-    for value in ordered:
-        for end, offset, size in [entry for entry in live if entry[0] < first[value]]:
-            arena.give(offset, size)
-            live.remove((end, offset, size))
-        size = aligned(max(value.aval.nbytes, 1))
-        offset = arena.take(size)
-        live.append((last.get(value, first[value]), offset, size))
-        buffers[value] = _workspace(value, Space.WORKSPACE, offset)
-    for value in values:
-        if value not in buffers:
+    live = [(last[v], buffers[v].offset, aligned(v.aval.nbytes)) for v in there]
+    heapq.heapify(live)
+    for value in sorted(values, key=lambda v: first.get(v, -1)):
+        if value not in first:  # it has no elements
             buffers[value] = _workspace(value, Space.WORKSPACE, base)
+            continue
+        begin = first[value]
+        while live and live[0][0] < begin:
+            arena.give(*heapq.heappop(live)[1:])
+        size = aligned(max(value.aval.nbytes, 1))
+        buffers[value] = _workspace(value, Space.WORKSPACE, arena.take(size))
+        heapq.heappush(live, (last[value], buffers[value].offset, size))
     return arena.end
 
 

@@ -1,73 +1,42 @@
-"""Computing values anew instead of keeping them: a schedule in which some nests run a second time, for those that read them late.
+"""Computing values anew instead of keeping them: a schedule in which some nests run again, for those that read them late.
 
     forward: h1, h2, h3 | backward: g3(h3), g2(h2), g1(h1)     ->     forward: h1, h2, h3 | backward: h2, h3, g3(h3), g2(h2), g1(h1)
 
 A nest runs again as it is, over the same blocks, so that results keep their bits. What it computes goes by the name `Again(value)`.
-Such nests stand right before the first nest that needs them; the late nests are put into an order in which memory is soon free again.
+Such nests stand right before the first nest that needs them.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
-from staticgrad.codegen.memory import aligned, lifetimes
+from staticgrad.codegen.order import Traffic
 from staticgrad.codegen.schedule import Nest, Schedule
 from staticgrad.ir.graph import substitution
-from staticgrad.ir.node import Constant, Input, Node, Value, apply, apply_all
+from staticgrad.ir.node import Constant, Node, Value, apply, apply_all
 from staticgrad.ops.control import Again
-from staticgrad.ops.foreign import foreign_names
 
 
 @dataclass(frozen=True)
 class Step:
-    """One nest of the schedule by number, run in its turn or once more."""
+    """One nest of the schedule by number: run in its turn, or again.
+
+    Nests that run again for the same reader are one `batch`, counted from 1, and make new what is in `made`. What else such a nest
+    writes is lost: it may be the caller's by now.
+    """
 
     nest: int
-    again: bool = False
+    batch: int = 0
+    made: frozenset[int] = frozenset()
 
 
-Name = tuple[Value, bool]
-"""What owns memory, and whether it is computed anew."""
+Name = tuple[int, int]
+"""Who owns memory, and the batch that computed it anew: 0 for what was there from the first, less than 0 for what is lost."""
 
-Touched = tuple[list[Name], list[Name]]
-"""What a nest reads and what it writes."""
-
-
-class _Held:
-    """The memory in use: `left` says how often each is still read."""
-
-    def __init__(self, left: Counter[Name], sizes: dict[Name, int]) -> None:
-        self._left = left
-        self._sizes = sizes
-        self._now = sum(sizes.values())
-
-    def growth(self, nests: Iterable[Touched], size: Callable[[Value], int]) -> int:
-        """Return by how much more memory is in use after these nests."""
-        written: dict[Name, int] = {}
-        read: Counter[Name] = Counter()
-        for reads, writes in nests:
-            read.update(reads)
-            written |= {name: size(name[0]) for name in writes if name not in self._sizes}
-        over = [name for name in {**read, **written} if self._left[name] == read[name]]
-        return sum(written.values()) - sum(self._sizes.get(name, written.get(name, 0)) for name in over)
-
-    def run(self, nest: Touched, size: Callable[[Value], int]) -> int:
-        """Return the bytes in use while a nest runs, and let go of what nobody reads any more."""
-        reads, writes = nest
-        for name in writes:
-            if name not in self._sizes:
-                self._sizes[name] = size(name[0])
-                self._now += self._sizes[name]
-        most = self._now
-        self._left.subtract(reads)
-        for name in (*reads, *writes):
-            if not self._left[name]:
-                self._now -= self._sizes.get(name, 0)
-                self._sizes[name] = 0
-        return most
+Retain = Callable[[Sequence[int], int], Set[int]]
+"""Of what these nests, run again before that late one, have made: what stays until it is read again."""
 
 
 class Reuse:
@@ -78,62 +47,73 @@ class Reuse:
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
-        memory = schedule.memory
-        nests = schedule.nests
-        self.fixed = {memory[v] for v in schedule.outputs} | {v for v in memory if isinstance(v.op, (Input, Constant))}
-        """What lies in memory that is not the workspace's."""
-        self.reads = [dict.fromkeys(memory[v] for v in nest.reads) for nest in nests]
-        self.writes = [dict.fromkeys(memory[v] for v in nest.targets) for nest in nests]
-        self.two_stages = any(nest.stage == "backward" for nest in nests)
-        self.turn = len(schedule.stage("forward")) if self.two_stages else self._highest()
-        writers: dict[Value, list[int]] = {}
-        for number, written in enumerate(self.writes):
-            for owner in written:
+        self._traffic = traffic = Traffic(schedule)
+        self.reads, self.writes, self.sizes = traffic.reads, traffic.writes, traffic.sizes
+        self.two_stages = any(nest.stage == "backward" for nest in schedule.nests)
+        numbers = range(len(schedule.nests))
+        self.turn = len(schedule.stage("forward")) if self.two_stages else traffic.peak(numbers)[1]
+        writers: dict[int, list[int]] = {}
+        self._readers: dict[int, list[int]] = {}
+        for number in numbers:
+            for owner in self.writes[number]:
                 writers.setdefault(owner, []).append(number)
-        self.early = {owner: numbers[0] for owner, numbers in writers.items() if numbers[0] < self.turn}
-        """For what early nests write, the first that does."""
-        self.repeatable = {owner for owner, number in self.early.items() if len(writers[owner]) == 1 and self._can_repeat(number, writers)}
-        late = range(self.turn, len(nests))
-        self.crossing = {owner for number in late for owner in self.reads[number] if owner in self.early}
+            for owner in self.reads[number]:
+                self._readers.setdefault(owner, []).append(number)
+        self.early = {owner: found for owner, found in writers.items() if found[0] < self.turn}
+        """For what early nests write, all that write it."""
+        self.repeatable = {owner for owner in self.early if self._can_repeat(owner, writers)}
+        self.crossing = {owner for number in numbers[self.turn :] for owner in self.reads[number] if owner in self.early}
         """What early nests write and late ones read."""
+        self.needed_until = self._needs()
 
-    def size(self, owner: Value) -> int:
-        """Return the bytes of workspace that a value takes."""
-        return 0 if owner in self.fixed else aligned(max(owner.aval.nbytes, 1))
+    def __getitem__(self, value: Value) -> int:
+        """Return the number of who owns the memory of `value`."""
+        return self._traffic.number[self.schedule.memory[value]]
 
-    def _highest(self) -> int:
-        first, last, _ = lifetimes(self.schedule)
-        change = [0] * (len(self.schedule.nests) + 1)
-        for owner, number in first.items():
-            change[number] += self.size(owner)
-            change[last[owner] + 1] -= self.size(owner)
-        sums = list(itertools.accumulate(change))
-        return sums.index(max(sums)) if sums else 0
+    def _can_repeat(self, owner: int, writers: dict[int, list[int]]) -> bool:
+        """Return whether the nests that write it can run again.
 
-    def _can_repeat(self, number: int, writers: dict[Value, list[int]]) -> bool:
-        """Return whether a nest can run again: it has operands, all of them stay as they are, and it calls nothing of unknown effects."""
-        nest = self.schedule.nests[number]
-        stay = all(writers.get(owner, [-1])[-1] < number or writers[owner] == [number] for owner in self.reads[number])
-        calls = nest.foreign is not None or (nest.nested is not None and any(map(foreign_names, nest.nested.op.subgraphs)))
-        return not calls and stay and any(not isinstance(v.op, Constant) for v in nest.reads)
+        They have operands, all of which stay as they are, they call nothing of unknown effects, and nobody sees what is half done.
+        """
+        own = writers[owner]
+        if own[-1] >= self.turn or any(own[0] < number < own[-1] and number not in own for number in self._readers.get(owner, ())):
+            return False
+        for number in own:
+            changed = [each for each in self.reads[number] if writers.get(each, [-1])[-1] >= number and writers[each] != [number]]
+            if number in self._traffic.calls or changed not in ([], [owner]) or (changed and len(self.writes[number]) > 1):
+                return False
+        return any(not isinstance(v.op, Constant) for number in own for v in self.schedule.nests[number].reads)
 
-    def needed_again(self, saved: Set[Value], roots: Iterable[int], done: Set[int] = frozenset()) -> list[int]:
-        """Return the early nests that have to run again, in order, before the nests `roots` can; those of `done` have."""
+    def _needs(self) -> dict[int, int]:
+        """Return the last late nest for which each early value is needed, by itself or to compute others anew; -1 if for none."""
+        found: dict[int, int] = {}
+        for owner in sorted(self.early, key=lambda each: self.early[each][-1], reverse=True):
+            after = -1
+            for number in self._readers.get(owner, ()):
+                reader = number if number >= self.turn else max((found.get(each, -1) for each in self.writes[number]), default=-1)
+                after = max(after, reader)
+            found[owner] = after
+        return found
+
+    def needed_again(self, there: Set[int], root: int) -> list[int]:
+        """Return the early nests that have to run again, in order, before the nest `root` can, where only so much is there."""
         found: set[int] = set()
-        stack = list(roots)
+        stack = [root]
         while stack:
             for owner in self.reads[stack.pop()]:
-                number = self.early.get(owner)
-                if number is not None and owner not in saved and number not in found and number not in done:
-                    found.add(number)
-                    stack.append(number)
+                if owner in there or owner not in self.early:
+                    continue
+                for number in self.early[owner]:
+                    if number not in found:
+                        found.add(number)
+                        stack.append(number)
         return sorted(found)
 
-    def kept(self, unsaved: Set[Value]) -> set[Value]:
+    def kept(self, unsaved: Set[int]) -> set[int]:
         """Return what is saved where all that is `unsaved` is computed anew if it can be, and nothing else is."""
         return self.closed(self.crossing - unsaved, unsaved)
 
-    def closed(self, wanted: Set[Value], dropped: Set[Value] | None = None) -> set[Value]:
+    def closed(self, wanted: Set[int], dropped: Set[int] | None = None) -> set[int]:
         """Return what has to be saved so that all that is not wanted can be computed anew, or only what is `dropped`."""
         saved = set(wanted)
         stack = list(range(self.turn, len(self.schedule.nests)))
@@ -142,142 +122,126 @@ class Reuse:
             for owner in self.reads[stack.pop()]:
                 if owner not in self.early or owner in saved:
                     continue
-                number = self.early[owner]
                 if owner not in self.repeatable or (dropped is not None and owner not in dropped):
                     saved.add(owner)
-                elif number not in seen:
-                    seen.add(number)
-                    stack.append(number)
+                    continue
+                for number in self.early[owner]:
+                    if number not in seen:
+                        seen.add(number)
+                        stack.append(number)
         return saved
 
-    def steps(self, saved: Set[Value]) -> tuple[list[Step], int]:
-        """Return the late part, with what runs again in it, and the most bytes of workspace that are in use at a time in either part.
+    def steps(self, saved: Set[int], retain: Retain | None = None, most: int | None = None) -> list[Step] | None:
+        """Return the late part, with what runs again in it right before it is first needed.
 
-        Of the nests whose turn it can be, the one comes next after which least memory is in use.
+        What has been computed anew stays, or what `retain` says, and else is computed once more. None if more than `most` nests run.
         """
-        late = range(self.turn, len(self.schedule.nests))
-        left: Counter[Name] = Counter()
-        for number in (*late, *self.needed_again(saved, late)):
-            left.update(self._names(number, saved)[0])
-        kept = {(owner, False): self.size(owner) for owner in self.early if left[owner, False]}
-        most = self._early_peak({owner for owner, _ in kept})
-        held = _Held(left, {} if self.two_stages else kept)
-        standing = sum(kept.values()) if self.two_stages else 0
-        blocked, after = self._dependences(late)
-        ready = [number for number in late if not blocked[number]]
-        done: set[int] = set()
+        there = set(saved)
         steps: list[Step] = []
-        while ready:
-            needs = {number: [*self.needed_again(saved, [number], done), number] for number in ready}
-            growth = {number: held.growth([self._names(each, saved) for each in needs[number]], self.size) for number in ready}
-            chosen = min(ready, key=lambda number: (growth[number], number))
-            for each in needs[chosen]:
-                most = max(most, standing + held.run(self._names(each, saved), self.size))
-                steps.append(Step(each, each < self.turn))
-            done.update(needs[chosen][:-1])
-            ready.remove(chosen)
-            for number in after[chosen]:
-                blocked[number] -= 1
-                if not blocked[number]:
-                    ready.append(number)
-        return steps, most
+        batches = itertools.count(1)
+        for number in range(self.turn, len(self.schedule.nests)):
+            again = self.needed_again(there, number)
+            if again:
+                batch, own = next(batches), set(again)
+                made = frozenset(each for k in again for each in self.writes[k] if each not in there and own.issuperset(self.early[each]))
+                steps += [Step(each, batch, made) for each in again]
+                there |= made if retain is None else retain(again, number) & made
+            steps.append(Step(number))
+            if most is not None and len(steps) > most:
+                return None
+        return steps
 
-    def _names(self, number: int, saved: Set[Value]) -> Touched:
-        """Return what a nest of the late part reads and writes, and of each whether it is what was computed anew."""
-        return (
-            [(owner, owner in self.early and owner not in saved) for owner in self.reads[number]],
-            [(owner, number < self.turn) for owner in self.writes[number]],
-        )
+    def names(self, steps: Iterable[Step]) -> Iterable[tuple[list[Name], list[Name]]]:
+        """Yield what each step reads and what it writes."""
+        newest: dict[int, int] = {}
+        for step in steps:
+            reads = [(owner, newest.get(owner, 0)) for owner in self.reads[step.nest]]
+            writes = []
+            for owner in self.writes[step.nest]:
+                if owner in step.made:
+                    newest[owner] = step.batch
+                writes.append((owner, step.batch if owner in step.made else -step.batch))
+            if step.batch:  # the nests that write a value together may read it as well
+                reads = [(owner, step.batch if owner in step.made else batch) for owner, batch in reads]
+            yield reads, writes
 
-    def _early_peak(self, kept: Set[Value]) -> int:
-        """Return the most bytes in use in the early part, where what is kept stays until its end."""
-        last = {owner: number for number in range(self.turn) for owner in (*self.reads[number], *self.writes[number])}
-        change = [0] * (self.turn + 1)
-        standing = 0
-        for owner, number in self.early.items():
-            if owner in kept and self.two_stages:
-                standing += self.size(owner)
-                continue
-            change[number] += self.size(owner)
-            if owner not in kept:
-                change[last[owner] + 1] -= self.size(owner)
-        return standing + max(itertools.accumulate(change))
-
-    def _dependences(self, late: range) -> tuple[dict[int, int], dict[int, list[int]]]:
-        """Return of how many others each late nest has to come after, and which come after it."""
-        after: dict[int, dict[int, None]] = {number: {} for number in late}
-        wrote: dict[Value, int] = {}
-        read: dict[Value, list[int]] = {}
-        for number in late:
-            for owner in self.reads[number]:
-                if owner in wrote and wrote[owner] != number:
-                    after[wrote[owner]][number] = None
-                read.setdefault(owner, []).append(number)
-            for owner in self.writes[number]:
-                for other in (*read.get(owner, ()), *([wrote[owner]] if owner in wrote else ())):
-                    if other != number:
-                        after[other][number] = None
-                wrote[owner] = number
-                read[owner] = []
-        blocked = dict.fromkeys(late, 0)
-        for followers in after.values():
-            for number in followers:
-                blocked[number] += 1
-        return blocked, {number: list(followers) for number, followers in after.items()}
+    def peak(self, steps: Iterable[Step]) -> int:
+        """Return the most bytes of workspace that are in use at a time, in the early part or in these steps."""
+        first: dict[Name, int] = {}
+        last: dict[Name, int] = {}
+        place = -1
+        for place, (reads, writes) in enumerate(self.names(steps)):
+            for name in (*reads, *writes):
+                first.setdefault(name, place)
+                last[name] = place
+        kept = {owner for owner, batch in first if not batch and owner in self.early}
+        change = [0] * (place + 2)
+        for name, at in first.items():
+            change[0 if name[0] in kept and not name[1] else at] += self.sizes[name[0]]
+            change[last[name] + 1] -= self.sizes[name[0]]
+        early, _ = self._traffic.peak(range(self.turn), kept if self.two_stages else frozenset(), kept)
+        return max(early, *itertools.accumulate(change))
 
 
 def without_saving(schedule: Schedule, unsaved: Set[Value]) -> Schedule:
     """Return the schedule in which late nests compute what is `unsaved` anew, where that can be."""
     reuse = Reuse(schedule)
-    kept = reuse.kept(unsaved)
-    return schedule if kept >= reuse.crossing else rescheduled(reuse, kept)
+    dropped = owned_by(reuse, unsaved)
+    kept = reuse.kept(dropped)
+    return schedule if kept >= reuse.crossing else rescheduled(reuse, reuse.steps(kept) or [])
 
 
-def rescheduled(reuse: Reuse, saved: Set[Value]) -> Schedule:
-    """Return the schedule in which of all that early nests write only what is `saved` is kept for late ones."""
-    steps, _ = reuse.steps(saved)
-    return _Copying(reuse, saved).run(steps)
+def owned_by(reuse: Reuse, values: Set[Value]) -> set[int]:
+    """Return whose memory holds `values` and nothing else that late nests read."""
+    memory = reuse.schedule.memory
+    others = {reuse[v] for nest in reuse.schedule.nests[reuse.turn :] for v in nest.reads if v not in values}
+    return {reuse[v] for v in values if v in memory} - others
+
+
+def rescheduled(reuse: Reuse, steps: Sequence[Step]) -> Schedule:
+    """Return the schedule with its early part as it is, then these steps."""
+    return _Copying(reuse).run(steps)
 
 
 class _Copying:
     """Writes the late part of a schedule anew."""
 
-    def __init__(self, reuse: Reuse, saved: Set[Value]) -> None:
+    def __init__(self, reuse: Reuse) -> None:
         self._reuse = reuse
-        self._saved = saved
         self._old = reuse.schedule
         self._memory = dict(self._old.memory)
 
-    def run(self, steps: Iterable[Step]) -> Schedule:
+    def run(self, steps: Sequence[Step]) -> Schedule:
         """Return the schedule with its early part as it is, then these steps."""
         nests = self._old.nests
-        late = [self._again(nests[step.nest]) if step.again else self._late(nests[step.nest]) for step in steps]
-        return Schedule(self._old.graph, self._old.outputs, [*nests[: self._reuse.turn], *late], self._memory)
+        late = []
+        for step, (reads, writes) in zip(steps, self._reuse.names(steps), strict=True):
+            copied = self._again if step.batch else self._late
+            late.append(copied(nests[step.nest], step.batch, dict(reads), dict(writes)))
+        return replace(self._old, nests=[*nests[: self._reuse.turn], *late], memory=self._memory)
 
-    def _is_anew(self, value: Value) -> bool:
-        owner = self._old.memory[value]
-        return owner in self._reuse.early and owner not in self._saved
-
-    def _name(self, value: Value, times: int = 1) -> Value:
-        """Return what a value is called by late nests: as what is computed anew, or what nests that run again read where it always was."""
-        name = value
-        for _ in range(times):
-            name = apply(Again(), name, line=value.node.line)
+    def _name(self, value: Value, run: int, batch: int) -> Value:
+        """Return what a value is called in the `run`-th batch: what lies in the memory that a batch has computed."""
+        name = apply(Again(run), value, line=value.node.line)
         if name not in self._memory:
             owner = self._old.memory[value]
-            moves = times > 1 or self._is_anew(value)
-            self._memory[name] = (name if owner is value else self._memory[self._name(owner, times)]) if moves else owner
+            if not batch:
+                self._memory[name] = owner
+            elif owner is value and run == batch:
+                self._memory[name] = name
+            else:
+                self._memory[name] = self._memory[self._name(owner, batch, batch)]
         return name
 
-    def _late(self, nest: Nest) -> Nest:
-        read = {v: self._name(v) if self._is_anew(v) else v for v in nest.reads}
+    def _late(self, nest: Nest, _: int, reads: dict[int, int], writes: dict[int, int]) -> Nest:
+        read = {v: self._name(v, reads[self._reuse[v]], reads[self._reuse[v]]) if reads[self._reuse[v]] else v for v in nest.reads}
         return nest if all(old is new for old, new in read.items()) else self._copy(nest, read, {v: v for v in nest.targets})
 
-    def _again(self, nest: Nest) -> Nest:
-        # Even what is read where it always was goes by another name, so that no node is the one that was computed before. A result
-        # that is saved is not written there a second time: an array may be the caller's by now.
-        read = {v: v if isinstance(v.op, Constant) else self._name(v) for v in nest.reads}
-        made = self._copy(nest, read, {v: self._name(v, 1 if self._is_anew(v) else 2) for v in nest.targets})
+    def _again(self, nest: Nest, run: int, reads: dict[int, int], writes: dict[int, int]) -> Nest:
+        # Even what is read where it always was goes by a name of this run, so that no node is one that was computed before.
+        read = {v: v if isinstance(v.op, Constant) else self._name(v, run, reads[self._reuse[v]]) for v in nest.reads}
+        names = {v: self._name(v, writes[self._reuse[v]], writes[self._reuse[v]]) for v in nest.targets}
+        made = self._copy(nest, read, names)
         return replace(made, stage="backward" if self._reuse.two_stages else "forward", title=f"again: {nest.title}")
 
     def _copy(self, nest: Nest, read: dict[Value, Value], names: dict[Value, Value]) -> Nest:

@@ -203,4 +203,6 @@ class Contiguous(Elementwise):
 
 @op
 class Again(Contiguous):
-    """x itself, computed a second time: the name, in schedules, of what is not kept for those that read it late."""
+    """x itself, computed once more, the `run`-th time: the name, in schedules, of what is not kept for those that read it late."""
+
+    run: int

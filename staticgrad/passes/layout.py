@@ -73,7 +73,7 @@ def _packed(op: Contract, x: Value, y: Value) -> Value | None:
     batch, left, right, inner = op.groups()
     if not op.out:
         return None
-    if op.out == (*batch, *left, *right) and op.rhs == (*batch, *inner, *right) and len(right) <= 1 and len(left) <= 1:
+    if op.out == (*batch, *left, *right) and op.rhs == (*batch, *inner, *right) and max(map(len, (left, right, inner))) <= 1:
         return None
     if op.out[-1:] and op.out[-1] in left and op.out[-1] not in batch:
         op, x, y = Contract(op.rhs, op.lhs, op.out), y, x

@@ -99,6 +99,7 @@ def lower_graph(
         from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
         from staticgrad.codegen.memory import plan
+        from staticgrad.codegen.order import in_frugal_order
         from staticgrad.codegen.recompute import without_saving
         from staticgrad.codegen.scheduler import schedule
         from staticgrad.ops.checkpoint import without_marks
@@ -112,7 +113,7 @@ def lower_graph(
         marked, passes = optimize(graph, fastmath)
         optimized, unsaved = without_marks(marked)
     with phase("schedule"):
-        first = schedule(optimized, fuse and "fuse" not in config().skip)
+        first = in_frugal_order(schedule(optimized, fuse and "fuse" not in config().skip))
         if to_loops is None:
             divide(first, grain or GRAIN)
         chosen = without_saving(first, unsaved) if unsaved else first
@@ -140,8 +141,9 @@ def _within(max_memory: int, name: str, schedule: Schedule, unsaved: Set[Value],
     It needs `peak` bytes if only what is `unsaved` is computed anew, of them `scratch` beside its memory plan.
     """
     from staticgrad.codegen.budget import Budget
+    from staticgrad.codegen.order import in_frugal_order
 
-    found, needed = Budget(schedule, max_memory, scratch, unsaved).run()
+    found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved).run()
     if found is None:
         needed = min(needed, peak)
         raise InvalidValueError(

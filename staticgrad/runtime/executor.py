@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +71,7 @@ class Executable:
         self.plan = plan
         self._forward = forward
         self._backward = backward
-        self._local = threading.local()
+        self._spare: list[Workspace] = []  # each call takes one, or makes one, and gives it back
         self._pointers = ctypes.c_void_p * (len(plan.inputs) + len(plan.constants) + len(plan.outputs))
         self._constants = [array.ctypes.data for array in plan.constants]
 
@@ -87,12 +86,14 @@ class Executable:
         """Return all results; both stages run in one workspace. `threads` is how many threads may share the work."""
         outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
         pointers = self._table(arrays, outputs)
-        workspace = getattr(self._local, "workspace", None)
-        if workspace is None:
-            workspace = self._local.workspace = Workspace(self.plan.workspace)
+        try:
+            workspace = self._spare.pop()
+        except IndexError:
+            workspace = Workspace(self.plan.workspace)
         self._run(self._forward, pointers, workspace, threads)
         if self._backward is not None:
             self._run(self._backward, pointers, workspace, threads)
+        self._spare.append(workspace)
         order = self.plan.order
         if len(order) == len(outputs):
             return [outputs[k] for k in order]
@@ -102,6 +103,10 @@ class Executable:
             results.append(outputs[k].copy() if k in seen else outputs[k])
             seen.add(k)
         return results
+
+    def release(self) -> None:
+        """Let go of the workspace that waits for the next call."""
+        self._spare.clear()
 
     def begin(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> ForwardState:
         """Run the forward stage alone, in a workspace that stays until the backward stage wants it."""

@@ -43,6 +43,7 @@ PRODUCTS = {
     "of a part of a product": lambda a, b: (a @ b)[2:12, ::3] @ b[:4],
     "a product under other axes": lambda a, b: np.multiply.outer((a.T @ b).T, b[:2, 0]).transpose(1, 2, 0) + (b.T @ a).T[:, None],
     "a product under permuted labels": lambda a, b: np.einsum("ij,k->kji", a.T @ b, b[:3, 0]),
+    "parts, over two axes": lambda a, b: np.einsum("ijk,ijl->kl", a.reshape(3, 4, 12)[:, 1:], b.reshape(3, 4, 12)[:, :3]),
     "vectors": lambda a, b: np.outer(a[0], b[:, 1]) + a[:, 0] @ b + a @ b[0],
 }
 

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from staticgrad.ir.builder import Builder
-from staticgrad.ir.loops import Function, Index
+from staticgrad.ir.loops import Buffer, Function, Index
 from staticgrad.kernels.elimination import parameter
 
 
@@ -41,7 +41,7 @@ def qr(dtype: np.dtype, rows: int, columns: int) -> Function:
     b, count = Builder(), min(rows, columns)
     matrix, q, taus = (parameter(name, dtype) for name in ("matrix", "q", "taus"))
 
-    def reflect(target: object, width: int, j: Index, first: Index | int) -> None:
+    def reflect(target: Buffer, width: int, j: Index, first: Index | int) -> None:
         """Apply reflection j to the columns of an array from `first` on."""
         with b.loop(width, first, hint="column") as c:
             total = b.variable(b.load(target, j * width + c), "total")

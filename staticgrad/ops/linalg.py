@@ -37,7 +37,7 @@ class System(OnMatrices):
         a, b = x
         if batched[0] or not a.shape[self.axis]:
             return super().batch(size, batched, *x)
-        order, inner = self.order(a.shape[self.axis]), replace(self, axis=self.axis + 1)
+        order, inner = self.order(a.shape[self.axis]), replace(self, axis=self.axis + 1)  # type: ignore[call-arg]
         sides = inner.matrices(b, order)  # (size, ..., order, k)
         wide = transpose(sides, (*range(1, len(sides.shape)), 0))
         found = apply(self, a, self.row_of(reshape(wide, (*wide.shape[:-2], wide.shape[-2] * wide.shape[-1]))))

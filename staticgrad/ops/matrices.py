@@ -45,7 +45,7 @@ class OnMatrices(Along):
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         full = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip(x, batched, strict=True))
-        return apply(replace(self, axis=self.axis + 1), *full)
+        return apply(replace(self, axis=self.axis + 1), *full)  # type: ignore[call-arg]
 
     def matrices(self, rows: Value, count: int) -> Value:
         """Return rows as matrices with `count` rows in the last two axes."""

@@ -63,7 +63,8 @@ def newton(
     args
         Further arguments of `f`.
     xtol : float
-        It ends at a step that is at most `xtol` times as long as `x`; by default 64 times the relative precision of the dtypes.
+        It ends at a step that is at most `xtol` times as long as `x`; by default 64 times the relative precision of the dtypes. Or
+        where the residuals have fallen to the third power of that precision, beside those at `x0`.
     ftol : float
         It ends where no residual is larger than this.
     maxiter : int
@@ -136,11 +137,13 @@ def _solve(residuals: Callable[[Any], Any], first: Any, epsilon: float, options:
         moved = part > SHORTEST
         # Where rounding errors hide by how much a step shortens the residuals, a short one is at the root.
         close = (relative <= np.where(moved, xtol, max(xtol, epsilon**0.5))) | _small(reached, options)
+        # A root at 0 has no size of its own: there a step is short beside the start, or nothing is left of the residuals.
+        close = close | (~moved & (length(step) <= xtol * length(first))) | (length(reached) <= epsilon**3 * length(values_at_first))
         return np.where(moved, x + part * step, x), np.where(moved, reached, values), iterations + 1, close | ~moved, close
 
-    values = residuals(first)
-    small = _small(values, options)
-    x, _, iterations, _, converged = while_loop(goes_on, body, (first, values, 0, small, small))
+    values_at_first = residuals(first)
+    small = _small(values_at_first, options)
+    x, _, iterations, _, converged = while_loop(goes_on, body, (first, values_at_first, 0, small, small))
     return x, iterations, converged
 
 

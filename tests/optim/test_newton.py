@@ -5,6 +5,7 @@ import pytest
 import scipy.optimize
 
 import staticgrad as sg
+import staticgrad.numpy as snp
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
 
 
@@ -47,6 +48,36 @@ def test_a_step_out_of_the_domain_does_not_stay():
     found = sg.newton(np.log, 5.0)
     assert found.converged
     assert found.x == 1
+
+
+@pytest.mark.parametrize(
+    ("f", "start"),
+    [
+        (lambda x: snp.concatenate([np.exp(x[:1]) - 1, np.exp(x[1:]) + x[:-1] - 1]), np.full(5, 1 / 400)),
+        (lambda x: x * x, np.ones(2)),  # as a double root: half of the way a step
+        (lambda x: np.stack([x[0] + 10 * x[1], (x[1] - x[0]) ** 2]), np.array([3.0, -1.0])),
+    ],
+)
+def test_roots_at_zero(f, start):
+    found = sg.newton(f, start, maxiter=300)
+    assert found.converged
+    np.testing.assert_allclose(found.x, 0, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("f", "start"),
+    [
+        (lambda x: np.exp(x) - 1, 40.0),
+        (lambda x: np.exp(x) - 1, -20.0),
+        (lambda x: np.where(x > 50, np.nan, np.arctan(x)), 49.0),
+        (lambda x: np.stack([10 * (x[1] - x[0] ** 2), 1 - x[0]]), np.array([-120.0, 100.0])),
+        (lambda x: np.stack([1e4 * x[0] * x[1] - 1, np.exp(-x[0]) + np.exp(-x[1]) - 1.0001]), np.array([0.0, 1.0])),
+    ],
+)
+def test_far_starts_and_bad_scales(f, start):
+    found = sg.newton(f, start, maxiter=100)
+    assert found.converged
+    assert found.residual < 1e-12
 
 
 @pytest.mark.parametrize(

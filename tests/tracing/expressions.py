@@ -119,7 +119,7 @@ np.linalg.norm(0*v)  np.linalg.vector_norm(t)  np.linalg.vector_norm(t,axis=(0,2
 np.linalg.vecdot(x,y)  np.linalg.solve(q,v)  np.linalg.solve(q,m)  np.linalg.solve(np.stack((q,q.T)),m)
 np.linalg.solve(q,np.stack((m,m+1)))  np.linalg.solve(q.astype(np.float32),v)  np.linalg.solve([[2,1],[1,3]],o)  np.linalg.inv(q)
 np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])
-np.linalg.cholesky(q@q.T)  np.linalg.cholesky([[4,s],[s,9]],upper=True)  np.linalg.det(q)  np.linalg.det(np.eye(4)*s)
+np.linalg.cholesky(q@q.T)  np.linalg.cholesky(q@q.T,upper=True)  np.linalg.det(q)  np.linalg.det(np.eye(4)*s)
 np.linalg.slogdet(q)  np.linalg.qr(q)  np.linalg.qr(m,mode='r')  np.linalg.det(np.stack((q,q.T)).astype(np.float32))
 np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
 """

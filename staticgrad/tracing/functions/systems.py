@@ -98,8 +98,8 @@ PERMUTATIONS = {
 }
 """All permutations of a few columns, with their signs."""
 
-_SLOGDET = type(np.linalg.slogdet(np.ones((1, 1))))
-_QR = type(np.linalg.qr(np.ones((1, 1))))
+_SLOGDET: Any = type(np.linalg.slogdet(np.ones((1, 1))))
+_QR: Any = type(np.linalg.qr(np.ones((1, 1))))
 
 
 @implements(np.linalg.slogdet)

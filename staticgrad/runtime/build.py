@@ -19,6 +19,7 @@ from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.loops import external_symbols
 from staticgrad.ir.node import Value
+from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import inline_calls
 from staticgrad.runtime.executor import CallPlan, Executable
 from staticgrad.runtime.report import UnitReport, note_memory_hit, note_unit, phase
@@ -147,8 +148,10 @@ def _within(max_memory: int, name: str, schedule: Schedule, unsaved: Set[Value],
     if found is None:
         needed = min(needed, peak)
         raise InvalidValueError(
-            f"{name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, outputs and workspace take {needed} "
-            f"bytes, without a limit {peak}; pass max_memory={needed} or more, or smaller arguments"
+            at_user_line(
+                f"{name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, outputs and workspace take "
+                f"{needed} bytes, without a limit {peak}; pass max_memory={needed} or more, or smaller arguments"
+            )
         )
     return found
 

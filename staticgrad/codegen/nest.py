@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from staticgrad.codegen.axes import counts_places, loop_axes, own_targets, target_index, write
 from staticgrad.codegen.elements import Position, Reader, expanded
-from staticgrad.codegen.schedule import Item, Nest, Schedule
+from staticgrad.codegen.schedule import Item, Nest, Schedule, item_nodes
 from staticgrad.ir.aval import INT64, product
 from staticgrad.ir.builder import Builder, Index, Scalar
 from staticgrad.ir.loops import Block, Buffer, Function, Space, Variable
@@ -22,6 +22,9 @@ from staticgrad.ops.reduce import Reduce, State, Sum
 
 BLOCK_OF_LANES = 64
 """So many elements a lane are added up before the lane's total takes them in."""
+
+SHORTEST_ROW, DEAR = 4, 12
+"""Elements of shorter rows, and those that cost less, are computed and reduced one by one."""
 
 
 @dataclass
@@ -162,6 +165,9 @@ class NestLowering:
                 assert isinstance(extent, int)
                 self._lane_loop(level, counters, lanes, carried, first, extent)
                 return
+            if level == depth - 1 and carried and isinstance(extent, int) and extent >= SHORTEST_ROW and self._is_dear():
+                self._row_apart(level, counters, carried, first, extent)
+                return
             with self.b.loop(extent, hint=self._hint(level)) as i:
                 self._level(level + 1, {**counters, level: first + i})
 
@@ -236,7 +242,26 @@ class NestLowering:
             for a in totals:
                 self._merge_lanes(a, a.totals, a.arrays, lanes)
 
-    def _body(self, counters: dict[int, Index], lane: Index | None = None) -> None:
+    def _is_dear(self) -> bool:
+        """Return whether what is computed for an element costs more than to keep it for a moment."""
+        nodes = {node for item in self.nest.items for node in item_nodes(item, self.memory)}
+        return sum(node.op.cost for node in nodes) >= DEAR
+
+    def _row_apart(self, level: int, counters: dict[int, Index], accumulators: list[Accumulator], first: Index, extent: int) -> None:
+        """Emit a row too short for lanes: its elements, which can be computed side by side, then the reductions, in order."""
+        b = self.b
+        rows = {v: b.local(v.dtype, extent, "row") for v in dict.fromkeys(a.item.value for a in accumulators)}
+        with b.loop(extent, lanes=extent, hint=self._hint(level)) as i:
+            self._body({**counters, level: first + i}, keep=lambda a, x: b.store(rows[a.item.value], i, x))
+        with b.loop(extent, hint=self._hint(level)) as i:
+            index = self._index({**counters, level: first + i})
+            for a in accumulators:
+                self._take_in(a, b.load(rows[a.item.value], i), self._position(a, index), None)
+
+    def _body(
+        self, counters: dict[int, Index], lane: Index | None = None, keep: Callable[[Accumulator, Scalar], None] | None = None
+    ) -> None:
+        """Emit the items of one element; `keep` takes what reductions in registers would take in."""
         index = self._index(counters)
         self.reader.domain_index = index
         by_item = {a.item: a for a in self.accumulators}
@@ -247,6 +272,8 @@ class NestLowering:
                 self._store(item, x, index)
             elif accumulator.level == len(self.loops):
                 self._step_in_memory(accumulator, x, index)
+            elif keep is not None:
+                keep(accumulator, x)
             else:
                 position = self._position(accumulator, index)
                 self._take_in(accumulator, x, position, lane)

@@ -148,7 +148,7 @@ def lift_constants(graph: Graph) -> Graph:
 
 def _lifted(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
     nodes = (node for inner in op.subgraphs for node in inner.nodes)
-    arrays = list(dict.fromkeys(n.outputs[0] for n in nodes if isinstance(n.op, Constant) and n.outputs[0].aval.size > 1))
+    arrays = list(dict.fromkeys(n.outputs[0] for n in nodes if isinstance(n.op, Constant) and n.outputs[0].aval.size != 1))
     if not arrays:
         return None
     places = {v: k for k, v in enumerate(arrays)}

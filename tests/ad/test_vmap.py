@@ -168,3 +168,50 @@ def test_errors(error, message, call):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "test_vmap.py" in str(caught.value)
+
+
+# ---- control flow: what an element does not compute does not reach its derivative
+
+
+def branch(x):
+    return sg.cond(x > 0, np.log, lambda x: 2 * x, x)
+
+
+def unknown_steps(x):
+    return sg.while_loop(lambda c: c > 1, lambda c: np.sqrt(c - 1), x)
+
+
+def some_steps(x):
+    return sg.fori_loop(0, np.minimum(x.astype(int) // 2, 2), lambda i, c: np.sqrt(c - 1), x)
+
+
+def kept_steps(x):
+    return np.sum(sg.scan(lambda c, k: (branch(c) + 0.3 * k, c), x, np.arange(4.0))[1])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("function", [branch, unknown_steps, some_steps, kept_steps])
+def test_derivatives_through_batches_of_control_flow(function):
+    """The steps of a loop that is done, and the branches not taken, have no finite derivative for some of these numbers."""
+    x = np.array([0.0, 5.0, 1.5, -1.0, 30.0, 0.5])
+
+    def total(x):
+        return np.sum(sg.vmap(function)(x) * np.arange(1.0, 7.0))
+
+    single = sg.trace(function, backend="interp")
+    first = np.array([sg.grad(single)(v) for v in x])
+    second = np.array([sg.grad(sg.grad(single))(v) for v in x])
+    weights = np.arange(1.0, 7.0)
+    assert np.all(np.isfinite(first))
+    gradient = sg.grad(sg.trace(total, backend="interp"))
+    np.testing.assert_allclose(gradient(x), first * weights, rtol=1e-12)
+    np.testing.assert_allclose(mapped(sg.grad(function))(x), first, rtol=1e-12)
+    np.testing.assert_allclose(sg.jvp(mapped(function), (x,), (weights,))[1], first * weights, rtol=1e-12)
+    np.testing.assert_allclose(sg.hvp(sg.trace(total, backend="interp"), (x,), (np.ones(6),)), second * weights, rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(lambda x: np.sum(gradient(x)))(x), second * weights, rtol=1e-12)
+
+
+def test_the_pattern_of_a_batch_of_branches_is_diagonal():
+    found = sg.sparse_jacobian(lambda x: sg.vmap(branch)(x))(np.array([0.5, -1.0, 2.0]))
+    assert found.nnz == 3
+    np.testing.assert_allclose(found.diagonal(), [2.0, 2.0, 0.5])

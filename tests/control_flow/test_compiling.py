@@ -195,7 +195,8 @@ def test_constants_without_elements():
 
     def function(x, k):
         chosen = sg.cond(k > 0, lambda x, e: (np.sum(x) + np.sum(e), 2 * e), lambda x, e: (np.sum(x), e), x, nothing)
-        return chosen, np.searchsorted(row, x)
+        looped = sg.fori_loop(0, 2, lambda i, c: c + np.sum(sg.cond(k > i, lambda e: e + 1.0, lambda e: e, nothing)), x[0])
+        return chosen, looped, np.searchsorted(row, x)
 
     graph = sg.trace(function).program(np.ones(3), 1).graph
     arrays = [np.ones(3), np.asarray(1)]

@@ -165,3 +165,23 @@ def test_kernels_of_rows_run_side_by_side():
     few = sg.trace(f).lower(x[:4]).schedule
     assert not any(item.target.op.name == "power" for nest in few.nests for item in nest.items)
     np.testing.assert_allclose(sg.trace(f)(x), f(x), rtol=1e-13)
+
+
+@pytest.mark.parametrize("length", [3, 4, 10, 15, 16])
+def test_short_rows_are_computed_side_by_side_and_added_up_in_order(length):
+    """A loop that adds up cannot become vectors; what is dear to compute stands in one of its own, and not a bit of the sums changes."""
+
+    def function(x):
+        e = np.exp(x)
+        return e, np.sum(e, axis=1), np.argmax(e, axis=1), np.max(np.tanh(x), axis=1), np.sum(x, axis=1)
+
+    graph = sg.trace(function).program(RNG.standard_normal((5, length))).graph
+    x = [RNG.standard_normal((5, length))]
+    e, sums, *others = run_uncompiled(graph, x)
+    assert ("row0[j]" in str(lower_graph(graph).source)) == (4 <= length < 16)
+    if length < 16:
+        np.testing.assert_array_equal(sums, [sum(row.tolist()) for row in e])
+    for found, expected in zip([e, sums, *others], interpret(graph, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+    for found, expected in zip(build(graph, "cpu")[0].run(x), [e, sums, *others], strict=True):
+        np.testing.assert_array_equal(found, expected)

@@ -136,20 +136,22 @@ def has_calls(graph: Graph) -> bool:
     return any(isinstance(n.op, Call) or any(map(has_calls, n.op.subgraphs)) for n in graph.nodes)
 
 
-def inline_calls(graph: Graph, keep_rules: bool = True) -> Graph:
-    """Return `graph` with its calls replaced by their bodies, except (if asked) those with rules of their own."""
+def inline_calls(graph: Graph, keep_rules: bool = True, keep_own: bool = True) -> Graph:
+    """Return `graph` with its calls replaced by their bodies, except (if asked) those with rules of their own.
+
+    Without `keep_own`, calls whose rules give the derivatives that their bodies have anyway are replaced, too.
+    """
+
+    def kept(rules: Rules | None) -> bool:
+        return keep_rules and rules is not None and (keep_own or not rules.own)
 
     def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        if isinstance(node.op, Call) and not (keep_rules and node.op.rules is not None):
-            return inlined(node.op, inputs)
+        if isinstance(node.op, Call) and not kept(node.op.rules):
+            return inline(inline_calls(node.op.graph, keep_rules, keep_own), inputs)
         op = node.op
         if isinstance(op, Nested):
-            op = op.with_subgraphs([inline_calls(inner, keep_rules) for inner in op.subgraphs], op.constants)
+            op = op.with_subgraphs([inline_calls(inner, keep_rules, keep_own) for inner in op.subgraphs], op.constants)
         return apply_all(op, *inputs, line=node.line)
-
-    def inlined(call: Call, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        body = inline_calls(call.graph, keep_rules)
-        return inline(body, inputs)
 
     return rebuild(graph, replace) if has_calls(graph) else graph
 

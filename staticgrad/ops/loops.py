@@ -25,6 +25,7 @@ from staticgrad.ir.sparsity import linked, related, relation_of, stacked, union
 from staticgrad.ops.branches import chosen
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less
+from staticgrad.ops.control import inline_calls
 from staticgrad.ops.movement import transpose
 from staticgrad.ops.nested import (
     Nested,
@@ -239,6 +240,7 @@ class Scan(Nested):
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
+        roots = list(inline_calls(Graph((*body.inputs, *seeds, *totals), tuple(roots)), keep_own=False).outputs)  # to see what to save
         saved = worth_saving(roots, body.inputs, [*seeds, *totals], checkpointed(body.outputs, with_results=True))
         known = {v: new_input(plain(v.aval), "saved") for v in saved}
         image = substitution(roots, {**{v: v for v in (*body.inputs, *seeds, *totals)}, **known})

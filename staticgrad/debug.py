@@ -14,7 +14,8 @@ from staticgrad.tracing.lift import lift
 def print(text: Any, *values: Any) -> None:
     """Print values each time a traced function runs, after its kernels have finished.
 
-    The plain `print` shows a tracer's shape and dtype, once, at tracing.
+    The plain `print` shows a tracer's shape and dtype, once, at tracing. Under `sg.vmap` the values of the whole batch are printed
+    together, stacked along a new first axis.
 
     Parameters
     ----------

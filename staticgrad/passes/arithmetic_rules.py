@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from staticgrad.ir.aval import is_float, is_integer
+from staticgrad.ir.aval import BOOL, is_float, is_integer
 from staticgrad.ir.node import Node, Value, full
 from staticgrad.ops.arithmetic import multiply, negative
 from staticgrad.ops.casts import Cast
-from staticgrad.ops.comparison import Where
+from staticgrad.ops.comparison import Where, logical_not, where
+from staticgrad.ops.movement import Broadcast, broadcast
 from staticgrad.ops.powers import IntegerPower
 from staticgrad.passes.matching import is_number, named, splat
 from staticgrad.passes.rewrite import rule
@@ -114,6 +115,27 @@ def where_known(node: Node) -> Value | None:
     condition, x, y = node.inputs
     known = splat(condition)
     return None if known is None else x if known else y
+
+
+@rule(Where)
+def where_not(node: Node) -> Value | None:
+    """where(not c, x, y) -> where(c, y, x), broadcast or not."""
+    condition, x, y = node.inputs
+    spread = condition.op if isinstance(condition.op, Broadcast) else None
+    inner = condition if spread is None else condition.node.inputs[0]
+    if not isinstance(inner.op, named("logical_not")):
+        return None
+    (c,) = inner.node.inputs
+    return where(c if spread is None else broadcast(c, spread.shape, spread.axes), y, x)
+
+
+@rule(named("less"))
+def number_of_a_truth_value_less_than_one(node: Node) -> Value | None:
+    """int(c) < 1 -> not c, as in a choice between two branches."""
+    x, y = node.inputs
+    if not (isinstance(x.op, Cast) and x.node.inputs[0].dtype == BOOL and is_number(y, 1)):
+        return None
+    return logical_not(x.node.inputs[0])
 
 
 @rule(named("logical_not"))

@@ -215,3 +215,48 @@ def test_the_pattern_of_a_batch_of_branches_is_diagonal():
     found = sg.sparse_jacobian(lambda x: sg.vmap(branch)(x))(np.array([0.5, -1.0, 2.0]))
     assert found.nnz == 3
     np.testing.assert_allclose(found.diagonal(), [2.0, 2.0, 0.5])
+
+
+# ---- what becomes of it: one batched graph that fuses like any other
+
+
+def loss(params, x, label):
+    hidden = np.tanh(x @ params["w"] + params["b"])
+    scores = hidden @ params["v"]
+    return sg.special.logsumexp(scores) - scores[label]
+
+
+def network(batch):
+    rng = np.random.default_rng(0)
+    params = {"w": rng.standard_normal((16, 32)), "b": np.zeros(32), "v": rng.standard_normal((32, 10))}
+    return params, rng.standard_normal((batch, 16)), rng.integers(0, 10, batch)
+
+
+def test_gradients_of_each_example_take_as_many_nests_for_any_batch():
+    gradients = sg.vmap(sg.grad(loss), in_axes=(None, 0, 0))
+    few, many = (gradients.lower(*network(batch)) for batch in (2, 64))
+    assert few.report.forward_nests == many.report.forward_nests <= 14, str(many.schedule)
+    arguments = network(8)
+    found = gradients(*arguments)
+    for k in range(8):
+        single = sg.grad(loss)(arguments[0], arguments[1][k], arguments[2][k])
+        for name, gradient in single.items():
+            np.testing.assert_allclose(found[name][k], gradient, rtol=1e-12, atol=1e-14)
+
+
+def test_norms_of_gradients_take_no_memory_for_the_gradients():
+    def norm(params, x, label):
+        return sum(np.sum(g * g) for g in sg.grad(loss)(params, x, label).values())
+
+    params, x, labels = network(64)
+    lowered = sg.vmap(norm, in_axes=(None, 0, 0)).lower(params, x, labels)
+    assert lowered.memory < 64 * params["w"].nbytes / 4
+
+
+def test_loops_of_a_batch_are_one_loop():
+    def steps(x):
+        return sg.while_loop(lambda c: c[0] < 100, lambda c: (c[0] * 1.5 + 1, c[1] + 1), (x, 0))
+
+    lowered = sg.vmap(steps).lower(np.arange(1000.0))
+    assert lowered.report.forward_nests == 1
+    assert str(lowered.source).count("while True") == 1

@@ -85,6 +85,15 @@ for dtype in (f32, f64):
     for divisor in (2.0, -0.5, 2.0**100, 2.0**-100):
         example("divide_by_power_of_two", lambda x, divisor=divisor: x / divisor, dtype)
 
+    example("where_not", lambda c, x, y: where(logical_not(c), x, y), boolean, dtype, dtype)
+    spread = ((2, 3), dtype)
+    example("where_not", lambda c, x, y: where(broadcast(logical_not(c), (2, 3), (1,)), x, y), ((2,), boolean), spread, spread)
+for dtype in (i64, i8, f64):
+    example(
+        "number_of_a_truth_value_less_than_one",
+        lambda c, t=dtype: less(apply(REGISTRY["cast"](t), c), full(c.shape, 1, t)),
+        boolean,
+    )
 example("not_of_not", lambda x: logical_not(logical_not(x)), boolean)
 for dtype in (f32, f64, i8, boolean):
     example("cast_to_same", lambda x: apply(REGISTRY["cast"](x.dtype), x), dtype)

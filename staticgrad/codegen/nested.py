@@ -6,8 +6,9 @@
         carry = following
 
 What is carried along lives where the op's result does. A step writes its successor beside it, which is copied when all of the step is
-done; where the last that reads a part of the carry is what computes its successor, element by element, it is written in place. Parts
-of stacked operands and results are read and written where they are.
+done; where the last that reads a part of the carry is what computes its successor, element by element, it is written in place. So are
+writes into the carry, by a loop or a branch inside as well, if nothing reads afterwards what was there before. Parts of stacked
+operands and results are read and written where they are. Large nests run in blocks, as those outside of ops do.
 """
 
 from __future__ import annotations

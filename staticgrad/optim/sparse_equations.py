@@ -96,7 +96,17 @@ def sparse_damped_inverse(gram: Any, damping: np.ndarray) -> Callable[[np.ndarra
     shrink = diags_array(1 / scale)
     matrix = (shrink @ (gram + diags_array(damping)) @ shrink).tocsc()
     try:  # symmetric and positive definite, so the diagonal serves as pivots
-        factors = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
+        factors = splu(matrix, permc_spec=_ordering(matrix), diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     except RuntimeError:
         return lambda right: np.full(len(right), np.nan)
     return lambda right: factors.solve(right / scale) / scale
+
+
+def _ordering(matrix: Any) -> str:
+    """Return the name of the order in which SuperLU eliminates the unknowns of a symmetric matrix.
+
+    Minimum degree on its graph leaves the fewest entries, but takes long where an unknown has very many neighbours, as cameras and
+    other parameters of all residuals do; COLAMD puts these last. What is very many, AMD's authors say.
+    """
+    longest = np.max(np.diff(matrix.indptr), initial=0)
+    return "COLAMD" if longest > 10 * np.sqrt(matrix.shape[0]) else "MMD_AT_PLUS_A"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_array, random_array
+from scipy.sparse import block_array, csr_array, diags_array, eye_array, random_array
 
 import staticgrad as sg
 from staticgrad.errors import DTypeError, InvalidValueError, ShapeError
@@ -97,6 +97,18 @@ def test_the_sparse_solution_of_damped_equations_is_the_dense_one(seed):
     right = rng.standard_normal(12) * np.sqrt(gram.diagonal() + damping)
     expected = damped_inverse(gram.toarray(), damping)(right)
     np.testing.assert_allclose(sparse_damped_inverse(gram, damping)(right), expected, rtol=1e-9)
+
+
+def test_unknowns_that_meet_all_others():
+    """A band and an arrow's head of 3, too large for a dense method; they are eliminated in another order."""
+    n = 5000
+    band = diags_array([-1.0, 4.0, -1.0], offsets=[-1, 0, 1], shape=(n, n))
+    head = csr_array(np.random.default_rng(0).random((n, 3)) / n)
+    gram = block_array([[band, head], [head.T, eye_array(3)]], format="csr")
+    damping, expected = np.full(n + 3, 0.5), np.linspace(1, 2, n + 3)
+    for matrix, sizes in ((gram, damping), (csr_array(band), damping[:n])):
+        right = matrix @ expected[: len(sizes)] + sizes * expected[: len(sizes)]
+        np.testing.assert_allclose(sparse_damped_inverse(matrix, sizes)(right), expected[: len(sizes)], rtol=1e-12)
 
 
 def test_a_singular_matrix_gives_nan():

@@ -69,9 +69,9 @@ class Budget:
         found = [choice for each in wanted if (choice := self._fastest(each, room)) is not None]
         if found:
             return self._plan(min(found, key=lambda choice: choice.work))
-        smallest = [choice for each in wanted if (choice := self._smallest(each, total)) is not None]
-        needed = min((self._plan(choice)[1] for choice in smallest), default=self._limit + 1)
-        return None, needed
+        smallest = [self._plan(choice) for each in wanted if (choice := self._smallest(each, total)) is not None]
+        schedule, needed = min(smallest, key=lambda planned: planned[1], default=(None, self._limit + 1))
+        return schedule if needed <= self._limit else None, needed
 
     def _fastest(self, wanted: Set[int], room: int) -> _Choice | None:
         """Return the choice with the largest room, up to this one, that is within the limit; None where none is found."""

@@ -48,11 +48,13 @@ class _Choice:
 class Budget:
     """The search for a schedule that needs at most `limit` bytes; what is `unsaved` is not kept if it can be computed anew.
 
-    `scratch` is what nests need while they run, beside what the memory plan of their schedule hands out.
+    `scratch` is what nests need while they run, beside what the memory plan of their schedule hands out. See `Reuse` for `at_highest`.
     """
 
-    def __init__(self, schedule: Schedule, limit: int, scratch: int = 0, unsaved: Set[Value] = frozenset()) -> None:
-        self._reuse = reuse = Reuse(schedule)
+    def __init__(
+        self, schedule: Schedule, limit: int, scratch: int = 0, unsaved: Set[Value] = frozenset(), at_highest: bool = False
+    ) -> None:
+        self._reuse = reuse = Reuse(schedule, at_highest)
         self._limit = limit
         self._scratch = scratch
         self._beside = bytes_beside(schedule) + scratch

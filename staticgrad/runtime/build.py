@@ -165,12 +165,13 @@ def _within(
         lowered = lowered_from(schedule)
         if lowered.plan.peak <= max_memory:
             return each, schedule, lowered
-        with phase("schedule"):
-            scratch = lowered.plan.peak - plan(schedule).peak
-            found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved).run()
-        if found is not None:
-            return each, found, lowered_from(found)
-        least = min(least, needed, lowered.plan.peak)
+        scratch = lowered.plan.peak - plan(schedule).peak
+        for at_highest in (False, True):
+            with phase("schedule"):
+                found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved, at_highest).run()
+            if found is not None:
+                return each, found, lowered_from(found)
+            least = min(least, needed, lowered.plan.peak)
     raise InvalidValueError(
         f"{graph.name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, results and workspace take {least} "
         f"bytes, without a limit {peak}; pass max_memory={least} or more, or smaller arguments"

@@ -48,11 +48,13 @@ class _Choice:
 class Budget:
     """The search for a schedule that needs at most `limit` bytes; what is `unsaved` is not kept if it can be computed anew.
 
-    `scratch` is what nests need while they run, beside what the memory plan of their schedule hands out.
+    `scratch` is what nests need while they run, beside what the memory plan of their schedule hands out. See `Reuse` for `at_highest`.
     """
 
-    def __init__(self, schedule: Schedule, limit: int, scratch: int = 0, unsaved: Set[Value] = frozenset()) -> None:
-        self._reuse = reuse = Reuse(schedule)
+    def __init__(
+        self, schedule: Schedule, limit: int, scratch: int = 0, unsaved: Set[Value] = frozenset(), at_highest: bool = False
+    ) -> None:
+        self._reuse = reuse = Reuse(schedule, at_highest)
         self._limit = limit
         self._scratch = scratch
         self._beside = bytes_beside(schedule) + scratch
@@ -69,9 +71,9 @@ class Budget:
         found = [choice for each in wanted if (choice := self._fastest(each, room)) is not None]
         if found:
             return self._plan(min(found, key=lambda choice: choice.work))
-        smallest = [choice for each in wanted if (choice := self._smallest(each, total)) is not None]
-        needed = min((self._plan(choice)[1] for choice in smallest), default=self._limit + 1)
-        return None, needed
+        smallest = [self._plan(choice) for each in wanted if (choice := self._smallest(each, total)) is not None]
+        schedule, needed = min(smallest, key=lambda planned: planned[1], default=(None, self._limit + 1))
+        return schedule if needed <= self._limit else None, needed
 
     def _fastest(self, wanted: Set[int], room: int) -> _Choice | None:
         """Return the choice with the largest room, up to this one, that is within the limit; None where none is found."""

@@ -42,16 +42,17 @@ Retain = Callable[[Sequence[int], int], Set[int]]
 class Reuse:
     """What nests of a schedule read and write: `early` ones, up to the turning point, and late ones.
 
-    The turning point is where the backward stage begins; of a schedule of one stage, where most memory is in use.
+    The turning point is where the backward stage begins, or, `at_highest` and in a schedule of one stage, where most memory is in use.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
+    def __init__(self, schedule: Schedule, at_highest: bool = False) -> None:
         self.schedule = schedule
         self._traffic = traffic = Traffic(schedule)
         self.reads, self.writes, self.sizes = traffic.reads, traffic.writes, traffic.sizes
         self.two_stages = any(nest.stage == "backward" for nest in schedule.nests)
         numbers = range(len(schedule.nests))
-        self.turn = len(schedule.stage("forward")) if self.two_stages else traffic.peak(numbers)[1]
+        self._forward = len(schedule.stage("forward")) if self.two_stages else 0
+        self.turn = max(self._forward, traffic.peak(numbers)[1]) if at_highest or not self.two_stages else self._forward
         writers: dict[int, list[int]] = {}
         self._readers: dict[int, list[int]] = {}
         for number in numbers:
@@ -179,7 +180,9 @@ class Reuse:
         for name, at in first.items():
             change[0 if name[0] in kept and not name[1] else at] += self.sizes[name[0]]
             change[last[name] + 1] -= self.sizes[name[0]]
-        early, _ = self._traffic.peak(range(self.turn), kept if self.two_stages else frozenset(), kept)
+        before = range(self._forward, self.turn)
+        saved = {owner for owner in kept.union(*(self.reads[k] for k in before)) if self.early.get(owner, [self.turn])[0] < self._forward}
+        early, _ = self._traffic.peak(range(self.turn), saved, kept)
         return max(early, *itertools.accumulate(change))
 
 

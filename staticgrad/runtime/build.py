@@ -99,7 +99,6 @@ def lower_graph(
     with phase("imports"):
         from staticgrad.codegen.blocks import GRAIN, divide
         from staticgrad.codegen.lower import lower
-        from staticgrad.codegen.memory import plan
         from staticgrad.codegen.order import in_frugal_order
         from staticgrad.codegen.recompute import without_saving
         from staticgrad.codegen.scheduler import schedule
@@ -113,18 +112,26 @@ def lower_graph(
     with phase("passes"):
         marked, passes = optimize(graph, fastmath)
         optimized, unsaved = without_marks(marked)
-    with phase("schedule"):
-        first = in_frugal_order(schedule(optimized, fuse and "fuse" not in config().skip))
-        if to_loops is None:
-            divide(first, grain or GRAIN)
-        chosen = without_saving(first, unsaved) if unsaved else first
+    name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
     to_unit = to_loops or functools.partial(lower, grain=grain or GRAIN)
+
+    def scheduled(graph: Graph) -> Schedule:
+        with phase("schedule"):
+            made = in_frugal_order(schedule(graph, fuse and "fuse" not in config().skip))
+            if to_loops is None:
+                divide(made, grain or GRAIN)
+        return made
+
+    def lowered_from(chosen: Schedule) -> Lowered:
+        with phase("lowering"):
+            return to_unit(chosen, name)
+
+    first = scheduled(optimized)
+    chosen = without_saving(first, unsaved) if unsaved else first
+    lowered = lowered_from(chosen)
+    if max_memory is not None and lowered.plan.peak > max_memory:
+        optimized, chosen, lowered = _within(max_memory, optimized, first, lowered.plan.peak, unsaved, scheduled, lowered_from)
     with phase("lowering"):
-        name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
-        lowered = to_unit(chosen, name)
-        if max_memory is not None and lowered.plan.peak > max_memory:
-            chosen = _within(max_memory, graph.name, first, unsaved, lowered.plan.peak, lowered.plan.peak - plan(chosen).peak)
-            lowered = to_unit(chosen, name)
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
 
@@ -136,24 +143,44 @@ def lower_graph(
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)
 
 
-def _within(max_memory: int, name: str, schedule: Schedule, unsaved: Set[Value], peak: int, scratch: int) -> Schedule:
-    """Return `schedule` changed so that it needs at most `max_memory` bytes, or raise where that is not found.
+def _within(
+    max_memory: int,
+    graph: Graph,
+    first: Schedule,
+    peak: int,
+    unsaved: Set[Value],
+    scheduled: Callable[[Graph], Schedule],
+    lowered_from: Callable[[Schedule], Lowered],
+) -> tuple[Graph, Schedule, Lowered]:
+    """Return `graph`, its schedule and its unit, changed so that it needs at most `max_memory` bytes, or raise where that is not found.
 
-    It needs `peak` bytes if only what is `unsaved` is computed anew, of them `scratch` beside its memory plan.
+    It is `first` scheduled with all that is wanted late kept, and needs `peak` bytes if only what is `unsaved` is computed anew.
     """
     from staticgrad.codegen.budget import Budget
+    from staticgrad.codegen.memory import plan
     from staticgrad.codegen.order import in_frugal_order
+    from staticgrad.passes.segments import divided_loops
 
-    found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved).run()
-    if found is None:
-        needed = min(needed, peak)
-        raise InvalidValueError(
-            at_user_line(
-                f"{name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, outputs and workspace take "
-                f"{needed} bytes, without a limit {peak}; pass max_memory={needed} or more, or smaller arguments"
-            )
+    least = peak
+    divided = divided_loops(graph)
+    for each in dict.fromkeys((graph, divided)):
+        schedule = first if each is graph else scheduled(each)
+        lowered = lowered_from(schedule)
+        if lowered.plan.peak <= max_memory:
+            return each, schedule, lowered
+        scratch = lowered.plan.peak - plan(schedule).peak
+        for at_highest in (False, True):
+            with phase("schedule"):
+                found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved, at_highest).run()
+            if found is not None:
+                return each, found, lowered_from(found)
+            least = min(least, needed, lowered.plan.peak)
+    raise InvalidValueError(
+        at_user_line(
+            f"{graph.name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, results and workspace take "
+            f"{least} bytes, without a limit {peak}; pass max_memory={least} or more, or smaller arguments"
         )
-    return found
+    )
 
 
 @dataclass(eq=False)

@@ -1,6 +1,7 @@
 """`max_memory`: the same bits within fewer bytes, and what is too small is told."""
 
 import re
+import time
 import tracemalloc
 
 import numpy as np
@@ -8,6 +9,8 @@ import optree
 import pytest
 
 import staticgrad as sg
+from staticgrad.codegen.budget import Budget
+from staticgrad.codegen.order import in_frugal_order
 from staticgrad.errors import InvalidValueError
 from staticgrad.runtime.build import lower_graph
 from tests.fuzz.programs import Program
@@ -93,3 +96,106 @@ def test_random_gradients_within_the_least_memory(seed):
     assert tight.lowered.plan.peak == least
     expected = run_uncompiled(graph, arrays, lowering=free)
     assert all(map(identical, run_uncompiled(graph, arrays, lowering=tight), expected))
+
+
+def steps_of(length, reverse):
+    """Return a function of a loop with a carry, stacked operands and stacked results."""
+    w, xs = np.random.default_rng(0).normal(size=(8, 8)) / 3, np.random.default_rng(1).normal(size=(length, 64, 8))
+
+    def f(w, xs, k):
+        def step(c, x):
+            h, i = c
+            h = np.tanh(h @ w + x * np.sin(h)) + k * i
+            return (h, i + 1.0), h[0] * 2
+
+        (h, _), ys = sg.scan(step, (xs[0], 0.0), xs, reverse=reverse)
+        return np.sum(h) + np.sum(ys**2)
+
+    return f, (w, xs, 0.01)
+
+
+@pytest.mark.parametrize(("length", "reverse", "part"), [(100, False, 0.45), (100, True, 0.45), (103, False, 0.65), (103, True, 0.65)])
+def test_loops_go_in_segments(length, reverse, part):
+    f, arguments = steps_of(length, reverse)
+    free = sg.value_and_grad(f, argnums=(0, 1, 2))
+    peak = free.lower(*arguments).memory
+    tight = sg.value_and_grad(sg.trace(f, max_memory=int(part * peak)), argnums=(0, 1, 2))
+    assert tight.lower(*arguments).memory <= part * peak
+    assert bits(tight(*arguments)) == bits(free(*arguments))
+
+
+def residual(x, w):
+    return x + np.tanh(np.maximum(x @ w, 0.1) @ w)
+
+
+def dense(x, w):
+    return np.concatenate([x[:, 4:], np.tanh(x @ w)[:, :4]], 1)
+
+
+def stencil(x, w):
+    return x + w[0, 0] * (np.roll(x, 1) - 2 * x + np.roll(x, -1)) * np.cos(x)
+
+
+@pytest.mark.parametrize(("layer", "depth", "part"), [(residual, 32, 0.3), (dense, 32, 0.35), (stencil, 60, 0.15), (stencil, 60, 0.5)])
+def test_unrolled_steps_within_a_part_of_the_peak(layer, depth, part):
+    def f(x, w):
+        for _ in range(depth):
+            x = layer(x, w)
+        return np.sum(x * x)
+
+    x, w = np.random.default_rng(0).normal(size=(256, 32)), np.random.default_rng(1).normal(size=(32, 32)) / 8
+    free = sg.value_and_grad(f, argnums=(0, 1))
+    peak = free.lower(x, w).memory
+    tight = sg.value_and_grad(sg.trace(f, max_memory=int(part * peak)), argnums=(0, 1))
+    assert tight.lower(x, w).memory <= part * peak
+    assert bits(tight(x, w)) == bits(free(x, w))
+
+
+def test_where_there_is_little_room_some_nests_run_several_times():
+    lowered = sg.grad(sg.trace(lambda x: np.sum(deep(x)), max_memory="130kB")).lower(np.ones(1024))
+    titles = [nest.title for nest in lowered.schedule.nests if nest.title.startswith("again")]
+    assert lowered.memory <= 130_000
+    assert len(titles) > 63
+    expected = sg.grad(lambda x: np.sum(deep(x)))(np.ones(1024))
+    assert sg.grad(sg.trace(lambda x: np.sum(deep(x)), max_memory="130kB"))(np.ones(1024)).tobytes() == expected.tobytes()
+
+
+def deep(x):
+    w = np.eye(32) * 0.9
+    x = x.reshape(32, 32)
+    for _ in range(64):
+        x = np.tanh(x @ w)
+    return x
+
+
+def test_the_time_of_planning_grows_with_the_number_of_nodes():
+    def seconds(depth):
+        def f(x, w):
+            for _ in range(depth):
+                x = stencil(x, w)
+            return np.sum(x)
+
+        x, w = np.ones((256, 32)), np.ones((1, 1))
+        schedule = sg.grad(f).lower(x, w).schedule
+        limit = sg.grad(f).lower(x, w).memory // 4
+        start = time.process_time()
+        Budget(in_frugal_order(schedule, tight=True), limit).run()
+        return time.process_time() - start
+
+    seconds(10)
+    short, long = seconds(40), seconds(160)
+    assert long < 12 * short, f"{short:.3f} s for 40 steps, {long:.3f} s for 160"
+
+
+def test_a_hessian_computes_anew_what_its_own_backward_pass_reads():
+    def f(x):
+        h = x.reshape(2, 12)
+        for _ in range(12):
+            h = np.tanh(h @ (np.eye(12) * 0.9))
+        return np.sum(h * h)
+
+    x = np.random.default_rng(0).normal(size=24)
+    peak = sg.hessian(f).lower(x).memory
+    tight = sg.hessian(sg.trace(f, max_memory=int(0.6 * peak)))
+    assert tight.lower(x).memory <= 0.6 * peak
+    assert tight(x).tobytes() == sg.hessian(f)(x).tobytes()

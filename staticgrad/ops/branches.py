@@ -17,7 +17,7 @@ from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import related, relation_of, stacked, union
 from staticgrad.ops.comparison import less, where
 from staticgrad.ops.movement import broadcast
-from staticgrad.ops.nested import Nested, check_operands, is_active, mapped, plain, pulled, pushed, read_inputs, with_inputs, zeros
+from staticgrad.ops.nested import Nested, check_operands, is_active, mapped, plain, pulled, pushed, read_inputs, trim, with_inputs, zeros
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -117,7 +117,7 @@ class Switch(Nested):
 
     def trimmed(self, read: Sequence[bool]) -> tuple[Switch, list[int], list[int]]:
         kept = [k for k, flag in enumerate(read) if flag]
-        graphs = [branch.with_outputs([branch.outputs[k] for k in kept]) for branch in self.branches]
+        graphs = [trim(branch.with_outputs([branch.outputs[k] for k in kept])) for branch in self.branches]
         needed = [any(flags) for flags in zip(*map(read_inputs, graphs), strict=True)]
         places = [k for k, flag in enumerate(needed) if flag]
         return replace(self, branches=tuple(with_inputs(g, places) for g in graphs)), [0, *(k + 1 for k in places)], kept

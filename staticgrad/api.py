@@ -289,7 +289,8 @@ class _At:
         self.name = function._record.name
         self.linear = LinearPart(function.derive(transform, type(transform).__name__.lower()), primals)
         result = self.linear.result
-        self.value, self._aux = (result[0], result[1:]) if has_aux else (result, ())
+        self.value = result[0] if has_aux else result
+        self._aux: tuple[Any, ...] = result[1:] if has_aux else ()
         self.value_tree = flatten(self.value)[1]
         self.args_tree = self.linear.arguments_tree
 

@@ -75,6 +75,8 @@ def custom_root(
     >>> sg.grad(square_root)(4.0)
     np.float64(0.25)
     """
+    if not tracing():
+        return solve(f, initial_guess)
 
     def root(guess: Any) -> Any:
         result = solve(f, guess)
@@ -82,8 +84,6 @@ def custom_root(
         check_like(found, guess, f"custom_root: the initial guess is {{}}, {name_of(solve)} returned {{}}", weak=True)
         return result
 
-    if not tracing():
-        return root(initial_guess)
     count = len(flatten(initial_guess)[0])
     custom = CustomFunction("custom_root", root, root)
     return custom_call(
@@ -136,6 +136,8 @@ def custom_linear_solve(
     >>> sg.grad(lambda d, b: np.sum(solution(d, b)))(np.array([2.0, 4.0]), np.array([6.0, 8.0]))
     array([-1.5, -0.5])
     """
+    if not tracing():
+        return solve(matvec, b)
 
     def solution(right: Any) -> Any:
         result = solve(matvec, right)
@@ -143,8 +145,6 @@ def custom_linear_solve(
         check_like(found, right, f"custom_linear_solve: b is {{}}, {name_of(solve)} returned {{}}")
         return result
 
-    if not tracing():
-        return solution(b)
     count = len(flatten(b)[0])
     custom = CustomFunction("custom_linear_solve", solution, solution)
 

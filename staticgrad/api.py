@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 from staticgrad.errors import ArgumentError
+from staticgrad.ir.options import positions
 from staticgrad.ir.source import at_user_line
 from staticgrad.linear_part import LinearPart
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
 from staticgrad.records import Options, checked_memory
 from staticgrad.traced import Traced, traced
-from staticgrad.tracing.pytree import flatten, tree_map, unflatten
+from staticgrad.tracing.pytree import Tree, flatten, tree_map, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
 from staticgrad.transforms import Grad, Jvp, Linearize, Vjp, Vmap
 
@@ -157,10 +158,10 @@ def value_and_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, ha
 
 def checked_argnums(argnums: Any) -> int | tuple[int, ...]:
     """Return `argnums` as a whole number or a tuple of them, or raise `ArgumentError`."""
-    numbers = argnums if isinstance(argnums, (tuple, list)) else (argnums,)
-    if not numbers or any(isinstance(k, bool) or not isinstance(k, int) for k in numbers):
-        raise ArgumentError(at_user_line(f"argnums={argnums!r}: expected a whole number or a tuple of them"))
-    return tuple(argnums) if isinstance(argnums, (tuple, list)) else argnums
+    numbers = positions("argnums", argnums)
+    if not numbers:
+        raise ArgumentError(at_user_line(f"argnums={argnums!r}: expected at least one argument"))
+    return numbers if isinstance(argnums, (tuple, list)) else numbers[0]
 
 
 def check_no_static(word: str, function: Traced) -> None:
@@ -181,7 +182,7 @@ def check_tuple(word: str, name: str, given: Any) -> None:
         raise ArgumentError(at_user_line(f"{word}: {name} must be a tuple with one entry an argument, not {type(given).__name__}"))
 
 
-def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) -> tuple[Any, Any]:
+def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any], has_aux: bool = False) -> tuple[Any, ...]:
     """Return the value of `f` at `primals` and its derivative along `tangents`.
 
     Parameters
@@ -190,6 +191,8 @@ def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) 
         A function of arrays.
     primals, tangents
         Two tuples of one structure: the arguments, and the direction for each of them.
+    has_aux
+        Whether `f` returns `(value, aux)`; then `(value, derivative, aux)` is returned.
 
     Returns
     -------
@@ -206,7 +209,7 @@ def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any]) 
         check_tuple("jvp", name, given)
     function = traced(f)
     check_no_static("jvp", function)
-    result: tuple[Any, Any] = function.derive(Jvp(), "jvp")(tuple(primals), tuple(tangents))
+    result: tuple[Any, ...] = function.derive(Jvp(has_aux=has_aux), "jvp")(tuple(primals), tuple(tangents))
     return result
 
 
@@ -235,22 +238,16 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> pullback(np.array([1.0, 10.0]))
     (array([ 2., 40.]),)
     """
-    function = traced(f)
-    name = function._record.name
-    linear = LinearPart(function.derive(Vjp(has_aux), "vjp"), primals)
-    result = linear.result
-    head_tree = flatten(result[0] if has_aux else result)[1]
-    args_tree = linear.arguments_tree
+    at = _At(f, Vjp(has_aux), primals, has_aux)
 
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         """Return the cotangents of the arguments for a cotangent of the value."""
-        seeds, seeds_tree = flatten(cotangent)
-        if seeds_tree != head_tree:
-            raise ArgumentError(at_user_line(f"the pullback of {name}: the value has structure {head_tree}, the cotangent {seeds_tree}"))
-        found: tuple[Any, ...] = unflatten(args_tree, linear(seeds, f"the pullback of {name}: a value is {{}}, its cotangent {{}}"))
-        return found
+        seeds = at.seeds(cotangent, at.value_tree, "pullback", "the value has", "the cotangent")
+        found = at.linear(seeds, f"the pullback of {at.name}: a value is {{}}, its cotangent {{}}")
+        cotangents: tuple[Any, ...] = unflatten(at.args_tree, found)
+        return cotangents
 
-    return (result[0], pullback, result[1]) if has_aux else (result, pullback)
+    return at.with_aux(pullback)
 
 
 def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -258,12 +255,8 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
 
     Parameters
     ----------
-    f
-        A function of arrays.
-    *primals
-        Its arguments.
-    has_aux
-        Whether `f` returns `(value, aux)`; then `(value, pushforward, aux)` is returned.
+    f, *primals, has_aux
+        As for `vjp`; with `has_aux` `(value, pushforward, aux)` is returned.
 
     Returns
     -------
@@ -278,24 +271,39 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     >>> pushforward(np.array([1.0, 10.0]))
     array([ 2., 40.])
     """
-    function = traced(f)
-    name = function._record.name
-    linear = LinearPart(function.derive(Linearize(has_aux), "linearize"), primals)
-    result = linear.result
-    head_tree = flatten(result[0] if has_aux else result)[1]
-    args_tree = linear.arguments_tree
+    at = _At(f, Linearize(has_aux), primals, has_aux)
 
     def pushforward(*tangents: Any) -> Any:
         """Return the tangent of the value for tangents of the arguments."""
-        seeds, seeds_tree = flatten(tangents)
-        if seeds_tree != args_tree:
-            raise ArgumentError(
-                at_user_line(f"the pushforward of {name}: the arguments have structure {args_tree}, the tangents {seeds_tree}")
-            )
-        found = linear(seeds, f"the pushforward of {name}: an argument is {{}}, its tangent {{}}")
-        return unflatten(head_tree, found)
+        seeds = at.seeds(tangents, at.args_tree, "pushforward", "the arguments have", "the tangents")
+        return unflatten(at.value_tree, at.linear(seeds, f"the pushforward of {at.name}: an argument is {{}}, its tangent {{}}"))
 
-    return (result[0], pushforward, result[1]) if has_aux else (result, pushforward)
+    return at.with_aux(pushforward)
+
+
+class _At:
+    """A function at a point: its value there, and one of its two linear parts."""
+
+    def __init__(self, f: Callable[..., Any], transform: Vjp | Linearize, primals: tuple[Any, ...], has_aux: bool) -> None:
+        function = traced(f)
+        self.name = function._record.name
+        self.linear = LinearPart(function.derive(transform, type(transform).__name__.lower()), primals)
+        result = self.linear.result
+        self.value = result[0] if has_aux else result
+        self._aux: tuple[Any, ...] = result[1:] if has_aux else ()
+        self.value_tree = flatten(self.value)[1]
+        self.args_tree = self.linear.arguments_tree
+
+    def seeds(self, given: Any, expected: Tree, word: str, of: str, what: str) -> list[Any]:
+        """Return the leaves of what a linear part is called with, or raise where its structure is not the expected one."""
+        leaves, tree = flatten(given)
+        if tree != expected:
+            raise ArgumentError(at_user_line(f"the {word} of {self.name}: {of} structure {expected}, {what} {tree}"))
+        return leaves
+
+    def with_aux(self, linear: Callable[..., Any]) -> tuple[Any, ...]:
+        """Return (value, linear part), with aux where there is one."""
+        return (self.value, linear, *self._aux)
 
 
 def vmap(

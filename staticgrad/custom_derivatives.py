@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +14,13 @@ import numpy as np
 from staticgrad.custom_modes import call_with_pullback, call_with_tangents
 from staticgrad.custom_rules import CustomFunction, name_of
 from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
+from staticgrad.ir.options import positions
 from staticgrad.ir.source import at_user_line
 from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.protocol import taker
 from staticgrad.tracing.pytree import flatten, tree_map
+from staticgrad.tracing.static_arguments import static_positions
 from staticgrad.tracing.tracer import Tracer
 
 
@@ -27,16 +30,36 @@ class _Custom(ABC):
     guarded: tuple[str, ...] = ()
     """Attributes whose change is a reason to trace anew."""
 
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
+    def __init__(
+        self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = (), nondiff_argnames: str | Sequence[str] = ()
+    ) -> None:
         word = type(self).__name__
         if not callable(fun):
             raise ArgumentError(at_user_line(f"{word}: expected a function, not {type(fun).__name__}"))
-        numbers = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else tuple(nondiff_argnums)
-        if any(isinstance(k, bool) or not isinstance(k, int) for k in numbers):
-            raise ArgumentError(at_user_line(f"{word}: nondiff_argnums={nondiff_argnums!r}: expected whole numbers"))
+        names = (nondiff_argnames,) if isinstance(nondiff_argnames, str) else tuple(nondiff_argnames)
+        named = static_positions(fun, names, f"{word}: nondiff_argnames") if names else {}
         self._function = fun
-        self._nondiff = numbers
+        self._nondiff = (*positions(f"{word}: nondiff_argnums", nondiff_argnums), *(k for k in named.values() if k is not None))
         functools.update_wrapper(self, fun, updated=())
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind to an instance as a function does: with `nondiff_argnums=(0,)`, `self` is handed to the rules."""
+        return self if instance is None else types.MethodType(self, instance)
+
+    @property
+    def static_argnames(self) -> tuple[str, ...]:
+        """The parameters that are no arrays: they are static in transforms of the function."""
+        try:
+            parameters = [p.name for p in inspect.signature(self._function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        except (TypeError, ValueError):
+            return ()
+        return tuple(parameters[k] for k in self._nondiff if -len(parameters) <= k < len(parameters))
+
+    def _checked(self, *rules: Any) -> None:
+        """Raise unless rules are functions."""
+        for rule in rules:
+            if not callable(rule):
+                raise ArgumentError(at_user_line(f"a rule of {name_of(self._function)} must be a function, not {type(rule).__name__}"))
 
     @property
     @abstractmethod
@@ -146,7 +169,10 @@ class custom_vjp(_Custom):
     fun
         A function of arrays, numbers and containers of these.
     nondiff_argnums
-        Positions of arguments that are no arrays, such as functions or options; the rules get them as they are.
+        Positions of arguments that are no arrays, such as functions or options; the rules get them, first, as they are. Transforms of
+        the function take them as static. Of a method, `self` is one.
+    nondiff_argnames
+        Names of further ones.
 
     Returns
     -------
@@ -176,16 +202,12 @@ class custom_vjp(_Custom):
     """
 
     guarded = ("_forward", "_backward")
-
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
-        super().__init__(fun, nondiff_argnums)
-        self._forward: Callable[..., Any] | None = None
-        self._backward: Callable[..., Any] | None = None
+    _forward: Callable[..., Any] | None = None
+    _backward: Callable[..., Any] | None = None
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         """Give the rules: `fwd(*args) -> (value, residuals)` and `bwd(*nondiff, residuals, cotangent) -> cotangents`."""
-        for rule in (fwd, bwd):
-            _check_rule(rule, self._function)
+        self._checked(fwd, bwd)
         self._forward, self._backward = fwd, bwd
 
     @property
@@ -203,10 +225,8 @@ class custom_jvp(_Custom):
 
     Parameters
     ----------
-    fun
-        A function of arrays, numbers and containers of these.
-    nondiff_argnums
-        Positions of arguments that are no arrays, such as functions or options; the rule gets them as they are.
+    fun, nondiff_argnums, nondiff_argnames
+        As for `custom_vjp`.
 
     Returns
     -------
@@ -238,14 +258,11 @@ class custom_jvp(_Custom):
     """
 
     guarded = ("_rule",)
-
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()) -> None:
-        super().__init__(fun, nondiff_argnums)
-        self._rule: Callable[..., Any] | None = None
+    _rule: Callable[..., Any] | None = None
 
     def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
         """Give the rule, `jvp(*nondiff, primals, tangents) -> (value, tangent)`; returns it."""
-        _check_rule(jvp, self._function)
+        self._checked(jvp)
         self._rule = jvp
         return jvp
 
@@ -253,9 +270,7 @@ class custom_jvp(_Custom):
         """Give a rule for each argument alone, `jvp(tangent, value, *args) -> tangent of the value`, None for zero; they are added up."""
         if self._nondiff:
             raise ArgumentError(at_user_line(f"{name_of(self._function)} has nondiff_argnums, which defjvps does not know; use defjvp"))
-        for jvp in jvps:
-            if jvp is not None:
-                _check_rule(jvp, self._function)
+        self._checked(*(jvp for jvp in jvps if jvp is not None))
 
         def rule(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
             if len(jvps) != len(primals):
@@ -275,8 +290,3 @@ class custom_jvp(_Custom):
     def _call(self, given: _Given) -> Any:
         assert self._rule is not None
         return call_with_tangents(given.custom, given.after_options(self._rule), given.arrays)
-
-
-def _check_rule(rule: Any, function: Callable[..., Any]) -> None:
-    if not callable(rule):
-        raise ArgumentError(at_user_line(f"a rule of {name_of(function)} must be a function, not {type(rule).__name__}"))

@@ -31,10 +31,11 @@ from staticgrad.errors import (
     UnsupportedError,
 )
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.graph import Graph, inline, topological
+from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.node import Value, new_input
 from staticgrad.ir.source import SourceLine, at_user_line, user_line
 from staticgrad.ops.control import NoDerivative, Rules, call, inline_calls
+from staticgrad.ops.nested import trim
 from staticgrad.tracing.bodies import Body, record_body
 from staticgrad.tracing.closures import holds_tracers
 from staticgrad.tracing.context import current_trace
@@ -206,14 +207,20 @@ class Rule(ABC):
 
     def transposed(self, g: Sequence[Value | None], y: Sequence[Value], x: Sequence[Value], wanted: Sequence[int]) -> list[Value | None]:
         """Return the cotangents of the operands at the places `wanted`: `push`, which is linear in the tangents, read backwards."""
+        given = [new_input(_plain(v.aval)) for v in (*x, *y)]
+        inside, values = given[: len(x)], given[len(x) :]
         seeds = {k: new_input(_plain(x[k].aval), "tangent") for k in wanted if is_float(x[k].dtype)}
-        moved = self.push([seeds.get(k) for k in range(len(x))], y, *x)
+        moved = self.push([seeds.get(k) for k in range(len(x))], values, *inside)
         there = [(t, cotangent) for t, cotangent in zip(moved, g, strict=True) if t is not None and cotangent is not None]
-        found = cotangents([t for t, _ in there], list(seeds.values()), [cotangent for _, cotangent in there])
-        nodes = topological([v for v in found if v is not None])
-        if any(seed.node in nodes for seed in seeds.values()):
+        ends = [new_input(_plain(t.aval), "cotangent") for t, _ in there]
+        found = cotangents([t for t, _ in there], list(seeds.values()), ends)
+        back = Graph((*given, *ends), tuple(v for v in found if v is not None))
+        if any(seed in back.free for seed in seeds.values()):  # perhaps loops and branches hand it on, and nobody reads it
+            back = trim(back)
+        if any(seed in back.free for seed in seeds.values()):
             raise ArgumentError(self.said("its rule is not linear in the tangents, so it tells nothing of reverse mode"))
-        pulled = dict(zip(seeds, found, strict=True))
+        made = iter(inline(back, (*x, *y, *(cotangent for _, cotangent in there))))
+        pulled = {k: None if v is None else next(made) for k, v in zip(seeds, found, strict=True)}
         return [pulled.get(k) for k in range(len(x))]
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from staticgrad.lowered import LoweredFunction
 
 from staticgrad.records import CacheInfo, Entry, Options, Place, Record, record_of
-from staticgrad.tracing.static_arguments import hashable, static_positions
+from staticgrad.tracing.static_arguments import hashable, static_by_nature, static_positions
 
 
 class Traced(FastCallable):  # type: ignore[misc]
@@ -48,7 +48,7 @@ class Traced(FastCallable):  # type: ignore[misc]
         self._function = py_func
         self._record = rec
         self._options = options
-        self._static = static_positions(py_func, options.static_argnames)
+        self._static = static_positions(py_func, tuple(dict.fromkeys((*options.static_argnames, *static_by_nature(py_func)))))
         functools.update_wrapper(self, py_func, updated=())
         if (forms := rec.forms.get(options)) is not None:  # another object for the same function: a method, a transform made anew
             self._warm_up(forms)

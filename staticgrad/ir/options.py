@@ -29,3 +29,11 @@ def whole(name: str, value: Any, least: int = 1) -> int:
     if value < least:
         raise InvalidValueError(at_user_line(f"{name}={value!r}: expected at least {least}"))
     return int(value)
+
+
+def positions(name: str, value: Any) -> tuple[int, ...]:
+    """Return an option that is a position, or several, as a tuple of them; negative ones count from the end."""
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if any(isinstance(k, (bool, np.bool_)) or not isinstance(k, (int, np.integer)) for k in numbers):
+        raise ArgumentError(at_user_line(f"{name}={value!r}: expected a whole number or a tuple of them"))
+    return tuple(map(int, numbers))

@@ -30,6 +30,7 @@ from staticgrad.ops.nested import (
     pulled,
     pushed,
     read_inputs,
+    trim,
     with_inputs,
     zeros,
 )
@@ -139,7 +140,7 @@ class Switch(Nested):
 
     def trimmed(self, read: Sequence[bool]) -> tuple[Switch, list[int], list[int]]:
         kept = [k for k, flag in enumerate(read) if flag]
-        graphs = [branch.with_outputs([branch.outputs[k] for k in kept]) for branch in self.branches]
+        graphs = [trim(branch.with_outputs([branch.outputs[k] for k in kept])) for branch in self.branches]
         needed = [any(flags) for flags in zip(*map(read_inputs, graphs), strict=True)]
         places = [k for k, flag in enumerate(needed) if flag]
         return replace(self, branches=tuple(with_inputs(g, places) for g in graphs)), [0, *(k + 1 for k in places)], kept

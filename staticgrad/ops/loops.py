@@ -38,6 +38,7 @@ from staticgrad.ops.nested import (
     pulled,
     pushed,
     read_inputs,
+    trim,
     with_inputs,
     zeros,
 )
@@ -282,7 +283,7 @@ class Scan(Nested):
     def trimmed(self, read: Sequence[bool]) -> tuple[Scan, list[int], list[int]]:
         kept, first = self._needed(read), 1 + self.consts
         places = [k for k, flag in enumerate(kept) if flag]
-        body = self.body.with_outputs([self.body.outputs[k] for k in places])
+        body = trim(self.body.with_outputs([self.body.outputs[k] for k in places]))
         used = read_inputs(body)
         flags = [True, *used[1:first], *kept[: self.carries], *used[first + self.carries :]]
         inputs = [k for k, flag in enumerate(flags) if flag]
@@ -294,7 +295,7 @@ class Scan(Nested):
         first = 1 + self.consts
         needed = list(read)
         while True:
-            inputs = read_inputs(self.body.with_outputs([v for v, flag in zip(self.body.outputs, needed, strict=True) if flag]))
+            inputs = read_inputs(trim(self.body.with_outputs([v for v, flag in zip(self.body.outputs, needed, strict=True) if flag])))
             after = [flag or used for flag, used in zip(needed, inputs[first : first + self.carries], strict=False)]
             after += needed[self.carries :]
             if after == needed:

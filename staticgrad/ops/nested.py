@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.graph import Graph, topological
-from staticgrad.ir.node import Value, full, new_input
+from staticgrad.ir.graph import Graph, rebuild, topological
+from staticgrad.ir.node import Node, Value, apply_all, full, new_input, zeros_like
 from staticgrad.ir.op import Op
 from staticgrad.ops.movement import broadcast
 
@@ -99,6 +99,31 @@ def read_inputs(graph: Graph) -> list[bool]:
     read = {value.node for node in topological(graph.outputs, stop=graph.inputs) for value in node.inputs}
     read.update(value.node for value in graph.outputs)
     return [value.node in read for value in graph.inputs]
+
+
+def trim(graph: Graph) -> Graph:
+    """Return the graph with outputs, carries and operands of its ops dropped that nobody reads, at any depth."""
+    if not any(isinstance(node.op, Nested) for node in graph.nodes):
+        return graph
+    read: set[Value] = {*graph.outputs, *graph.primals}
+    smaller: dict[Node, tuple[Nested, list[int], list[int]]] = {}
+    for node in reversed(graph.nodes):
+        if not any(value in read for value in node.outputs):
+            continue
+        if not isinstance(node.op, Nested):
+            read.update(node.inputs)
+            continue
+        smaller[node] = node.op.trimmed([value in read for value in node.outputs])
+        read.update(node.inputs[k] for k in smaller[node][1])
+
+    def found(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+        if node not in smaller:
+            return node.outputs if isinstance(node.op, Nested) else apply_all(node.op, *inputs, line=node.line)
+        op, operands, outputs = smaller[node]
+        made = dict(zip(outputs, apply_all(op, *(inputs[k] for k in operands), line=node.line), strict=True))
+        return [made[k] if k in made else zeros_like(value) for k, value in enumerate(node.outputs)]
+
+    return rebuild(graph, found)
 
 
 def with_inputs(graph: Graph, places: Sequence[int]) -> Graph:

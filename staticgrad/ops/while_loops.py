@@ -38,6 +38,7 @@ from staticgrad.ops.nested import (
     plain,
     pushed,
     read_inputs,
+    trim,
     with_inputs,
     zeros,
 )
@@ -192,7 +193,7 @@ class While(Nested):
         kept = list(read[:-1])
         first = self.consts
         while True:
-            body = self.body.with_outputs([v for v, flag in zip(self.body.outputs, kept, strict=True) if flag])
+            body = trim(self.body.with_outputs([v for v, flag in zip(self.body.outputs, kept, strict=True) if flag]))
             used = [a or b for a, b in zip(read_inputs(body), read_inputs(self.condition), strict=True)]
             after = [flag or more for flag, more in zip(kept, used[first:], strict=True)]
             if after == kept:

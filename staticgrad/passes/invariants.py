@@ -17,9 +17,9 @@ from staticgrad.ir.node import Node, Value, apply_all, new_input
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.loops import DEAR, Scan
 from staticgrad.ops.movement import Broadcast, broadcast
-from staticgrad.ops.nested import Nested, plain
+from staticgrad.ops.nested import Nested, plain, trim
 from staticgrad.ops.while_loops import While
-from staticgrad.passes.subgraphs import each_nested, everywhere, labels_of, trimmed, with_constants
+from staticgrad.passes.subgraphs import each_nested, everywhere, labels_of, with_constants
 
 
 def hoist_invariants(graph: Graph) -> Graph:
@@ -28,7 +28,7 @@ def hoist_invariants(graph: Graph) -> Graph:
     def hoisted(inner: Graph) -> Graph:
         if not any(isinstance(node.op, (Scan, While)) for node in inner.nodes):
             return inner
-        return trimmed(each_nested(each_nested(each_nested(inner, _ahead), _not_handed_out), _not_stacked))
+        return trim(each_nested(each_nested(each_nested(inner, _ahead), _not_handed_out), _not_stacked))
 
     return everywhere(hoisted)(graph)
 

@@ -15,10 +15,10 @@ from typing import Any
 
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline, rebuild, substitution, topological
-from staticgrad.ir.node import Constant, Input, Node, Value, apply_all, at_line, constant_array, full, new_input, zeros_like
+from staticgrad.ir.node import Constant, Input, Node, Value, apply_all, at_line, constant_array, full, new_input
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.nested import Nested, plain, with_inputs
+from staticgrad.ops.nested import Nested, plain, trim, with_inputs
 from staticgrad.ops.while_loops import While
 from staticgrad.passes.matching import splat
 
@@ -211,9 +211,9 @@ def tidy_subgraphs(graph: Graph) -> Graph:
     """Return the graph with ops that have sub-graphs made smaller: see the top of the file."""
 
     def tidied(inner: Graph) -> Graph:
-        return trimmed(each_nested(each_nested(each_nested(inner, _known), _without_invariants), _with_numbers))
+        return trim(each_nested(each_nested(each_nested(inner, _known), _without_invariants), _with_numbers))
 
-    return everywhere(tidied)(trimmed(graph))
+    return everywhere(tidied)(trim(graph))
 
 
 def _known(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
@@ -265,28 +265,3 @@ def _without_invariants(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value
     changing = iter(results)
     init = inputs[op.own + op.constants :]
     return (*(init[k] if same[k] else next(changing) for k in range(carries)), *changing)
-
-
-def trimmed(graph: Graph) -> Graph:
-    """Return the graph with outputs, carries and operands dropped that nobody reads."""
-    if not any(isinstance(node.op, Nested) for node in graph.nodes):
-        return graph
-    read: set[Value] = {*graph.outputs, *graph.primals}
-    smaller: dict[Node, tuple[Nested, list[int], list[int]]] = {}
-    for node in reversed(graph.nodes):
-        if not any(value in read for value in node.outputs):
-            continue
-        if not isinstance(node.op, Nested):
-            read.update(node.inputs)
-            continue
-        smaller[node] = node.op.trimmed([value in read for value in node.outputs])
-        read.update(node.inputs[k] for k in smaller[node][1])
-
-    def found(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
-        if node not in smaller:
-            return node.outputs if isinstance(node.op, Nested) else apply_all(node.op, *inputs, line=node.line)
-        op, operands, outputs = smaller[node]
-        made = dict(zip(outputs, apply_all(op, *(inputs[k] for k in operands), line=node.line), strict=True))
-        return [made[k] if k in made else zeros_like(value) for k, value in enumerate(node.outputs)]
-
-    return rebuild(graph, found)

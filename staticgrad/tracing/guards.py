@@ -185,6 +185,9 @@ class _Walk:
             members = namespace(value) or {}
             for name in getattr(kind, "guarded", ()):
                 self._guard(members, name, f"{name} of {members.get('__name__')}", entry_of(members, name))
+            if args:  # a method with rules: they are handed the object, too
+                for name in ("__wrapped__", *getattr(kind, "guarded", ())):
+                    self._visit(members.get(name), args, kwargs)
             self._follow_held([*members.values(), *(read() for read in slots(value).values())])
         elif type(method := lookup(kind, "__call__")) is types.FunctionType:
             self._visit(method, (value, *args), kwargs)

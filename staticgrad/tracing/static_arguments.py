@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.source import at_user_line
 
-if TYPE_CHECKING:
-    pass
 
-
-def static_positions(function: Callable[..., Any], names: tuple[str, ...]) -> dict[str, int | None]:
+def static_positions(function: Callable[..., Any], names: tuple[str, ...], option: str = "static_argnames") -> dict[str, int | None]:
     """Return, for each static argument, its place among the positional ones; None for one that is a keyword only.
+
+    `option` is what the names were given as, for messages.
 
     Raises
     ------
@@ -34,12 +33,18 @@ def static_positions(function: Callable[..., Any], names: tuple[str, ...]) -> di
         if name not in known and not open_ended:
             raise InvalidValueError(
                 at_user_line(
-                    f"static_argnames: {getattr(function, '__name__', function)} has no parameter {name!r}, only {', '.join(sorted(known))}"
+                    f"{option}: {getattr(function, '__name__', function)} has no parameter {name!r}, only {', '.join(sorted(known))}"
                 )
             )
         position = next((k for k, p in enumerate(parameters) if p.name == name and p.kind is not p.KEYWORD_ONLY), None)
         found[name] = position
     return found
+
+
+def static_by_nature(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the arguments that `function` says are options, in an attribute `static_argnames`; a method has none that are bound."""
+    names: tuple[str, ...] = getattr(function, "static_argnames", ())
+    return tuple(name for name in names if name in inspect.signature(function).parameters) if names else ()
 
 
 def hashable(name: str, value: Any) -> Hashable:

@@ -16,7 +16,7 @@ from staticgrad.ops.casts import cast
 from staticgrad.ops.control import inline_calls
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
-from staticgrad.transforms.base import Source, split_aux
+from staticgrad.transforms.base import Source, renumber, split_aux
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Jvp:
     """What users call the tangents."""
 
     push: Callable[..., Sequence[Value | None]] = push_forward
+    has_aux: bool = False
 
     def __call__(self, base: Source, signature: Signature) -> Program:
         args, _ = unflatten(signature.tree, list(range(len(signature.avals))))
@@ -57,15 +58,17 @@ class Jvp:
                 )
             seeds.append(cast(tangent, v.dtype) if is_float(v.dtype) else None)
         results, printed = graph.outputs[: program.results], graph.outputs[program.results :]
-        found = self.push(results, graph.inputs[:count], seeds)
-        moved = [zeros_like(v) if t is None else t for t, v in zip(found, results, strict=True)]
-        shape = unflatten(program.out_tree, list(range(len(moved))))
-        shape_of_tangents = unflatten(program.out_tree, list(range(len(moved), 2 * len(moved))))
-        out_tree = flatten((shape, shape_of_tangents))[1]
+        head, aux = split_aux(unflatten(program.out_tree, list(range(program.results))), self.has_aux, base.name, self.word)
+        heads = flatten(head)[0]
+        found = self.push([results[k] for k in heads], graph.inputs[:count], seeds)
+        moved = [zeros_like(results[k]) if t is None else t for t, k in zip(found, heads, strict=True)]
+        tangent_of_head = renumber(head, len(results))
+        out_tree = flatten((head, tangent_of_head, aux) if self.has_aux else (head, tangent_of_head))[1]
         order = dict(zip((*primal_leaves, *tangent_leaves), (*graph.inputs[:count], *extra), strict=True))
         inputs = (*(order[k] for k in range(len(signature.avals))), *program.captures)
         labels = (*(("tangent" if order[k] in extra else "") for k in range(len(signature.avals))), *("" for _ in program.captures))
-        outputs = (*results, *moved, *printed)  # all in one go: the tangents are there from the start
+        aux_values = [results[k] for k in flatten(aux)[0]] if self.has_aux else []
+        outputs = (*(results[k] for k in heads), *moved, *aux_values, *printed)  # all in one go: the tangents are there from the start
         derived = Graph(inputs, outputs, outputs, f"{self.word}({base.name})", labels)
         return Program(derived, signature, out_tree, program.guards, program.captures, program.prints)
 

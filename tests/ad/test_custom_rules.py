@@ -370,6 +370,31 @@ def test_loops_inside_of_rules():
 # ---- arguments, results and residuals of every kind
 
 
+LINEAR = {
+    "loop": (lambda x, t: sg.fori_loop(0, 3, lambda _, c: 0.5 * c + x * t, t), lambda x: 0.125 + 1.75 * x),
+    "scan": (lambda x, t: sg.scan(lambda c, y: (c + x * y, None), t, t * np.ones(3))[0], lambda x: 1 + 3 * x),
+    "while": (lambda x, t: sg.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * x), (0, t))[1], lambda x: x**3),
+    "branch": (lambda x, t: sg.cond(x > 0, lambda t: 2 * t * x, lambda t: 3 * t, t), lambda x: 2 * x if x > 0 else 3.0),
+}
+"""Functions that are linear in t, and the factor of t."""
+
+
+@pytest.mark.parametrize("loop", LINEAR)
+def test_rules_with_loops_over_tangents_serve_reverse_mode(loop):
+    """The loop carries tangents that its transpose does not read."""
+    linear, factor = LINEAR[loop]
+    f = sg.custom_jvp(np.sin)
+    f.defjvp(lambda p, t: (f(*p), linear(p[0], t[0])))
+    function = interpreted(lambda x: f(x))
+    for x in (0.7, -0.7):
+        np.testing.assert_allclose(sg.jvp(function, (x,), (1.0,))[1], factor(x), rtol=1e-13)
+        np.testing.assert_allclose(sg.grad(function)(x), factor(x), rtol=1e-13)
+        slope = (factor(x + 1e-4) - factor(x - 1e-4)) / 2e-4
+        for second in (sg.grad(sg.grad(function)), sg.jacobian(sg.grad(function), mode="forward")):
+            np.testing.assert_allclose(second(x), slope, rtol=1e-6, atol=1e-12)
+        np.testing.assert_allclose(sg.vmap(sg.grad(function))(np.array([x, 0.3])), [factor(x), factor(0.3)], rtol=1e-13)
+
+
 def test_none_is_zero():
     f = sg.custom_vjp(lambda p, x, n: p["a"] * x * n + p["b"])
     f.defvjp(lambda p, x, n: (f(p, x, n), x), lambda x, g: ({"a": np.sum(x * g), "b": None}, None, None))
@@ -466,6 +491,52 @@ def test_options():
     assert f(np.sin, 0.5, "times", 2.0) == np.sin(0.5) * 2
     assert sg.grad(lambda x, y: f(np.sin, x, "times", y), (0, 1))(0.5, 2.0) == (20.0, 20.0 * np.sin(0.5))
     assert sg.grad(lambda x: f(np.sin, x, y=2.0, word="times"))(0.5) == 20.0
+
+
+@pytest.mark.parametrize("make", [sg.custom_vjp, sg.custom_jvp])
+def test_methods(make):
+    """`self` is an option, and what rules read of it is looked after."""
+
+    class Scaled:
+        def __init__(self, scale):
+            self.scale = scale
+
+        @functools.partial(make, nondiff_argnums=(0,))
+        def times(self, x):
+            return self.scale * x
+
+        def forward(self, x):
+            return self.times(x), None
+
+        def backward(self, _, g):
+            return (7 * self.scale * g,)
+
+        def tangent(self, primals, tangents):
+            return self.times(*primals), 7 * self.scale * tangents[0]
+
+        times.defvjp(forward, backward) if make is sg.custom_vjp else times.defjvp(tangent)
+
+    scaled = Scaled(2.0)
+    within = sg.grad(sg.trace(lambda x: scaled.times(x) * 1.0, backend="interp"))
+    assert scaled.times(3.0) == 6.0
+    assert (sg.grad(scaled.times)(1.0), within(1.0)) == (14.0, 14.0)
+    scaled.scale = 3.0
+    assert (sg.grad(scaled.times)(1.0), within(1.0)) == (21.0, 21.0)
+
+
+@pytest.mark.parametrize("given", [{"nondiff_argnums": 0}, {"nondiff_argnums": np.int64(-2)}, {"nondiff_argnames": "function"}])
+def test_options_are_static_in_transforms(given):
+    apply = sg.custom_jvp(lambda function, x: function(x), **given)
+    apply.defjvp(lambda function, p, t: (apply(function, *p), 3 * t[0]))
+    named = sg.custom_jvp(lambda function, x: function(x), nondiff_argnames=["function"])
+    named.defjvp(lambda function, p, t: (named(function, *p), 3 * t[0]))
+    for function in (np.sin, np.cos):
+        assert sg.value_and_grad(apply, 1)(function, 0.5) == (function(0.5), 3.0)
+        np.testing.assert_allclose(sg.vmap(apply, in_axes=(None, 0))(function, np.arange(3.0)), function(np.arange(3.0)), rtol=1e-15)
+    with pytest.raises(ArgumentError, match="static"):
+        sg.jvp(apply, (np.sin, 1.0), (0.0, 1.0))
+    with pytest.raises(InvalidValueError, match=r"custom_jvp: nondiff_argnames: .*no parameter 'y'"):
+        sg.custom_jvp(lambda x: x, nondiff_argnames="y")
 
 
 def test_default_values_and_keywords():

@@ -351,3 +351,23 @@ def test_without_a_transpose_there_is_forward_mode():
     function = interpreted(lambda b: sg.custom_linear_solve(lambda x: a @ x, b, jacobi))
     np.testing.assert_allclose(sg.jvp(function, (b,), (b,))[1], np.linalg.solve(a, b), rtol=1e-9)
     np.testing.assert_allclose(sg.jacobian(function)(b), np.linalg.inv(a), rtol=1e-9, atol=1e-12)
+
+
+def test_tangents_of_roots_found_by_steps():
+    """`tangent_solve` iterates, too: reverse mode is its steps read backwards."""
+
+    def root(a):
+        return sg.custom_root(
+            lambda x: x - 0.5 * np.cos(a * x),
+            0.5,
+            lambda f, x: sg.fori_loop(0, 60, lambda _, x: x - f(x), x),
+            lambda linear, y: sg.fori_loop(0, 60, lambda _, v: v + (y - linear(v)), y),
+        )
+
+    function = sg.trace(root, backend="interp")
+    x = function(1.3)
+    expected = -0.5 * x * np.sin(1.3 * x) / (1 + 0.65 * np.sin(1.3 * x))
+    np.testing.assert_allclose(sg.jvp(function, (1.3,), (1.0,))[1], expected, rtol=1e-12)
+    np.testing.assert_allclose(sg.grad(function)(1.3), expected, rtol=1e-12)
+    second = [sg.jacobian(sg.jacobian(function, mode=a), mode=b)(1.3) for a in ("forward", "reverse") for b in ("forward", "reverse")]
+    np.testing.assert_allclose(second, np.full(4, second[0]), rtol=1e-10)

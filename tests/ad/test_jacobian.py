@@ -237,6 +237,36 @@ def test_auxiliary_results():
     assert aux == 3.0
 
 
+def test_auxiliary_results_of_products():
+    """jvp, linearize and vjp keep apart what is not differentiated, whatever its structure; nested, too."""
+
+    def function(x):
+        return {"y": np.sin(x) * x}, [np.argmax(x), {"x": 2 * x, "nothing": None}]
+
+    def checked(aux):
+        assert aux[0] == 1
+        np.testing.assert_array_equal(aux[1]["x"], 2 * x)
+        assert aux[1]["nothing"] is None
+
+    x, t = np.array([0.3, 0.5]), np.array([1.0, -2.0])
+    slope = np.cos(x) * x + np.sin(x)
+    value, moved, aux = sg.jvp(interpreted(function), (x,), (t,), has_aux=True)
+    np.testing.assert_allclose(value["y"], np.sin(x) * x)
+    np.testing.assert_allclose(moved["y"], slope * t)
+    checked(aux)
+    _, pushforward, aux = sg.linearize(interpreted(function), x, has_aux=True)
+    np.testing.assert_allclose(pushforward(t)["y"], slope * t)
+    checked(aux)
+    _, pullback, aux = sg.vjp(interpreted(function), x, has_aux=True)
+    np.testing.assert_allclose(pullback({"y": t})[0], slope * t)
+    checked(aux)
+    twice = interpreted(lambda x: (sg.jvp(function, (x,), (t,), has_aux=True)[1]["y"], sg.jvp(function, (x,), (t,), has_aux=True)[2]))
+    _, _, aux = sg.jvp(twice, (x,), (t,), has_aux=True)
+    checked(aux)
+    with pytest.raises(ArgumentError, match=r"jvp of .*has_aux=True: the function must return a pair"):
+        sg.jvp(np.sin, (1.0,), (1.0,), has_aux=True)
+
+
 def test_keyword_and_static_arguments():
     @functools.partial(sg.trace, static_argnames="power", backend="interp")
     def function(x, power, *, scale):
@@ -484,6 +514,11 @@ def test_a_linear_part_keeps_its_point():
 
 
 # ---- gradients of several arguments
+
+
+def test_numbers_of_arguments_may_be_those_of_numpy():
+    assert sg.grad(interpreted(lambda x, y: x * y * y), np.int64(1))(2.0, 3.0) == 12.0
+    assert sg.grad(interpreted(lambda x, y: x * y * y), [np.int8(1), -2])(2.0, 3.0) == (12.0, 9.0)
 
 
 def test_gradients_of_several_arguments():

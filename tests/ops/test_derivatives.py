@@ -10,6 +10,7 @@ from staticgrad.ir.interp import interpret
 from staticgrad.ir.node import new_input
 from staticgrad.ir.op import REGISTRY
 from staticgrad.ir.verify import verify
+from staticgrad.ops.nested import trim
 from tests.ops.derivatives import Function, assert_adjoint, assert_differences
 from tests.ops.running import run_uncompiled
 from tests.ops.samples import Sample, samples_of, smooth_samples
@@ -75,6 +76,20 @@ def test_tangents_of_some_operands(name):
         found = whole(arrays=[*function.arrays, *directions])
         for x, y in zip(found, total, strict=True):
             np.testing.assert_allclose(x, y, rtol=1e-12, atol=1e-13, err_msg=str(sample))
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_transposed_pushforwards_read_no_tangents(name):
+    """Tangents are linear in tangents, and the transpose says so by its structure, loops and branches included."""
+    for sample in smooth_samples(name):
+        function = Function.of(sample)
+        wanted = [function.inputs[k] for k in function.active]
+        seeds = [new_input(v.aval) for v in wanted]
+        moved = [t for t in tangents(function.outputs, wanted, seeds) if t is not None]
+        ends = [new_input(t.aval) for t in moved]
+        found = [v for v in cotangents(moved, seeds, ends) if v is not None]
+        back = trim(Graph((*function.inputs, *ends), tuple(found)))
+        assert not back.free, str(sample)
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)

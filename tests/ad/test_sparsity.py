@@ -79,7 +79,8 @@ def assert_contains(pattern: csr_array, matrix: np.ndarray, what: str) -> None:
 @pytest.mark.parametrize("name", sorted(REGISTRY))
 def test_no_op_has_derivatives_outside_of_its_pattern(name):
     for sample in smooth_samples(name):
-        for known, only in ((False, None), (True, None), *((True, k) for k in range(len(sample.operands)))):
+        alone = range(len(sample.operands)) if sample.op.kind != "nested" else ()
+        for known, only in ((False, None), (True, None), *((True, k) for k in alone)):
             applied = Applied.of(sample, known, only)
             if applied.outputs and applied.active:
                 for mode in MODES:
@@ -236,7 +237,7 @@ def test_rules_that_apply_the_operation_itself_tell_nothing():
     np.testing.assert_array_equal(sg.sparse_jacobian(lambda x: reverse(x))(x).toarray(), np.eye(4)[::-1])
 
     def solve(matvec, b):
-        return sg.fori_loop(0, 40, lambda _, y: y + 0.4 * (b - matvec(y)), b)
+        return sg.fori_loop(0, 20, lambda _, y: y + 0.4 * (b - matvec(y)), b)
 
     def solution(b):
         return sg.custom_linear_solve(lambda v: 2 * v + 0.1 * np.append(v[1:], 0.0), b, solve, solve)
@@ -248,7 +249,7 @@ def test_rules_that_apply_the_operation_itself_tell_nothing():
         np.testing.assert_allclose(found(b).toarray(), np.reshape(sg.jacobian(interpreted(f))(b), (b.size, b.size)), atol=1e-12)
 
     def roots(p):
-        newton = lambda f, y: sg.fori_loop(0, 30, lambda _, y: y - f(y) / (3 * y * y + 1), y)  # noqa: E731
+        newton = lambda f, y: sg.fori_loop(0, 5, lambda _, y: y - f(y) / (3 * y * y + 1), y)  # noqa: E731
         return sg.custom_root(lambda y: y**3 + y - p, np.ones_like(p), newton, lambda g, y: y / g(np.ones_like(y)))
 
     np.testing.assert_array_equal(pattern(roots, x), np.eye(4))

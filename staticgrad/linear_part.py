@@ -78,7 +78,7 @@ class LinearPart:
             found = leaf_aval(seed)
             if found.shape != aval.shape:
                 raise ShapeError(at_user_line(misfit.format(aval, found)))
-            if is_float(aval.dtype) and not is_float(found.dtype) and not found.weak:
+            if is_float(aval.dtype) and found.dtype != aval.dtype and not found.weak:
                 raise DTypeError(at_user_line(misfit.format(aval, found)))
         program = self._program
         if self._entry is None or tracing():

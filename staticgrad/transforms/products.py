@@ -52,9 +52,9 @@ class Jvp:
             extra.append(tangent)
             if aval.shape != v.shape:
                 raise ShapeError(at_user_line(f"{self.word} of {base.name}: a primal is {v.aval}, its {one} {aval}"))
-            if is_float(v.dtype) and not (is_float(aval.dtype) or aval.weak):
+            if is_float(v.dtype) and aval.dtype != v.dtype and not aval.weak:
                 raise DTypeError(
-                    at_user_line(f"{self.word} of {base.name}: a primal is {v.aval}, its {one} {aval}; {self.directions} are floats")
+                    at_user_line(f"{self.word} of {base.name}: a primal is {v.aval}, its {one} {aval}; they must have one dtype")
                 )
             seeds.append(cast(tangent, v.dtype) if is_float(v.dtype) else None)
         results, printed = graph.outputs[: program.results], graph.outputs[program.results :]

@@ -43,9 +43,10 @@ class PlannedMemory(int):
     It is the sum of `results` and `workspace`, as exact as the plan that the machine code follows; what the interpreter and NumPy need
     for the objects themselves is some kilobytes more. `arguments` and `constants` are not in it: a call reads them where they are
     (arguments that are not C-contiguous, or not arrays, are copied first). The workspace stays with the compiled function for its next
-    call. To see the same number from outside, compile first, and take the growth of a process that has not been as large before:
+    call. A while loop that is differentiated counts with all the checkpoints that it may keep; with few steps it touches fewer pages.
 
-        fn.lower(*args).compile(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; fn(*args)
+    To see the same number from outside, take the growth of `resource.getrusage(resource.RUSAGE_SELF).ru_maxrss` in a call, in a process
+    that has not been as large before, and that has loaded what compiled calls need: see `tests/runtime/peaks.py`.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ def measured():
 
 
 def test_the_real_peak_is_the_planned_one(measured):
-    assert len(measured) == 24
+    assert len(measured) == 16
     far = {name: real / planned for name, (planned, real) in measured.items() if abs(real - planned) > 0.05 * planned}
     assert not far, f"real over planned peak: {far}"
 
@@ -46,13 +46,13 @@ def test_a_result_that_is_returned_twice_counts_twice():
 
 def test_the_backward_stage_uses_the_memory_of_what_it_has_read():
     def chain(x):
-        for _ in range(64):
-            x = np.sin(x)
+        for _ in range(16):
+            x = np.tanh(x)
         return np.sum(x)
 
     x = np.ones(50_000)
     memory = sg.grad(chain).lower(x).memory
-    assert memory <= 68 * x.nbytes
+    assert memory <= 20 * x.nbytes
     pullback = sg.vjp(sg.trace(chain), x)[1]
     first, second = pullback(1.0)[0], pullback(1.0)[0]
     assert first.tobytes() == second.tobytes() == sg.grad(chain)(x).tobytes()

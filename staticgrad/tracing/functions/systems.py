@@ -193,7 +193,7 @@ def np_lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Tracer, Tracer, Tracer,
     x = tracer_of(pseudo_inverse(matrix, limit)) @ tracer_of(right)
     rest = tracer_of(matrix) @ x - tracer_of(right)
     squares = np.sum(rest * rest, axis=0).reshape(-1)
-    return x, squares if matrix.shape[0] > matrix.shape[1] else squares[:0], np.sum(s > limit * np.max(s, initial=0.0)), s
+    return x, squares if matrix.shape[0] > matrix.shape[1] else squares[:0], np.sum(s > limit * np.max(s, initial=0.0)).astype(np.int32), s
 
 
 # ---- those of scipy.linalg, by its names and arguments

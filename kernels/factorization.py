@@ -34,25 +34,25 @@ def cholesky(dtype: np.dtype, order: int) -> Function:
 
 @functools.cache
 def qr(dtype: np.dtype, rows: int, columns: int) -> Function:
-    """Return a function that puts R in place of the upper triangle of A, and Q, (rows, min(rows, columns)), into another array.
+    """Return a function that puts R in place of the upper triangle of A, and Q into another array of the same shape.
 
     Below the diagonal of A stand the reflections 1 - tau v v^T afterwards, whose v begin with 1, and their tau in a third array.
     """
-    b, count = Builder(), min(rows, columns)
+    b = Builder()
     matrix, q, taus = (parameter(name, dtype) for name in ("matrix", "q", "taus"))
 
-    def reflect(target: Buffer, width: int, j: Index, first: Index | int) -> None:
+    def reflect(target: Buffer, j: Index, first: Index | int) -> None:
         """Apply reflection j to the columns of an array from `first` on."""
-        with b.loop(width, first, hint="column") as c:
-            total = b.variable(b.load(target, j * width + c), "total")
+        with b.loop(columns, first, hint="column") as c:
+            total = b.variable(b.load(target, j * columns + c), "total")
             with b.loop(rows, j + 1, hint="row") as i:
-                b.set(total, b.add(b.get(total), b.mul(b.load(matrix, i * columns + j), b.load(target, i * width + c))))
+                b.set(total, b.add(b.get(total), b.mul(b.load(matrix, i * columns + j), b.load(target, i * columns + c))))
             part = b.mul(b.load(taus, j), b.get(total))
-            b.store(target, j * width + c, b.sub(b.load(target, j * width + c), part))
+            b.store(target, j * columns + c, b.sub(b.load(target, j * columns + c), part))
             with b.loop(rows, j + 1, hint="row") as i:
-                b.store(target, i * width + c, b.sub(b.load(target, i * width + c), b.mul(part, b.load(matrix, i * columns + j))))
+                b.store(target, i * columns + c, b.sub(b.load(target, i * columns + c), b.mul(part, b.load(matrix, i * columns + j))))
 
-    with b.loop(count, hint="j") as j:
+    with b.loop(columns, hint="j") as j:
         below = b.variable(b.literal(0, dtype), "below")
         with b.loop(rows, j + 1, hint="row") as i:
             x = b.load(matrix, i * columns + j)
@@ -66,11 +66,11 @@ def qr(dtype: np.dtype, rows: int, columns: int) -> Function:
             with b.loop(rows, j + 1, hint="row") as i:
                 b.store(matrix, i * columns + j, b.div(b.load(matrix, i * columns + j), b.sub(first, last)))
             b.store(matrix, j * columns + j, last)
-        reflect(matrix, columns, j, j + 1)
-    with b.loop(rows, hint="row") as i, b.loop(count, hint="column") as j:
-        b.store(q, i * count + j, b.select(b.eq(b.position(i), b.position(j)), b.literal(1, dtype), b.literal(0, dtype)))
-    with b.loop(count, hint="step") as step:
-        j = -step + (count - 1)
-        reflect(q, count, j, j)
+        reflect(matrix, j, j + 1)
+    with b.loop(rows, hint="row") as i, b.loop(columns, hint="column") as j:
+        b.store(q, i * columns + j, b.select(b.eq(b.position(i), b.position(j)), b.literal(1, dtype), b.literal(0, dtype)))
+    with b.loop(columns, hint="step") as step:
+        j = -step + (columns - 1)
+        reflect(q, j, j)
     title = f"Factor a matrix of {rows} rows and {columns} columns as Q R, by reflections"
     return Function(f"qr_{dtype.name}_{rows}_{columns}", (matrix, q, taus), (), b.root, title)

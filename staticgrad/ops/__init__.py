@@ -25,7 +25,9 @@ from staticgrad.ops import (
     reduce,
     remainders,
     rounding,
+    singular_values,
     special,
+    spectra,
     trigonometric,
     while_loops,
 )
@@ -55,7 +57,9 @@ __all__ = [
     "reduce",
     "remainders",
     "rounding",
+    "singular_values",
     "special",
+    "spectra",
     "trigonometric",
     "while_loops",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from staticgrad.errors import ShapeError, UnsupportedError
+from staticgrad.errors import ShapeError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Builder
 from staticgrad.ir.node import Value, apply, constant
@@ -15,7 +15,7 @@ from staticgrad.ir.op import op
 from staticgrad.kernels import factorization
 from staticgrad.ops.along import ReadRow, Room, WriteRow
 from staticgrad.ops.linalg import solve_triangular
-from staticgrad.ops.matrices import OnMatrices, as_rows, product, transposed, triangle
+from staticgrad.ops.matrices import OnMatrices, as_rows, mirrored, onto_triangle, product, transposed, triangle
 from staticgrad.ops.movement import broadcast_to, concatenate, reshape, slice_axis
 
 
@@ -51,8 +51,7 @@ class Cholesky(OnMatrices):
         if tangents[0] is None:
             return None
         n = self.order(a.shape[self.axis])
-        lower, moved = self.matrices(y, n), triangle(self.matrices(tangents[0], n))
-        both = moved + transposed(triangle(moved, -1))
+        lower, both = self.matrices(y, n), mirrored(self.matrices(tangents[0], n))
         inner = solve_triangular(lower, transposed(solve_triangular(lower, both)))
         return self.row_of(product(lower, halved(inner)))
 
@@ -63,7 +62,7 @@ class Cholesky(OnMatrices):
         inner = halved(product(upper, self.matrices(g, n)))
         once = solve_triangular(upper, inner, lower=False)
         whole = transposed(solve_triangular(upper, transposed(once), lower=False))
-        return (self.row_of(triangle(whole) + triangle(transposed(whole), -1)),)
+        return (self.row_of(onto_triangle(whole)),)
 
     def room(self, *avals: Aval) -> dict[str, tuple[np.dtype, int]]:
         return {"matrix": (avals[0].dtype, avals[0].shape[self.axis])}
@@ -85,51 +84,43 @@ class Cholesky(OnMatrices):
 
 @op
 class QR(OnMatrices):
-    """Q and R of A = Q R, one after the other in a row: matrices of `rows` rows -> (Q | R), with as few columns of Q as do.
+    """Q and R of A = Q R, one after the other in a row, for matrices of `rows` rows and at most as many columns.
 
     The columns of Q are at right angles to each other and have length 1; R is upper triangular.
     """
 
+    name = "qr"
     axis: int
     rows: int
 
-    def sizes(self, length: int) -> tuple[int, int]:
-        """Return the numbers of columns of A and of Q."""
-        columns = length // max(self.rows, 1)
-        return columns, min(self.rows, columns)
+    def columns(self, length: int) -> int:
+        """Return the number of columns, for rows of operands of that length."""
+        return length // max(self.rows, 1)
 
     def length(self, *lengths: int) -> int:
-        columns, count = self.sizes(lengths[0])
-        if columns * self.rows != lengths[0]:
-            raise ShapeError(f"{self.name}: rows of {lengths[0]} elements are no matrices of {self.rows} rows")
-        return (self.rows + columns) * count
+        columns = self.columns(lengths[0])
+        if columns * self.rows != lengths[0] or columns > self.rows:
+            raise ShapeError(f"{self.name}: rows of {lengths[0]} elements are no matrices of {self.rows} rows and at most as many columns")
+        return (self.rows + columns) * columns
 
     def numpy(self, a: np.ndarray) -> np.ndarray:
-        columns, count = self.sizes(a.shape[self.axis])
         matrices = self.stacked(a, self.rows)
-        q, r = np.linalg.qr(matrices) if count else (np.zeros((len(matrices), self.rows, 0)), np.zeros((len(matrices), 0, columns)))
+        q, r = np.linalg.qr(matrices) if matrices.shape[-1] else (matrices, matrices[:, :0])
         parts = [part.reshape(len(matrices), part.shape[1] * part.shape[2]) for part in (q, r)]
         return self.unstacked(np.concatenate(parts, axis=1).astype(a.dtype, copy=False), a)
 
     def parts(self, y: Value, a: Value) -> tuple[Value, Value]:
         """Return Q and R, or their cotangents, as matrices."""
-        columns, count = self.sizes(a.shape[self.axis])
-        cut = self.rows * count
+        columns, length = self.columns(a.shape[self.axis]), a.shape[self.axis]
         return (
-            self.matrices(slice_axis(y, self.axis, 0, cut), self.rows),
-            self.matrices(slice_axis(y, self.axis, cut, cut + count * columns), count),
+            self.matrices(slice_axis(y, self.axis, 0, length), self.rows),
+            self.matrices(slice_axis(y, self.axis, length, length + columns**2), columns),
         )
-
-    def _must_be_tall(self, a: Value) -> None:
-        columns, _ = self.sizes(a.shape[self.axis])
-        if columns > self.rows:
-            raise UnsupportedError(f"np.linalg.qr: the derivative of Q and R of a wide matrix ({self.rows}, {columns}) is not there")
 
     def jvp(self, tangents: Sequence[Value | None], y: Value, a: Value) -> Value | None:
         """dQ = Q S + (1 - Q Q^T) dA R^-1, dR = (Q^T dA R^-1 - S) R, where S is antisymmetric with the lower triangle of Q^T dA R^-1."""
         if tangents[0] is None:
             return None
-        self._must_be_tall(a)
         q, r = self.parts(y, a)
         moved = _over(self.matrices(tangents[0], self.rows), r)
         inner = product(transposed(q), moved)
@@ -139,7 +130,6 @@ class QR(OnMatrices):
         return concatenate([self.row_of(part) for part in parts], self.axis)
 
     def vjp(self, g: Value, y: Value, a: Value) -> tuple[Value]:
-        self._must_be_tall(a)
         (q, r), (to_q, to_r) = self.parts(y, a), self.parts(g, a)
         inner = product(r, transposed(to_r)) - product(transposed(to_q), q)
         mirrored = triangle(inner) + transposed(triangle(inner, -1))
@@ -148,20 +138,20 @@ class QR(OnMatrices):
 
     def room(self, *avals: Aval) -> dict[str, tuple[np.dtype, int]]:
         dtype, length = avals[0].dtype, avals[0].shape[self.axis]
-        _, count = self.sizes(length)
-        return {"matrix": (dtype, length), "q": (dtype, self.rows * count), "taus": (dtype, count)}
+        return {"matrix": (dtype, length), "q": (dtype, length), "taus": (dtype, self.columns(length))}
 
     def row(self, b: Builder, read: ReadRow, write: WriteRow, avals: Sequence[Aval], room: Room) -> None:
-        columns, count = self.sizes(avals[0].shape[self.axis])
+        length = avals[0].shape[self.axis]
+        columns = self.columns(length)
         (matrix, start), (q, q_start) = room["matrix"], room["q"]
-        with b.loop(self.rows * columns, hint="k") as k:
+        with b.loop(length, hint="k") as k:
             b.store(matrix, start + k, read(0, k))
         b.invoke(factorization.qr(matrix.dtype, self.rows, columns), tuple(room.values()))
-        with b.loop(self.rows * count, hint="k") as k:
+        with b.loop(length, hint="k") as k:
             write(k, b.load(q, q_start + k))
-        with b.loop(count, hint="i") as i, b.loop(columns, hint="j") as j:
+        with b.loop(columns, hint="i") as i, b.loop(columns, hint="j") as j:
             x = b.load(matrix, start + i * columns + j)
-            write(i * columns + j + self.rows * count, b.select(b.le(b.position(i), b.position(j)), x, b.like(0, x)))
+            write(i * columns + j + length, b.select(b.le(b.position(i), b.position(j)), x, b.like(0, x)))
 
 
 # ---- on matrices in the last two axes
@@ -184,7 +174,11 @@ def cholesky(a: Value) -> Value:
 
 
 def qr(a: Value) -> tuple[Value, Value]:
-    """Return Q and R of matrices (..., m, n)."""
+    """Return Q and R of matrices (..., m, n); of a wide one, those of its first m columns, and Q^T times the others."""
+    last, wide = len(a.shape) - 1, a.shape[-1] - a.shape[-2]
+    if wide > 0:
+        q, r = qr(slice_axis(a, last, 0, a.shape[-2]))
+        return q, concatenate([r, product(transposed(q), slice_axis(a, last, a.shape[-2], a.shape[-1]))], last)
     op = QR(len(a.shape) - 2, a.shape[-2])
     rows = as_rows(a)
     return op.parts(apply(op, rows), rows)

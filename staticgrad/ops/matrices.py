@@ -95,3 +95,13 @@ def triangle(x: Value, offset: int = 0) -> Value:
     """Return the lower triangle of matrices, up to a diagonal; zeros elsewhere."""
     kept = np.tri(x.shape[-2], x.shape[-1], offset, bool)
     return where_zero(broadcast_to(constant(kept), x.shape), x)
+
+
+def mirrored(x: Value) -> Value:
+    """Return the symmetric matrices with the lower triangles of x."""
+    return triangle(x) + transposed(triangle(x, -1))
+
+
+def onto_triangle(x: Value) -> Value:
+    """Return lower triangles to which the upper ones of x are added: the transpose of `mirrored`."""
+    return triangle(x) + triangle(transposed(x), -1)

@@ -31,7 +31,7 @@ ULPS |= {"erf": 3, "erfc": 4, "erfinv": 6, "gaussian": 4, "normal_density": 4, "
 ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "gamma": 30, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
-REORDERED = ("sum", "prod", "contract", "sign_and_log_determinant", "qr")
+REORDERED = ("sum", "prod", "contract", "sign_and_log_determinant", "qr", "eigen", "singular_values", "pseudo_inverse")
 """Ops whose float results depend on the order of the additions, or are a sum of logarithms: compared with a relative tolerance."""
 
 
@@ -435,15 +435,33 @@ def _solve_triangular(name: str) -> Iterator[Sample]:
         yield Sample(REGISTRY[name](1, lower, False), operands, "hostile ones beside others")
 
 
-@sampler("qr")
-def _qr(name: str) -> Iterator[Sample]:
+@sampler("qr", "singular_values", "pseudo_inverse")
+def _of_tall_matrices(name: str) -> Iterator[Sample]:
     rng = np.random.default_rng(19)
     for rows, columns, leading in [(1, 1, ()), (2, 2, (3,)), (3, 2, ()), (4, 3, (2,)), (5, 5, ()), (2, 2, (0,)), (3, 1, (2, 1))]:
         for axis in range(len(leading) + 1):
             matrices = np.moveaxis(random_array(rng, (*leading, rows * columns), np.float64), -1, axis).copy()
-            yield Sample(REGISTRY[name](axis, rows), (matrices,))
-    yield Sample(REGISTRY[name](0, 2), (random_array(rng, (6,), np.float64),), "wide")
-    yield Sample(REGISTRY[name](1, 2), (np.array([[4, 2, 2, 5], [2, 1, 0, 3]], np.float32),), "float32")
+            yield Sample(_of_rows(name, axis, rows), (matrices,))
+    yield Sample(_of_rows(name, 1, 2), (np.array([[4, 2, 2, 5], [2, 1, 0, 3]], np.float32),), "float32")
+    if name != "qr":
+        rows = np.array([*HOSTILE[3:5], [1, 2, 3, 4], [1, 2, 2, 4]] if name == "pseudo_inverse" else [*HOSTILE[3:5], [1, 2, 3, 4]])
+        yield Sample(_of_rows(name, 1, 2), (rows,), "what is not finite beside others")
+
+
+def _of_rows(name: str, axis: int, rows: int) -> Op:
+    return REGISTRY[name](axis, rows, 1e-15) if name == "pseudo_inverse" else REGISTRY[name](axis, rows)
+
+
+@sampler("eigen")
+def _eigen(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(20)
+    for order, leading in MATRIX_ORDERS:
+        for axis in range(len(leading) + 1):
+            matrices = np.moveaxis(random_array(rng, (*leading, order * order), np.float64), -1, axis).copy()
+            yield Sample(REGISTRY[name](axis), (matrices,))
+    hostile = [[2, 1, 1, 3], [np.nan, 1, 1, 2], [4, np.inf, np.inf, 5], [0, 1, 1, 0], [3, 0, 0, 1]]
+    for dtype in FLOATS:
+        yield Sample(REGISTRY[name](1), (np.array(hostile, dtype),), "hostile ones beside others")
 
 
 def _well_conditioned(op: Op, a: np.ndarray) -> np.ndarray:

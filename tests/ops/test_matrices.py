@@ -47,6 +47,35 @@ CASES = {
 }
 
 
+def symmetric(a):
+    return a + a.mT
+
+
+CASES |= {
+    "eigh": (
+        lambda a: (np.linalg.eigh(a)[0], np.linalg.eigh(a)[1] ** 2),
+        lambda a: (jnp.linalg.eigh(a)[0], jnp.linalg.eigh(a)[1] ** 2),
+        (symmetric(PLAIN),),
+    ),
+    "eigvalsh": (lambda a: np.linalg.eigvalsh(a), jnp.linalg.eigvalsh, (symmetric(FOUR),)),
+    "svd": (
+        lambda a: tuple(x * abs(x) for x in np.linalg.svd(a, full_matrices=False)[1:2]),
+        lambda a: tuple(x * abs(x) for x in jnp.linalg.svd(a, full_matrices=False)[1:2]),
+        (TALL.mT,),
+    ),
+    "polar": (
+        lambda a: np.matmul(*np.linalg.svd(a, full_matrices=False)[::2]),
+        lambda a: jnp.matmul(*jnp.linalg.svd(a, full_matrices=False)[::2]),
+        (TALL,),
+    ),
+    "pinv": (lambda a: np.linalg.pinv(a), jnp.linalg.pinv, (TALL.mT,)),
+    "pinv of equal values": (lambda a: np.linalg.pinv(a), jnp.linalg.pinv, (np.eye(3)[:, :2],)),
+    "lstsq": (lambda a, b: np.linalg.lstsq(a, b)[0], lambda a, b: jnp.linalg.lstsq(a, b)[0], (TALL[0], FOUR[0])),
+    "shortest": (lambda a, b: np.linalg.lstsq(a, b)[0], lambda a, b: jnp.linalg.lstsq(a, b)[0], (TALL[0].T, SIDES)),
+    "spectral norm": (lambda a: np.linalg.norm(a, 2), lambda a: jnp.linalg.norm(a, 2), (FOUR,)),
+}
+
+
 def leaves(x):
     return x if isinstance(x, tuple) else (x,)
 
@@ -80,6 +109,50 @@ def test_mapped_they_are_loops():
         np.testing.assert_array_equal(sg.vmap(single)(DEFINITE), [single(a) for a in DEFINITE])
     mapped = sg.vmap(lambda a, b: snp.linalg.solve_triangular(a, b), in_axes=(None, 1))(PLAIN[0], SIDES)
     np.testing.assert_allclose(mapped, scipy.linalg.solve_triangular(PLAIN[0], SIDES).T, rtol=1e-12)
+
+
+def test_decompositions_put_together_again():
+    matrices = {
+        "tall": TALL,
+        "wide": TALL.mT,
+        "square": FOUR,
+        "one": np.ones((1, 1)),
+        "zero": np.zeros((3, 2)),
+        "none": np.zeros((2, 3, 0)),
+    }
+    matrices["of rank one"] = np.outer(FOUR[0], FOUR[1])
+    matrices["huge"], matrices["float32"] = 1e100 * FOUR, FOUR.astype(np.float32)
+    for name, a in matrices.items():
+        u, s, v = sg.trace(lambda a: np.linalg.svd(a, full_matrices=False))(a)
+        size, eps = np.abs(a).max(initial=1e-300), np.finfo(a.dtype).eps
+        np.testing.assert_allclose(u @ (s[..., None] * v), a, atol=40 * eps * size, err_msg=name)
+        np.testing.assert_allclose(s, np.linalg.svd(a, compute_uv=False), rtol=1e-5 if eps > 1e-10 else 1e-11, atol=40 * eps * size)
+        for turned in (u, v.mT):
+            unit = np.broadcast_to(np.eye(s.shape[-1]), (*s.shape, s.shape[-1]))
+            np.testing.assert_allclose(turned.mT @ turned, unit, atol=40 * eps, err_msg=name)
+    noise = np.random.default_rng(3).normal(size=(30, 30))
+    both = noise + noise.T
+    values, vectors = sg.trace(lambda a: np.linalg.eigh(a))(both)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(both), atol=1e-12)
+    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, both, atol=1e-12)
+    np.testing.assert_array_equal(sg.vmap(lambda a: np.linalg.eigh(a)[0])(DEFINITE), [sg.trace(np.linalg.eigvalsh)(a) for a in DEFINITE])
+
+
+def test_what_is_not_finite_leaves_the_others_alone():
+    matrices = np.array([np.eye(2), [[np.nan, 0.0], [0.0, 1.0]], [[1.0, np.inf], [np.inf, 1.0]], np.eye(2)])
+    for function in (np.linalg.eigvalsh, lambda a: np.linalg.svd(a)[1], np.linalg.pinv):
+        found = sg.trace(lambda a, function=function: function(a))(matrices)
+        np.testing.assert_array_equal(np.isnan(found.reshape(4, -1)).all(1), [False, True, True, False])
+
+
+def test_least_squares_of_less_than_full_rank():
+    matrix, right = np.column_stack([TALL[0], TALL[0][:, :2].sum(1)]), SIDES[[0, 1, 2, 0]]
+    for a, b in ((matrix, right), (matrix, right[:, 0]), (matrix[:2], right[:2]), (np.vstack([matrix, matrix]), np.vstack([right, right]))):
+        found, expected = sg.trace(lambda a, b: np.linalg.lstsq(a, b))(a, b), np.linalg.lstsq(a, b)
+        np.testing.assert_allclose(found[0], expected[0], rtol=1e-9, atol=1e-12)
+        assert found[2] == expected[2]
+        np.testing.assert_allclose(found[3], expected[3], atol=1e-13)
+    assert sg.trace(lambda a: np.linalg.matrix_rank(a))(matrix) == 3
 
 
 def test_a_factor_solves_systems():
@@ -149,7 +222,10 @@ def test_empty_small_strided_and_whole():
         (ShapeError, r"np.linalg.det: .*square", lambda a: np.linalg.det(a)),
         (ShapeError, r"np.linalg.qr: f64\[3\] does not hold matrices", lambda a: np.linalg.qr(a[:, 0])),
         (UnsupportedError, "mode='complete'", lambda a: np.linalg.qr(a, mode="complete")),
-        (UnsupportedError, "wide", lambda a: sg.grad(lambda a: np.sum(np.linalg.qr(a.T)[1]))(a)),
+        (UnsupportedError, "full_matrices=False is", lambda a: np.linalg.svd(a)),
+        (UnsupportedError, "rcond must be one number", lambda a: np.linalg.pinv(a, a[0, 0])),
+        (ArgumentError, "two names", lambda a: np.linalg.pinv(a, 0.1, rtol=0.1)),
+        (ShapeError, "no matrix of equations", lambda a: np.linalg.lstsq(a, a[:2])),
         (InvalidValueError, "trans=3", lambda a: snp.linalg.solve_triangular(a[:2], a[:2], trans=3)),
         (ShapeError, "2 equations", lambda a: snp.linalg.solve_triangular(a[:2], a)),
         (ArgumentError, "solve_triangular", lambda a: snp.linalg.solve_triangular(a[:2])),

@@ -93,7 +93,10 @@ PARAMETERISED = {
     "cholesky": lambda op, a: _on_matrices(op, lambda a: jnp.linalg.cholesky(jnp.tril(a) + jnp.tril(a, -1).mT), a),
     "determinant": lambda op, a: _on_matrices(op, jnp.linalg.det, a),
     "sign_and_log_determinant": lambda op, a: _on_matrices(op, lambda a: jnp.stack(jnp.linalg.slogdet(a), -1), a),
-    "qr": lambda op, a: _on_matrices(op, _packed_qr, a),
+    "eigen": lambda op, a: _aligned(op, lambda a: jnp.linalg.eigh(jnp.tril(a) + jnp.tril(a, -1).mT), a),
+    "singular_values": lambda op, a: _aligned(op, _values_and_vectors, a),
+    "pseudo_inverse": lambda op, a: _on_matrices(op, _packed(lambda a: (jnp.linalg.pinv(a),)), a),
+    "qr": lambda op, a: _on_matrices(op, _packed(jnp.linalg.qr), a),
 }
 
 WITHOUT_FLOATS = {
@@ -139,9 +142,21 @@ def _triangular(a, b, lower, unit_diagonal):
     return solve(a, b)
 
 
-def _packed_qr(a):
-    q, r = jnp.linalg.qr(a)
-    return jnp.concatenate([part.reshape(*a.shape[:-2], -1) for part in (q, r)], -1)
+def _packed(function):
+    """Return a function of matrices as one of the same that gives its results one after the other in a row."""
+    return lambda a: jnp.concatenate([part.reshape(*a.shape[:-2], -1) for part in function(a)], -1)
+
+
+def _values_and_vectors(a):
+    u, s, v = jnp.linalg.svd(a, full_matrices=False)
+    return u, s, v.mT
+
+
+def _aligned(op, function, a):
+    """Apply a function whose results are vectors with any sign; they get those of the op."""
+    found = _on_matrices(op, _packed(function), a)
+    ours, theirs = op.numpy(np.asarray(jax.lax.stop_gradient(a))), np.asarray(jax.lax.stop_gradient(found))
+    return found * np.where(ours * theirs < 0, -1.0, 1.0)
 
 
 def reference(op):

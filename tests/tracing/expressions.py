@@ -120,6 +120,8 @@ np.linalg.vecdot(x,y)  np.linalg.solve(q,v)  np.linalg.solve(q,m)  np.linalg.sol
 np.linalg.solve(q,np.stack((m,m+1)))  np.linalg.solve(q.astype(np.float32),v)  np.linalg.solve([[2,1],[1,3]],o)  np.linalg.inv(q)
 np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])
 np.linalg.cholesky(q@q.T)  np.linalg.cholesky(q@q.T,upper=True)  np.linalg.det(q)  np.linalg.det(np.eye(4)*s)
+np.linalg.eigvalsh(q+q.T)  np.linalg.svd(x,compute_uv=False)  np.linalg.pinv(x)  np.linalg.matrix_rank(q)  np.linalg.lstsq(q,v)
+np.linalg.norm(x,2)  np.linalg.norm(t,-2,axis=(0,2))  np.linalg.norm(t,'nuc',axis=(2,1),keepdims=True)  np.linalg.lstsq(x,v[:2])
 np.linalg.slogdet(q)  np.linalg.qr(q)  np.linalg.qr(m,mode='r')  np.linalg.det(np.stack((q,q.T)).astype(np.float32))
 np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
 """
@@ -405,12 +407,12 @@ np.ldexp(x,y)                                          ldexp .*f64
 # What is missing, and what the message must say.
 UNSUPPORTED = {
     "np.cumprod(v)": "cumsum", "np.lexsort((v,))": "argsort", "np.unique(v)": "sort", "np.nanmedian(v)": "median",
-    "np.linalg.lstsq(q,v)": "linalg.solve", "np.linalg.pinv(q)": "linalg.inv",
+    "np.linalg.eig(q)": "linalg.eigh", "np.linalg.cond(q)": "linalg.svd",
     "np.pad(v,1,mode='edge')": "edge", "np.modf(v)": "trunc", "np.spacing(v)": "nextafter",
     "np.piecewise(v,[v>0],[1.0])": "select", "np.interp(v,w,w,period=1.0)": "remainder",
     "np.multiply.accumulate(v)": "add.accumulate", "np.quantile(v,v)": "known", "np.quantile(v,0.5,method='lower')": "lower",
     "x[b]": "np.where", "x[:,c]": "np.where", "np.compress(c,v)": "np.where", "np.extract(b,x)": "np.where",
-    "np.subtract.reduce(v)": "np.add.reduce", "np.linalg.norm(x,2)": "singular",
+    "np.subtract.reduce(v)": "np.add.reduce",
     "np.repeat(v,[1,2,3])": "repeats", "special.ellipk(v)": "scipy.special.ellipk", "x.cumprod()": "cumsum", "x.flags": "flags",
     "np.fft.fft(v)": "np.fft.fft",
     "special.jv(1,v)": "scipy.special.jv", "np.reshape(t.swapaxes(0,1),-1,order='K')": "order", "x.view(np.int64)": "view",

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import InvalidValueError, UnsupportedError
+from staticgrad.errors import InvalidValueError
 from staticgrad.ir.aval import BOOL, FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops import arithmetic, comparison, exponential
 from staticgrad.ops.control import stop_gradient
-from staticgrad.ops.movement import Axes, broadcast_to, reshape
+from staticgrad.ops.movement import Axes, broadcast_to, reshape, transpose
 from staticgrad.ops.reduce import max_, sum_
+from staticgrad.ops.singular_values import singular_values
 from staticgrad.tracing.functions.arguments import as_tracer, axes_of, deliver, distinct_axes, keep_axes, operand, whole_number
 from staticgrad.tracing.functions.reductions import extremum_of, safe_sqrt, sum_of
 from staticgrad.tracing.functions.shapes import diagonal_view
@@ -44,7 +45,9 @@ def _matrix_norm(x: Value, order: Any, rows: int, columns: int, name: str) -> Va
     if order in (None, "fro", "f"):
         return safe_sqrt(sum_(arithmetic.multiply(x, x), both))
     if order in (2, -2, "nuc"):
-        raise UnsupportedError(at_user_line(f"{name}: order {order!r} needs singular values, which are not supported on traced arrays"))
+        values = singular_values(transpose(x, (*(k for k in range(len(x.shape)) if k not in both), rows, columns)))[1]
+        last = len(values.shape) - 1
+        return sum_(values, (last,)) if order == "nuc" else extremum_of(values, last, greatest=order > 0, name=name)
     if order not in (1, -1, np.inf, -np.inf):
         raise InvalidValueError(at_user_line(f"{name}: invalid norm order {order!r} for matrices"))
     summed, other = (rows, columns) if order in (1, -1) else (columns, rows)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import InvalidValueError, ShapeError, UnsupportedError
+from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError, UnsupportedError
 from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
@@ -17,6 +17,8 @@ from staticgrad.ops.factorizations import cholesky, qr
 from staticgrad.ops.linalg import solve, solve_triangular
 from staticgrad.ops.matrices import transposed
 from staticgrad.ops.movement import broadcast_to, reshape
+from staticgrad.ops.singular_values import pseudo_inverse, singular_values
+from staticgrad.ops.spectra import eigen
 from staticgrad.tracing.functions.arguments import operand
 from staticgrad.tracing.functions.table import implements
 from staticgrad.tracing.lift import convert, lift, promoted
@@ -30,6 +32,13 @@ def _matrices(a: Any, name: str, square: bool = True) -> Value:
         kind = "square matrices" if square else "matrices"
         raise ShapeError(at_user_line(f"{name}: {value.aval} does not hold {kind} in its last two axes"))
     return value if value.dtype.kind == "f" else convert(value, FLOAT64)
+
+
+def _known_number(x: Any, what: str) -> float:
+    """Return an option that must be a number while tracing."""
+    if isinstance(x, Tracer) or np.ndim(x):
+        raise UnsupportedError(at_user_line(f"{what} must be one number that is known while tracing"))
+    return float(x)
 
 
 def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
@@ -99,6 +108,8 @@ PERMUTATIONS = {
 """All permutations of a few columns, with their signs."""
 
 _SLOGDET: Any = type(np.linalg.slogdet(np.ones((1, 1))))
+_EIGH: Any = type(np.linalg.eigh(np.ones((1, 1))))
+_SVD: Any = type(np.linalg.svd(np.ones((1, 1))))
 _QR: Any = type(np.linalg.qr(np.ones((1, 1))))
 
 
@@ -118,6 +129,71 @@ def np_qr(a: Any, mode: Any = "reduced") -> Any:
         raise UnsupportedError(at_user_line(f"np.linalg.qr: mode={mode!r} is not there; 'reduced' and 'r' are"))
     q, r = qr(_matrices(a, "np.linalg.qr", square=False))
     return tracer_of(r) if mode == "r" else _QR(tracer_of(q), tracer_of(r))
+
+
+@implements(np.linalg.eigh)
+def np_eigh(a: Any, UPLO: Any = "L") -> Any:
+    """Return the eigenvalues, the least one first, and the eigenvectors of symmetric matrices; of others those of the symmetric part.
+
+    Vectors have derivatives where values differ. `UPLO` changes nothing.
+    """
+    matrices = _matrices(a, "np.linalg.eigh")
+    return _EIGH(*map(tracer_of, eigen((matrices + transposed(matrices)) * 0.5)))
+
+
+@implements(np.linalg.eigvalsh)
+def np_eigvalsh(a: Any, UPLO: Any = "L") -> Tracer:
+    """Return the eigenvalues of symmetric matrices, the least one first."""
+    values: Tracer = np_eigh(a, UPLO)[0]
+    return values
+
+
+@implements(np.linalg.svd)
+def np_svd(a: Any, full_matrices: Any = True, compute_uv: Any = True, hermitian: Any = False) -> Any:
+    """Return U, the singular values, the greatest one first, and V^T, or the values alone; vectors have derivatives where values differ."""
+    matrices = _matrices(a, "np.linalg.svd", square=False)
+    if compute_uv and full_matrices and matrices.shape[-2] != matrices.shape[-1]:
+        raise UnsupportedError(
+            at_user_line(f"np.linalg.svd: {matrices.aval} is not square, and full_matrices=True is not there; full_matrices=False is")
+        )
+    u, s, v = singular_values(matrices)
+    return _SVD(tracer_of(u), tracer_of(s), tracer_of(transposed(v))) if compute_uv else tracer_of(s)
+
+
+@implements(np.linalg.pinv)
+def np_pinv(a: Any, rcond: Any = None, hermitian: Any = False, *, rtol: Any = None) -> Tracer:
+    """Return the pseudo-inverses of matrices; singular values of at most `rcond` (1e-15), or `rtol`, times the greatest are taken as 0."""
+    if rcond is not None and rtol is not None:
+        raise ArgumentError(at_user_line("np.linalg.pinv: rcond and rtol are two names of one thing; give one of them"))
+    limit = 1e-15 if rcond is None and rtol is None else rtol if rcond is None else rcond
+    return tracer_of(pseudo_inverse(_matrices(a, "np.linalg.pinv", square=False), _known_number(limit, "np.linalg.pinv: rcond")))
+
+
+@implements(np.linalg.matrix_rank)
+def np_matrix_rank(A: Any, tol: Any = None, hermitian: Any = False, *, rtol: Any = None) -> Tracer:
+    """Return how many singular values are more than `tol`, or than `rtol` (the greatest size times the precision) times the greatest."""
+    matrices = _matrices(A, "np.linalg.matrix_rank", square=False)
+    s = tracer_of(singular_values(matrices)[1])
+    relative = max(matrices.shape[-2:]) * np.finfo(matrices.dtype).eps if rtol is None else rtol
+    limit = relative * np.max(s, axis=-1, keepdims=True, initial=0.0) if tol is None else np.asarray(tol)[..., None]
+    return np.sum(s > limit, axis=-1)  # type: ignore[no-any-return]
+
+
+@implements(np.linalg.lstsq)
+def np_lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Tracer, Tracer, Tracer, Tracer]:
+    """Return the shortest x of those with the least |a x - b|, the sums of squares of a x - b, the rank and the singular values of a.
+
+    The sums of squares are there for every rank, as what decides it is not known while tracing.
+    """
+    matrix, right = promoted(_matrices(a, "np.linalg.lstsq", square=False), operand(b))
+    if len(matrix.shape) != 2 or len(right.shape) not in (1, 2) or right.shape[0] != matrix.shape[0]:
+        raise ShapeError(at_user_line(f"np.linalg.lstsq: {matrix.aval} is no matrix of equations for right-hand sides {right.aval}"))
+    limit = max(matrix.shape) * np.finfo(matrix.dtype).eps if rcond is None else _known_number(rcond, "np.linalg.lstsq: rcond")
+    s = tracer_of(singular_values(matrix)[1])
+    x = tracer_of(pseudo_inverse(matrix, limit)) @ tracer_of(right)
+    rest = tracer_of(matrix) @ x - tracer_of(right)
+    squares = np.sum(rest * rest, axis=0).reshape(-1)
+    return x, squares if matrix.shape[0] > matrix.shape[1] else squares[:0], np.sum(s > limit * np.max(s, initial=0.0)).astype(np.int32), s
 
 
 # ---- those of scipy.linalg, by its names and arguments

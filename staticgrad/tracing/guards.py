@@ -183,11 +183,13 @@ class _Walk:
             self._visit(function, args, kwargs)
         elif not is_user_class(kind):
             members = namespace(value) or {}
-            for name in getattr(kind, "guarded", ()):
+            guarded = getattr(kind, "guarded", ())
+            for name in guarded:
                 self._guard(members, name, f"{name} of {members.get('__name__')}", entry_of(members, name))
-            if args:  # a method with rules: they are handed the object, too
-                for name in ("__wrapped__", *getattr(kind, "guarded", ())):
-                    self._visit(members.get(name), args, kwargs)
+            if guarded and args:  # a method with rules: they are handed the object, too
+                for name in ("__wrapped__", *guarded):
+                    if name in members:
+                        self._visit(members[name], args, kwargs)
             self._follow_held([*members.values(), *(read() for read in slots(value).values())])
         elif type(method := lookup(kind, "__call__")) is types.FunctionType:
             self._visit(method, (value, *args), kwargs)

@@ -10,7 +10,7 @@ import optree
 
 from staticgrad.custom_rules import CustomFunction, Rule, aligned, custom_call, like, name_of, recorded_rule, shown
 from staticgrad.errors import ArgumentError, MissingDerivativeError
-from staticgrad.ir.aval import Aval, is_float
+from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import Value, zeros_like
 from staticgrad.ops.control import NoDerivative
 from staticgrad.tracing.bodies import Body
@@ -37,12 +37,7 @@ class PullbackRule(Rule):
         there: list[bool] = []
 
         def forward(*args: Any) -> Any:
-            pair = self.run(self._forward, *args)
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise ArgumentError(self.said(f"{name_of(self._forward)} must return a pair (value, residuals), not {shown(pair)}"))
-            value, residuals = pair
-            self.check_value(value, self._forward)
-            leaves, tree = flatten(residuals)
+            leaves, tree = flatten(self.beside_value(self.run(self._forward, *args), self._forward, "residuals"))
             residuals_tree[:] = [tree, [None if _is_array(leaf) else leaf for leaf in leaves]]
             return [leaf for leaf in leaves if _is_array(leaf)]
 
@@ -81,11 +76,7 @@ class PullbackRule(Rule):
                 structures = f"argument {k} has structure {flatten(arg)[1]}, {name} returned {flatten(cotangent)[1]} for it"
                 raise ArgumentError(self.said(structures)) from None
         avals = [v.aval for v in self.body.graph.inputs[len(self.body.captures) :]]
-        paths = optree.tree_paths(args)
-        return [
-            None if leaf is None or not is_float(aval.dtype) else self.fitting(leaf, aval, f"argument {_path(path)}", self._backward)
-            for leaf, aval, path in zip(leaves, avals, paths, strict=True)
-        ]
+        return self.all_fitting(leaves, avals, [f"argument {_path(path)}" for path in optree.tree_paths(args)], self._backward)
 
     def push(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> Sequence[Value | None]:
         raise MissingDerivativeError(
@@ -122,21 +113,15 @@ class PushforwardRule(Rule):
         name = name_of(self._rule)
 
         def tangent(primals: Any, tangents: Any) -> Any:
-            pair = self.run(self._rule, primals, tangents)
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise ArgumentError(self.said(f"{name} must return a pair (value, tangent), not {shown(pair)}"))
-            self.check_value(pair[0], self._rule)
+            made = self.beside_value(self.run(self._rule, primals, tangents), self._rule, "tangent")
             value = self.value(range(self.results))
             try:
-                leaves = aligned(value, pair[1])
+                leaves = aligned(value, made)
             except ValueError:
                 raise ArgumentError(
-                    self.said(f"{name} returned a tangent of structure {flatten(pair[1])[1]}, the value has {flatten(value)[1]}")
+                    self.said(f"{name} returned a tangent of structure {flatten(made)[1]}, the value has {flatten(value)[1]}")
                 ) from None
-            found = [
-                None if leaf is None or not is_float(aval.dtype) else self.fitting(leaf, aval, "the value", self._rule)
-                for leaf, aval in zip(leaves, self.body.avals, strict=False)
-            ]
+            found = self.all_fitting(leaves, self.body.avals[: self.results], ["the value"] * self.results, self._rule)
             there[:] = [leaf is not None for leaf in found]
             return [leaf for leaf in found if leaf is not None]
 

@@ -161,6 +161,13 @@ class Rule(ABC):
             if found.dtype != aval.dtype and not found.weak and not aval.weak:
                 raise DTypeError(self.said(both))
 
+    def beside_value(self, pair: Any, rule: Callable[..., Any], what: str) -> Any:
+        """Return the other half of the pair (value, `what`) that a rule returned, or raise where it is none."""
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise ArgumentError(self.said(f"{name_of(rule)} must return a pair (value, {what}), not {shown(pair)}"))
+        self.check_value(pair[0], rule)
+        return pair[1]
+
     def fitting(self, leaf: Any, aval: Aval, what: str, rule: Callable[..., Any]) -> Tracer:
         """Return a derivative in the dtype of what it belongs to, or raise where it does not fit."""
         value = output_value(leaf, name_of(rule))
@@ -171,6 +178,13 @@ class Rule(ABC):
         if found.dtype != aval.dtype and not found.weak:
             raise DTypeError(self.said(f"{both}; convert it, .astype(np.{aval.dtype})"))
         return tracer_of(convert(value, aval.dtype))
+
+    def all_fitting(self, leaves: Sequence[Any], avals: Sequence[Aval], what: Sequence[str], rule: Callable[..., Any]) -> list[Any]:
+        """Return the derivatives of several values, as `fitting` does; None where there is none."""
+        return [
+            None if leaf is None or not is_float(aval.dtype) else self.fitting(leaf, aval, each, rule)
+            for leaf, aval, each in zip(leaves, avals, what, strict=True)
+        ]
 
     # ---- applying
 

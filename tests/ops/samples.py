@@ -186,6 +186,12 @@ def _integer_power(name: str) -> Iterator[Sample]:
         yield from plain_samples(cls, cls(exponent), [DTYPES["float32"], DTYPES["float64"]])
 
 
+@sampler("again")
+def _once_more(name: str) -> Iterator[Sample]:
+    cls = REGISTRY[name]
+    yield from plain_samples(cls, cls(1))
+
+
 @sampler("polygamma", "erfcx_integral")
 def _of_order(name: str) -> Iterator[Sample]:
     cls = REGISTRY[name]

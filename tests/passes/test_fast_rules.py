@@ -16,6 +16,7 @@ from staticgrad.ir.op import REGISTRY
 from staticgrad.ops.arithmetic import absolute, divide
 from staticgrad.ops.exponential import exp, log
 from staticgrad.ops.extrema import maximum
+from staticgrad.ops.matrices import OnMatrices
 from staticgrad.ops.movement import broadcast
 from staticgrad.ops.powers import power, sqrt
 from staticgrad.passes.fast import FAST_RULES, nonnegative
@@ -154,7 +155,7 @@ def test_every_op(name):
         graph = sample.graph()
         expected = interpret(graph, sample.operands)
         for x, y in zip(run_uncompiled(graph, sample.operands, lowering=lower_graph(graph, fastmath=True)), expected, strict=True):
-            if x.dtype.kind != "f" or name in (*REORDERED, "solve") or sample.op.subgraphs:  # one rounding after the other
+            if x.dtype.kind != "f" or name in REORDERED or isinstance(sample.op, OnMatrices) or sample.op.subgraphs:  # one rounding after the other
                 assert close(x, y, 10.0), str(sample)
             else:
                 assert ulps_apart(x, y) <= ULPS.get(name, 0) + 2, str(sample)

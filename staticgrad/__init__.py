@@ -25,16 +25,16 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 if TYPE_CHECKING:
     from staticgrad import checkpoint_policies, debug, eager, nn, numpy, optim, random, special, train
     from staticgrad.checkpoints import checkpoint
-    from staticgrad.control_flow import associative_scan, cond, fori_loop, scan, switch, while_loop
-    from staticgrad.custom_derivatives import custom_jvp, custom_vjp
+    from staticgrad.control.flow import associative_scan, cond, fori_loop, scan, switch, while_loop
+    from staticgrad.custom.derivatives import custom_jvp, custom_vjp
+    from staticgrad.custom.fixed_points import fixed_point
+    from staticgrad.custom.foreign import njit_op
+    from staticgrad.custom.implicit import custom_linear_solve, custom_root
     from staticgrad.eager import Function, Tensor, enable_grad, is_grad_enabled, no_grad, set_default_dtype, tensor
     from staticgrad.eager.creation import Variable
     from staticgrad.eager.engine import autograd_grad
-    from staticgrad.fixed_points import fixed_point
-    from staticgrad.foreign import njit_op
     from staticgrad.formulas import derivative_formula, formula
     from staticgrad.gradient_check import check_grads, numeric_grad
-    from staticgrad.implicit import custom_linear_solve, custom_root
     from staticgrad.jacobians import hessian, hvp, jacobian
     from staticgrad.optim.fitting import least_squares
     from staticgrad.optim.lbfgs import lbfgs
@@ -120,21 +120,21 @@ _HOMES = {
     "Tensor": "eager",
     "Trainer": "train",
     "Variable": "eager.creation",
-    "associative_scan": "control_flow",
+    "associative_scan": "control.flow",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "checkpoint": "checkpoints",
     "compile_report": "runtime.report",
-    "cond": "control_flow",
-    "custom_jvp": "custom_derivatives",
-    "custom_linear_solve": "implicit",
-    "custom_root": "implicit",
-    "custom_vjp": "custom_derivatives",
+    "cond": "control.flow",
+    "custom_jvp": "custom.derivatives",
+    "custom_linear_solve": "custom.implicit",
+    "custom_root": "custom.implicit",
+    "custom_vjp": "custom.derivatives",
     "derivative_formula": "formulas",
     "enable_grad": "eager",
     "explain_cache": "runtime.cache_explanation",
-    "fixed_point": "fixed_points",
-    "fori_loop": "control_flow",
+    "fixed_point": "custom.fixed_points",
+    "fori_loop": "control.flow",
     "formula": "formulas",
     "hessian": "jacobians",
     "hvp": "jacobians",
@@ -143,16 +143,16 @@ _HOMES = {
     "lbfgs": "optim.lbfgs",
     "least_squares": "optim.fitting",
     "newton": "optim.newton",
-    "njit_op": "foreign",
+    "njit_op": "custom.foreign",
     "no_grad": "eager",
     "numeric_grad": "gradient_check",
-    "scan": "control_flow",
+    "scan": "control.flow",
     "set_default_dtype": "eager",
     "sparse_hessian": "sparse",
     "sparse_jacobian": "sparse",
-    "switch": "control_flow",
+    "switch": "control.flow",
     "tensor": "eager",
-    "while_loop": "control_flow",
+    "while_loop": "control.flow",
 }
 """Names that are imported when they are first asked for, and the modules they stand in."""
 

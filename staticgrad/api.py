@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
+from staticgrad.calls.linear_part import LinearPart
+from staticgrad.calls.records import Options, checked_memory
+from staticgrad.calls.traced import Traced, traced
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.options import positions
 from staticgrad.ir.source import at_user_line
-from staticgrad.linear_part import LinearPart
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
-from staticgrad.records import Options, checked_memory
-from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import Tree, flatten, tree_map, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
 from staticgrad.transforms import Grad, Jvp, Linearize, Vjp, Vmap

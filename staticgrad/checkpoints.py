@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.calls.traced import traced
 from staticgrad.checkpoint_policies import nothing_saveable
-from staticgrad.custom_rules import name_of, with_prints
+from staticgrad.custom.rules import name_of, with_prints
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import apply
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.checkpoint import CheckpointStart, end_checkpoint
 from staticgrad.ops.control import inline_calls
-from staticgrad.traced import traced
 from staticgrad.tracing.bodies import record_body
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift

@@ -10,10 +10,10 @@ import numpy as np
 import optree
 
 from staticgrad.api import trace, vjp
+from staticgrad.calls.traced import traced
 from staticgrad.errors import ArgumentError, DTypeError, GradientCheckError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import FLOAT32, is_float
 from staticgrad.ir.source import at_user_line
-from staticgrad.traced import traced
 from staticgrad.tracing.pytree import flatten, unflatten
 from staticgrad.transforms import Jvp
 

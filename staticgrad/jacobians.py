@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from staticgrad.api import check_no_static, check_tuple, checked_argnums
+from staticgrad.calls.traced import Traced, traced
 from staticgrad.errors import InvalidValueError
 from staticgrad.ir.source import at_user_line
-from staticgrad.traced import Traced, traced
 from staticgrad.transforms.jacobian import MODES, Hessian, Hvp, Jacobian
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from staticgrad.api import checked_argnums
+from staticgrad.calls.records import CacheInfo
+from staticgrad.calls.traced import Traced, traced
 from staticgrad.errors import InvalidValueError, TraceError
 from staticgrad.ir.source import at_user_line
-from staticgrad.records import CacheInfo
-from staticgrad.traced import Traced, traced
 from staticgrad.tracing.context import tracing
 from staticgrad.transforms.jacobian import MODES
 from staticgrad.transforms.sparse import SparseHessian, SparseJacobian, SparseProgram, Sparsity
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from staticgrad.ad.coloring import Coloring
-    from staticgrad.lowered import LoweredFunction
+    from staticgrad.calls.lowered import LoweredFunction
 
 
 class SparseDerivative:

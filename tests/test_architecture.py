@@ -10,30 +10,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, KERNELS = ROOT / "staticgrad", ROOT / "kernels"
 
 LEVELS = {
-    "_version": -1, "errors": -1, "config": 0,
+    "_version": -1, "errors": -1, "checkpoint_policies": -1, "config": 0,
     "ir": 1,
     "kernels": 2,
     "ops": 3,
     "tracing": 4, "ad": 4, "passes": 4, "codegen": 4,
-    "runtime": 5,
-    "api": 6,
-    "optim": 7, "train": 7, "nn": 7,
-    "__main__": 8, "__init__": 8,
+    "runtime": 5, "transforms": 5, "numpy": 5, "special": 5, "random": 5, "nn": 5, "debug": 5,
+    "calls": 6,
+    "api": 7, "control": 7,
+    "jacobians": 8, "sparse": 8, "gradient_check": 8, "custom": 8, "formulas": 8, "train": 8,
+    "checkpoints": 9, "optim": 9, "eager": 9, "primer": 9,
+    "__main__": 10, "__init__": 10,
 }  # fmt: skip
 """Imports point to lower numbers; parts of one number do not import each other."""
-
-API = {
-    "api", "traced", "transforms", "lowered", "gradient_check", "numpy", "special", "random", "debug", "out_argument", "records", "foreign",
-    "formulas", "linear_part", "jacobians", "sparse", "custom_rules", "custom_modes", "custom_derivatives", "implicit", "fixed_points",
-    "control_flow", "control_bodies", "checkpoints", "checkpoint_policies",
-}  # fmt: skip
-"""Modules that are the public interface together: they may import each other."""
-
-SMALL_PARTS = {
-    "eager": {"ops", "ir", "tracing", "ad", "config", "errors", "kernels", "api", "nn"},
-    "primer": {"ir", "errors", "api", "train"},
-}
-"""Parts with arrows of their own."""
 
 JIT = {"numba", "llvmlite"}
 LONGEST = 600
@@ -46,8 +35,7 @@ def part_of(path: Path) -> str:
     if KERNELS in path.parents:
         return "kernels"
     relative = path.relative_to(PACKAGE)
-    name = relative.parts[0] if len(relative.parts) > 1 else relative.stem
-    return "api" if name in API else name
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
 
 
 def imported(path: Path) -> list[tuple[str, int]]:
@@ -77,22 +65,16 @@ def target_part(module: str) -> str | None:
     if first != "staticgrad":
         return None
     name = rest.partition(".")[0] or "__init__"
-    return "api" if name in API else name if name in LEVELS or name in SMALL_PARTS else "__init__"
+    return name if name in LEVELS else "__init__"
 
 
 def test_there_is_something_to_check():
     assert len(FILES) > 50
-    assert {part_of(path) for path in FILES} <= set(LEVELS) | set(SMALL_PARTS), "a new part: give it a place in LEVELS"
+    assert {part_of(path) for path in FILES} <= set(LEVELS), "a new part: give it a place in LEVELS"
 
 
 def may_import(own: str, other: str) -> bool:
-    if own == other or other == "_version":
-        return True
-    if own in SMALL_PARTS:
-        return other in SMALL_PARTS[own]
-    if other in SMALL_PARTS:
-        return LEVELS[own] == 8
-    return LEVELS[other] < LEVELS[own]
+    return own == other or LEVELS[other] < LEVELS[own]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

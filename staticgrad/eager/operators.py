@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.calls.traced import Traced
 from staticgrad.eager.apply import Operation, apply, view_of
 from staticgrad.eager.comparing import allclose, equal
 from staticgrad.eager.indexing import basic_view, ready_index
@@ -21,7 +22,6 @@ from staticgrad.eager.tensors import Tensor
 from staticgrad.eager.traced import call_traced
 from staticgrad.errors import ArgumentError, MissingAttributeError, TensorError
 from staticgrad.ir.source import at_user_line
-from staticgrad.traced import Traced
 from staticgrad.tracing.functions.table import closest
 from staticgrad.tracing.tracer import Tracer
 

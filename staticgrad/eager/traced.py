@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.calls.linear_part import LinearPart
+from staticgrad.calls.traced import Traced
 from staticgrad.eager.modes import modes
 from staticgrad.eager.names import node_name
 from staticgrad.eager.nodes import FREED, or_zeros
@@ -15,8 +17,6 @@ from staticgrad.eager.tensors import Tensor
 from staticgrad.errors import BackwardError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.source import at_user_line, user_line
-from staticgrad.linear_part import LinearPart
-from staticgrad.traced import Traced
 from staticgrad.tracing.pytree import flatten, tree_map, unflatten
 from staticgrad.tracing.record import arguments
 from staticgrad.tracing.tracer import Tracer

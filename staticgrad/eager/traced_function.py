@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from staticgrad.custom_modes import call_with_pullback
-from staticgrad.custom_rules import CustomFunction
+from staticgrad.custom.modes import call_with_pullback
+from staticgrad.custom.rules import CustomFunction
 from staticgrad.eager.function import Function, FunctionContext, checked_gradients
 from staticgrad.eager.tensors import Tensor
 from staticgrad.ir.aval import is_float

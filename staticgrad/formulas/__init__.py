@@ -9,6 +9,7 @@ from typing import Any
 
 from staticgrad.ad.forward import tangents as push_forward
 from staticgrad.api import checked_argnums, grad
+from staticgrad.calls.traced import Traced, traced
 from staticgrad.errors import ArgumentError, DependencyError, DTypeError, ShapeError
 from staticgrad.formulas.algebra import CONSTANTS, Expression, walk
 from staticgrad.formulas.elements import Elements
@@ -20,7 +21,6 @@ from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import inline_calls
 from staticgrad.ops.elementwise import Elementwise
 from staticgrad.passes.pipeline import simplify
-from staticgrad.traced import Traced, traced
 from staticgrad.tracing.pytree import unflatten
 from staticgrad.transforms.base import selected
 

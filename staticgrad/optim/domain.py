@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import staticgrad.numpy as snp
-from staticgrad.control_flow import while_loop
+from staticgrad.control.flow import while_loop
 from staticgrad.errors import ArgumentError, InvalidValueError, ShapeError
 from staticgrad.ir.source import at_user_line
 from staticgrad.optim.normal_equations import Layout, Linearization

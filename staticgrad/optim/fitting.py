@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.calls.traced import traced
 from staticgrad.errors import ArgumentError, InvalidValueError, UnsupportedError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
@@ -20,7 +21,6 @@ from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer
 from staticgrad.optim.robust_losses import loss_of
 from staticgrad.optim.solvers import start
 from staticgrad.optim.traced_fitting import LeastSquaresSolution, solve_in_trace
-from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import tree_map
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from staticgrad.control_flow import while_loop
+from staticgrad.control.flow import while_loop
 from staticgrad.optim.normal_equations import chosen
 
 DECREASE, CURVATURE = 1e-4, 0.9

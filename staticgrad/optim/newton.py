@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import staticgrad.numpy as snp
-from staticgrad.control_flow import while_loop
+from staticgrad.control.flow import while_loop
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.options import number, whole

@@ -12,6 +12,7 @@ import numpy as np
 import staticgrad.numpy as snp
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.jacobian import of_unit_vectors
+from staticgrad.calls.traced import Traced, traced
 from staticgrad.errors import DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import FLOAT64, Aval, is_float
 from staticgrad.ir.graph import Graph
@@ -24,7 +25,6 @@ from staticgrad.ops.movement import concatenate, reshape
 from staticgrad.ops.powers import sqrt
 from staticgrad.ops.reduce import sum_
 from staticgrad.optim.optimizer import operand, parameters
-from staticgrad.traced import Traced, traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.pytree import Signature, Tree, flatten, tree_map, unflatten
 from staticgrad.tracing.record import Program

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 import staticgrad.numpy as snp
+from staticgrad.calls.traced import traced
+from staticgrad.custom.implicit import custom_root
 from staticgrad.errors import ArgumentError
-from staticgrad.implicit import custom_root
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
 from staticgrad.jacobians import jacobian
 from staticgrad.optim.normal_equations import Layout
-from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Signature, flatten, tree_map, unflatten

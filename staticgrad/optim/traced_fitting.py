@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from staticgrad.api import grad
-from staticgrad.control_flow import while_loop
+from staticgrad.control.flow import while_loop
 from staticgrad.optim.domain import Domain, optimality, pushed_out
 from staticgrad.optim.normal_equations import Layout, Residuals
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from staticgrad.api import trace
+from staticgrad.calls.traced import Traced
 from staticgrad.errors import ArgumentError, InvalidValueError, StepOrderError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
 from staticgrad.primer import pictures, sweep
 from staticgrad.primer.network import Network, network_of
 from staticgrad.primer.training import BY_MEASURE, PARTIALS, ExpressionTraining
-from staticgrad.traced import Traced
 from staticgrad.train import Loop
 
 LEAST, MOST = 0.1, 1.0

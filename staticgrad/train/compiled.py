@@ -13,15 +13,15 @@ from typing import Any
 
 import optree
 
+from staticgrad.calls.records import CacheInfo, Options
+from staticgrad.calls.traced import traced
 from staticgrad.config import config
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError, StaticgradWarning, UnsupportedError
 from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line, user_stack_level
-from staticgrad.records import CacheInfo, Options
 from staticgrad.runtime.build import build
 from staticgrad.runtime.training_loop import Step
-from staticgrad.traced import traced
 from staticgrad.tracing.guards import Guards
 from staticgrad.tracing.lift import convert
 from staticgrad.tracing.pytree import Signature, flatten, leaf_aval, unflatten

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from staticgrad.calls.records import CacheInfo
 from staticgrad.config import BACKENDS
 from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.options import whole
 from staticgrad.ir.source import at_user_line
-from staticgrad.records import CacheInfo
 from staticgrad.runtime.training_loop import Place
 from staticgrad.train.compiled import Body, Compiler
 from staticgrad.train.data import rows_of

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from staticgrad.api import value_and_grad
+from staticgrad.calls.records import Options
+from staticgrad.calls.traced import traced
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import FLOAT64, Aval, is_float
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
-from staticgrad.records import Options
-from staticgrad.traced import traced
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program, record

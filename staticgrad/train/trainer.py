@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from staticgrad.calls.records import CacheInfo
 from staticgrad.errors import ArgumentError, NonFiniteLossError
 from staticgrad.ir.source import at_user_line
-from staticgrad.records import CacheInfo
 from staticgrad.runtime.training_loop import Place
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared, unflatten
 from staticgrad.train.compiled import name_of

@@ -8,11 +8,11 @@ import numpy as np
 
 from staticgrad import nn, random
 from staticgrad.api import grad, trace, value_and_grad, vmap
-from staticgrad.control_flow import cond, fori_loop, scan, while_loop
+from staticgrad.calls.traced import Traced
+from staticgrad.control.flow import cond, fori_loop, scan, while_loop
 from staticgrad.ir.aval import INT64
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.loops import Index, Scalar, Unit
-from staticgrad.traced import Traced
 from staticgrad.tracing.pytree import flatten, leaf_aval, prepared
 from tests.codegen.units import function, parameter, unit_of
 

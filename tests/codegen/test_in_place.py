@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import staticgrad as sg
+from staticgrad.calls.traced import Traced
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
-from staticgrad.traced import Traced
 from staticgrad.tracing.pytree import flatten
 from tests.ops.running import run_uncompiled
 

@@ -4,11 +4,11 @@ import gc
 
 import numpy as np
 
+from staticgrad.calls.linear_part import LinearPart
 from staticgrad.eager.function import FunctionContext
 from staticgrad.eager.nodes import Saved
 from staticgrad.eager.tape import Node
 from staticgrad.eager.tensors import Tensor
-from staticgrad.linear_part import LinearPart
 
 
 def cycles() -> list[object]:

@@ -110,7 +110,7 @@ def _avals(x, indices):
 
 
 NESTED = {name for name, cls in REGISTRY.items() if issubclass(cls, Nested)}
-"""Ops with sub-graphs: `tests/control_flow` compares the functions that make them with `jax.lax`."""
+"""Ops with sub-graphs: `tests/control` compares the functions that make them with `jax.lax`."""
 
 
 def _written(x, places, y):

@@ -6,7 +6,7 @@ from unittest import mock
 
 import numpy as np
 
-from staticgrad.traced import Traced
+from staticgrad.calls.traced import Traced
 
 
 @contextlib.contextmanager

@@ -16,11 +16,11 @@ import optree
 import pytest
 
 import staticgrad as sg
+from staticgrad.calls.traced import Traced
 from staticgrad.config import config, configure
 from staticgrad.errors import ArgumentError, DTypeError, IntegerPowerError, ReadOnlyError, ShapeError
 from staticgrad.runtime import call_form, fast_call
 from staticgrad.runtime.callable_type import is_supported
-from staticgrad.traced import Traced
 from tests.runtime.calls import assert_fast, assert_same, assert_slow, counting, warm
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -654,7 +654,7 @@ def test_offsets_are_found():
 
 
 def test_without_the_entry(monkeypatch):
-    monkeypatch.setattr("staticgrad.traced.entry_address", lambda: None)
+    monkeypatch.setattr("staticgrad.calls.traced.entry_address", lambda: None)
     f = sg.value_and_grad(lambda x: np.sum(x**2))
     for _ in range(4):
         _, gradient = f(X)

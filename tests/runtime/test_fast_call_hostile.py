@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import staticgrad as sg
+from staticgrad.calls.traced import Traced, _Cold
 from staticgrad.runtime import call_form, fast_call
 from staticgrad.runtime.callable_type import FastCallable, is_supported
 from staticgrad.runtime.fast_call import Form, Forms
-from staticgrad.traced import Traced, _Cold
 from staticgrad.tracing.context import Trace, traces_under_way, tracing
 from staticgrad.tracing.guards import Guard, Guards
 from tests.runtime.calls import assert_fast, assert_same, assert_slow, counting, warm
@@ -260,13 +260,13 @@ def test_user_code_that_makes_the_result():
 def test_a_cleared_function_is_not_entered_by_a_call_under_way():
     f = sg.trace(lambda x: x * 2)
     f(X)
-    prepared = sys.modules["staticgrad.traced"].prepared
+    prepared = sys.modules["staticgrad.calls.traced"].prepared
 
     def clear(*args):
         f.cache_clear()
         return prepared(*args)
 
-    with mock.patch("staticgrad.traced.prepared", clear):
+    with mock.patch("staticgrad.calls.traced.prepared", clear):
         f(X)
         f(X)
     assert not forms_of(f)
@@ -322,7 +322,7 @@ def test_what_is_rebound_before_each_call_makes_no_forms():
     exec("rate = 1.5\ndef f(x): return x * rate", vars(module))
     f = sg.trace(module.f)
     assert_fast(f, X)
-    with mock.patch("staticgrad.traced.form_of", side_effect=call_form.form_of) as made:
+    with mock.patch("staticgrad.calls.traced.form_of", side_effect=call_form.form_of) as made:
         for _ in range(10):
             module.rate = float("1.5")
             assert_same(f(X), X * 1.5)
@@ -340,7 +340,7 @@ def test_more_forms_than_fit_do_not_chase_each_other():
     for _ in range(2):
         for x in shapes:
             f(x)
-    with mock.patch("staticgrad.traced.form_of") as made, counting() as slow:
+    with mock.patch("staticgrad.calls.traced.form_of") as made, counting() as slow:
         for _ in range(5):
             for x in shapes:
                 assert_same(f(x), x * 2)

@@ -333,7 +333,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 UNNEEDED = """
 info = check(1.5)
 loaded = [name for name in sys.modules if name.split(".")[0] in ("numba", "scipy")]
-loaded += [name for name in sys.modules if name.startswith(("staticgrad.passes", "staticgrad.codegen", "staticgrad.lowered"))]
+loaded += [name for name in sys.modules if name.startswith(("staticgrad.passes", "staticgrad.codegen", "staticgrad.calls.lowered"))]
 print(info.disk_hits, *loaded)
 """
 

@@ -122,7 +122,8 @@ np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])
 np.linalg.cholesky(q@q.T)  np.linalg.cholesky(q@q.T,upper=True)  np.linalg.det(q)  np.linalg.det(np.eye(4)*s)
 np.linalg.eigvalsh(q+q.T)  np.linalg.eigh(q+q.T)[0]  np.linalg.svd(x,compute_uv=False)  np.linalg.pinv(x)  np.linalg.matrix_rank(q)
 np.linalg.lstsq(q,v)  np.linalg.norm(x,2)  np.linalg.norm(t,-2,axis=(0,2))  np.linalg.norm(t,'nuc',axis=(2,1),keepdims=True)
-np.linalg.lstsq(x,v[:2])  np.linalg.slogdet(q)  np.linalg.qr(q)  np.linalg.qr(m,mode='r')  np.linalg.det(np.stack((q,q.T)).astype(np.float32))
+np.linalg.lstsq(x,v[:2])
+np.linalg.slogdet(q)  np.linalg.qr(q)  np.linalg.qr(m,mode='r')  np.linalg.det(np.stack((q,q.T)).astype(np.float32))
 np.linalg.matrix_transpose(t)  np.fft.fftshift(x)  np.fft.ifftshift(t,(0,-1))
 """
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.control_bodies import carried, converted, gives_way, joined, names_of, operand, without_step
+from staticgrad.calls.traced import traced
+from staticgrad.control.bodies import carried, converted, gives_way, joined, names_of, operand, without_step
 from staticgrad.errors import ArgumentError, AxisError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, is_integer
 from staticgrad.ir.graph import Graph
@@ -23,7 +24,6 @@ from staticgrad.ops.casts import cast
 from staticgrad.ops.comparison import less
 from staticgrad.ops.loops import Scan
 from staticgrad.ops.while_loops import While
-from staticgrad.traced import traced
 from staticgrad.tracing.bodies import check_callable, record_body
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift

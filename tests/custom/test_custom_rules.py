@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import staticgrad as sg
-from staticgrad.custom_modes import call_with_pullback
-from staticgrad.custom_rules import CustomFunction
+from staticgrad.custom.modes import call_with_pullback
+from staticgrad.custom.rules import CustomFunction
 from staticgrad.errors import (
     ArgumentError,
     DTypeError,

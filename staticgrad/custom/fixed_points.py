@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.control_flow import while_loop
-from staticgrad.custom_rules import name_of
+from staticgrad.calls.traced import traced
+from staticgrad.control.flow import while_loop
+from staticgrad.custom.implicit import check_like, custom_linear_solve, custom_root
+from staticgrad.custom.rules import name_of
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError
-from staticgrad.implicit import check_like, custom_linear_solve, custom_root
 from staticgrad.ir.aval import FLOAT64, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.casts import cast
-from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import flatten, tree_map

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from staticgrad.ad.forward import tangents as push_forward
 from staticgrad.ad.reverse import cotangents as pull_back
-from staticgrad.custom_rules import CustomFunction, Rule, custom_call, name_of, recorded_rule, shown
+from staticgrad.custom.rules import CustomFunction, Rule, custom_call, name_of, recorded_rule, shown
 from staticgrad.errors import ArgumentError, DTypeError, MissingDerivativeError, ShapeError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph, inline, topological

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.custom_modes import call_with_pullback, call_with_tangents
-from staticgrad.custom_rules import CustomFunction, name_of
+from staticgrad.calls.traced import traced
+from staticgrad.custom.modes import call_with_pullback, call_with_tangents
+from staticgrad.custom.rules import CustomFunction, name_of
 from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
 from staticgrad.ir.options import positions
 from staticgrad.ir.source import at_user_line
-from staticgrad.traced import traced
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.protocol import taker
 from staticgrad.tracing.pytree import flatten, tree_map

@@ -10,11 +10,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from staticgrad.calls.out_argument import write_results, write_traced_results
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.out_argument import write_results, write_traced_results
 from staticgrad.runtime.build import compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
@@ -28,9 +28,9 @@ from staticgrad.tracing.tracer import tracer_of
 from staticgrad.transforms import Transform
 
 if TYPE_CHECKING:
-    from staticgrad.lowered import LoweredFunction
+    from staticgrad.calls.lowered import LoweredFunction
 
-from staticgrad.records import CacheInfo, Entry, Options, Place, Record, record_of
+from staticgrad.calls.records import CacheInfo, Entry, Options, Place, Record, record_of
 from staticgrad.tracing.static_arguments import hashable, static_by_nature, static_positions
 
 
@@ -224,7 +224,7 @@ class Traced(FastCallable):  # type: ignore[misc]
 
     def lower(self, /, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
         """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""
-        from staticgrad.lowered import LoweredFunction
+        from staticgrad.calls.lowered import LoweredFunction
 
         options = replace(self._options, backend=backend or self._options.backend, printer=printer or self._options.printer)
         _, signature = self._signature(args, kwargs)

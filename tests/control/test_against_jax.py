@@ -5,7 +5,7 @@ import pytest
 
 import staticgrad as sg
 import staticgrad.numpy as snp
-from tests.control_flow.programs import PROGRAMS
+from tests.control.programs import PROGRAMS
 
 jax = pytest.importorskip("jax")
 jax.config.update("jax_enable_x64", True)

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.calls.records import Entry
+from staticgrad.calls.traced import Traced, print_later
 from staticgrad.errors import DTypeError, ShapeError
 from staticgrad.ir.aval import is_float
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import full
 from staticgrad.ir.source import at_user_line
-from staticgrad.records import Entry
-from staticgrad.traced import Traced, print_later
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten

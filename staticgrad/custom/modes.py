@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optree
 
-from staticgrad.custom_rules import CustomFunction, Rule, aligned, custom_call, like, name_of, recorded_rule, shown
+from staticgrad.custom.rules import CustomFunction, Rule, aligned, custom_call, like, name_of, recorded_rule, shown
 from staticgrad.errors import ArgumentError, MissingDerivativeError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import Value, zeros_like

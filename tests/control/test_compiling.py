@@ -9,7 +9,7 @@ from staticgrad.ir.node import apply_all
 from staticgrad.ir.verify import verify
 from staticgrad.passes.pipeline import PIPELINE, optimize
 from staticgrad.runtime.build import lower_graph
-from tests.control_flow.programs import PROGRAMS
+from tests.control.programs import PROGRAMS
 from tests.ops.running import run_uncompiled
 
 PASSES = dict(PIPELINE)

@@ -1,0 +1,1 @@
+"""Traced functions as objects: what a call looks up, records, compiles and returns."""

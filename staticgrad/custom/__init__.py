@@ -1,0 +1,1 @@
+"""Derivatives that the user gives, or that a theorem gives: rules, solvers, fixed points, foreign functions."""

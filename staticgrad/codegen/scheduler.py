@@ -52,8 +52,8 @@ class Scheduler:
     what a step of a loop makes of what it carries along.
     """
 
-    def __init__(self, graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None) -> None:
-        self.fuse = fuse
+    def __init__(self, graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None, gather: bool = True) -> None:
+        self.fuse, self.gather = fuse, gather
         self.lent: dict[Value, set[Value]] = {}
         for before, after in (following or {}).items():
             steps = steps_from(before, after)
@@ -374,7 +374,7 @@ class Scheduler:
 
     def _shares(self, nest: Nest, reads: dict[Value, bool], item: Item) -> bool:
         """Return whether joining saves anything: a common read, or the start of another small loop."""
-        return not reads or any(v in nest.reads for v in reads) or product(item.domain) <= 4096
+        return not reads or any(v in nest.reads for v in reads) or (self.gather and product(item.domain) <= 4096)
 
     def _computed_twice(self, nests: list[Nest], memory: dict[Value, Value]) -> set[Value]:
         """Return the values worth saving that are computed in more than one nest, at the points where their uses part."""
@@ -410,6 +410,9 @@ class Scheduler:
         return [nest for stage in ("forward", "backward") for nest in nests if nest.stage == stage]
 
 
-def schedule(graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None) -> Schedule:
-    """Return the schedule of an optimised graph."""
-    return Scheduler(graph, fuse, following).run()
+def schedule(graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None, gather: bool = True) -> Schedule:
+    """Return the schedule of an optimised graph.
+
+    With `gather`, small loops that read nothing in common share a nest: they start sooner, but what they make is all there at once.
+    """
+    return Scheduler(graph, fuse, following, gather).run()

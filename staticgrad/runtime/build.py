@@ -115,9 +115,9 @@ def lower_graph(
     name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
     to_unit = to_loops or functools.partial(lower, grain=grain or GRAIN)
 
-    def scheduled(graph: Graph) -> Schedule:
+    def scheduled(graph: Graph, gather: bool = True) -> Schedule:
         with phase("schedule"):
-            made = in_frugal_order(schedule(graph, fuse and "fuse" not in config().skip))
+            made = in_frugal_order(schedule(graph, fuse and "fuse" not in config().skip, gather=gather))
             if to_loops is None:
                 divide(made, grain or GRAIN)
         return made
@@ -130,7 +130,8 @@ def lower_graph(
     chosen = without_saving(first, unsaved) if unsaved else first
     lowered = lowered_from(chosen)
     if max_memory is not None and lowered.plan.peak > max_memory:
-        optimized, chosen, lowered = _within(max_memory, optimized, first, lowered.plan.peak, unsaved, scheduled, lowered_from)
+        apart = functools.partial(scheduled, gather=False)
+        optimized, chosen, lowered = _within(max_memory, optimized, lowered.plan.peak, unsaved, apart, lowered_from)
     with phase("lowering"):
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
@@ -146,7 +147,6 @@ def lower_graph(
 def _within(
     max_memory: int,
     graph: Graph,
-    first: Schedule,
     peak: int,
     unsaved: Set[Value],
     scheduled: Callable[[Graph], Schedule],
@@ -154,7 +154,7 @@ def _within(
 ) -> tuple[Graph, Schedule, Lowered]:
     """Return `graph`, its schedule and its unit, changed so that it needs at most `max_memory` bytes, or raise where that is not found.
 
-    It is `first` scheduled with all that is wanted late kept, and needs `peak` bytes if only what is `unsaved` is computed anew.
+    It needs `peak` bytes if only what is `unsaved` is computed anew.
     """
     from staticgrad.codegen.budget import Budget
     from staticgrad.codegen.memory import plan
@@ -164,7 +164,7 @@ def _within(
     least = peak
     divided = divided_loops(graph)
     for each in dict.fromkeys((graph, divided)):
-        schedule = first if each is graph else scheduled(each)
+        schedule = scheduled(each)
         lowered = lowered_from(schedule)
         if lowered.plan.peak <= max_memory:
             return each, schedule, lowered

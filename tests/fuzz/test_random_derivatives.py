@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import staticgrad as sg
-from staticgrad.ad.batch import batched
+from staticgrad.ad.batch import all_batched
 from staticgrad.ad.forward import tangents
 from staticgrad.ad.reverse import cotangents
 from staticgrad.ir.aval import FLOAT32, FLOAT64, Aval
@@ -182,7 +182,7 @@ def test_batches_of_values_and_of_gradients(seed):
     stacks = [np.stack([x, x + 0.1 * program.rng.standard_normal(x.shape), -x]) for x in program.arrays]
     for mapped in ([True] * len(stacks), [k == 0 for k in range(len(stacks))]):
         arguments = [new_input(Aval((rows, *v.shape) if m else v.shape, v.dtype)) for v, m in zip(program.inputs, mapped, strict=True)]
-        together = Graph(tuple(arguments), tuple(batched(results, program.inputs, arguments, mapped, rows)))
+        together = Graph(tuple(arguments), tuple(all_batched(results, program.inputs, arguments, mapped, rows)))
         found = interpret(together, [xs if m else xs[0] for xs, m in zip(stacks, mapped, strict=True)])
         single = Graph(tuple(program.inputs), tuple(results))
         for row in range(rows):

@@ -61,7 +61,7 @@ class Budget:
         kept = reuse.kept(owned_by(reuse, unsaved)) if unsaved else reuse.crossing
         self._kept = sorted(kept, key=lambda owner: reuse.early[owner])
         self._work = [estimated_work(nest) for nest in schedule.nests[: reuse.turn]]
-        self._planned: dict[int, tuple[Schedule, int]] = {}
+        self._planned: dict[_Choice, tuple[Schedule, int]] = {}
 
     def run(self) -> tuple[Schedule | None, int]:
         """Return the schedule with the least work, None where none fits, and the bytes that it, or the smallest one found, needs."""
@@ -112,10 +112,10 @@ class Budget:
         return choice.peak <= self._limit and self._plan(choice)[1] <= self._limit
 
     def _plan(self, choice: _Choice) -> tuple[Schedule, int]:
-        if id(choice) not in self._planned:
+        if choice not in self._planned:
             made = rescheduled(self._reuse, choice.steps)
-            self._planned[id(choice)] = made, plan(made).peak + self._scratch
-        return self._planned[id(choice)]
+            self._planned[choice] = made, plan(made).peak + self._scratch
+        return self._planned[choice]
 
     def _bytes(self, owners: Sequence[int] | Set[int]) -> int:
         return sum(map(self._reuse.sizes.__getitem__, owners))

@@ -205,4 +205,4 @@ class Contiguous(Elementwise):
 class Again(Contiguous):
     """x itself, computed once more, the `run`-th time: the name, in schedules, of what is not kept for those that read it late."""
 
-    run: int
+    run: int = 1

@@ -210,9 +210,14 @@ def target_machine() -> Any:
 
 @functools.cache
 def _engine() -> Any:
+    """Return what brings objects into the process: LLVM's JITLink, which puts all of an object into one piece of memory.
+
+    LLVM's older linker asks for a piece for each section. Where the process has much memory with small holes in it, code and its
+    constants then end up further apart than the code can reach: LLVM ends the process, or the code reads something else.
+    """
     import llvmlite.binding as llvm
 
-    return llvm.create_lljit_compiler(target_machine())
+    return llvm.create_lljit_compiler(target_machine(), use_jit_link=True)
 
 
 def load_object(name: str, object_code: bytes, has_backward: bool, externals: Sequence[str] = ()) -> tuple[int, int | None]:

@@ -7,11 +7,13 @@ import struct
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+import staticgrad as sg
 from staticgrad.codegen.numba_printer import print_unit
 from staticgrad.errors import StaticgradError, VerificationError
 from staticgrad.ir.aval import BOOL, DTYPES
@@ -20,6 +22,7 @@ from staticgrad.ir.loops import Unit
 from staticgrad.runtime.compile import Stage, compile_count, compile_unit, load_object, target_machine
 from tests.codegen.units import LANES, assert_same, call, doubling, function, matmul, parameter, pointers, run, unit_of
 
+CHECKOUT = Path(sg.__file__).parents[1]
 FLOATS, INTEGERS = ("float32", "float64"), tuple(name for name in DTYPES if "int" in name)
 
 # ---- every instruction
@@ -306,6 +309,7 @@ def test_threads_compile_and_call():
 def test_without_jit():
     script = """
 import numpy as np
+import staticgrad as sg
 from staticgrad.codegen.numba_printer import print_unit
 from staticgrad.runtime.compile import compile_unit
 from tests.codegen.units import call, doubling, unit_of
@@ -332,3 +336,40 @@ def forward(arguments, workspace, context):
 """
     with pytest.raises(VerificationError, match="would need"):
         compile_unit("sg_print", source)
+
+
+FRAGMENTED = """
+import ctypes
+import numpy as np
+import staticgrad as sg
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype, libc.munmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t]
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+
+
+def reserve(pages):
+    return libc.mmap(None, 4096 * pages, 0, 0x4022, -1, 0)  # private, of nothing, not counted
+
+
+sg.trace(np.exp)(np.ones(5))
+start = reserve(4001)
+for k in range(2000):
+    libc.munmap(start + 4096 * (2 * k + 1), 4096)
+far = reserve((3 << 30) // 4096)
+for pages in (4096, 1024, 256, 64, 16, 8, 4, 3, 2):
+    while reserve(pages) > far:
+        pass
+for k in range(20):
+    x = np.linspace(0.1, 1.0, 7 + k)
+    found = sg.trace(lambda x: np.sum(np.exp(x * k) * np.sin(x) + np.tanh(x)))(x)
+    np.testing.assert_allclose(found, np.sum(np.exp(x * k) * np.sin(x) + np.tanh(x)), rtol=1e-13)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lays out memory with Linux's mmap")
+def test_code_reaches_its_constants_where_memory_is_full_of_small_holes():
+    """Holes of a page, and below them 3 GiB in one piece: whatever takes more than a page is further away than code can reach."""
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "STATICGRAD_CACHE": "off", "STATICGRAD_PRINTER": "llvm"}
+    done = subprocess.run([sys.executable, "-c", FRAGMENTED], env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

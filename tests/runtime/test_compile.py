@@ -360,7 +360,7 @@ far = reserve((3 << 30) // 4096)
 for pages in (4096, 1024, 256, 64, 16, 8, 4, 3, 2):
     while reserve(pages) > far:
         pass
-for k in range(20):
+for k in range(30):
     x = np.linspace(0.1, 1.0, 7 + k)
     found = sg.trace(lambda x: np.sum(np.exp(x * k) * np.sin(x) + np.tanh(x)))(x)
     np.testing.assert_allclose(found, np.sum(np.exp(x * k) * np.sin(x) + np.tanh(x)), rtol=1e-13)

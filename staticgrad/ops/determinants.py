@@ -14,7 +14,7 @@ from staticgrad.ir.op import op
 from staticgrad.kernels import elimination
 from staticgrad.kernels.logarithm import log
 from staticgrad.ops.along import ReadRow, Room, WriteRow
-from staticgrad.ops.linalg import solve
+from staticgrad.ops.linalg import bring_pivots, solve
 from staticgrad.ops.matrices import OnMatrices, as_rows, transposed
 from staticgrad.ops.movement import broadcast_to, concatenate, reshape, slice_axis
 from staticgrad.ops.reduce import sum_
@@ -32,13 +32,9 @@ class OfPivots(OnMatrices):
     def numpy(self, a: np.ndarray) -> np.ndarray:
         n = math.isqrt(a.shape[self.axis])
         matrices = self.stacked(a, n)
-        each, sign = np.arange(len(matrices)), np.ones(len(matrices), a.dtype)
+        sign = np.ones(len(matrices), a.dtype)
         for k in range(n):
-            size = np.abs(matrices[:, k:, k])
-            place = k + np.argmax(np.where(np.isnan(size), -1, size), axis=1)
-            place[np.isnan(size[:, 0])] = k
-            sign[place != k] *= -1
-            matrices[each, k], matrices[each, place] = matrices[each, place], matrices[each, k]
+            sign[bring_pivots(matrices, k) != k] *= -1
             pivot = np.where(matrices[:, k, k] == 0, 1, matrices[:, k, k])
             factors = matrices[:, k + 1 :, k] / pivot[:, None]
             matrices[:, k + 1 :, k + 1 :] -= factors[:, :, None] * matrices[:, k, None, k + 1 :]

@@ -74,6 +74,19 @@ class System(OnMatrices):
             write(i * sides + j, b.load(system, start + i * width + j + n))
 
 
+def bring_pivots(matrices: np.ndarray, k: int) -> np.ndarray:
+    """Exchange rows of a stack of matrices so that the largest element of column k from row k on is in row k; return where it was.
+
+    A NaN in row k stays there; others are the least of all.
+    """
+    size = np.abs(matrices[:, k:, k])
+    place = np.asarray(k + np.argmax(np.where(np.isnan(size), -1, size), axis=1))
+    place[np.isnan(size[:, 0])] = k
+    each = np.arange(len(matrices))
+    matrices[each, k], matrices[each, place] = matrices[each, place], matrices[each, k]
+    return place
+
+
 @op
 class Solve(System):
     """The X of A X = B: ((2, 1 | 0, 3), (4 | 6)) -> (1 | 2). Matrices are rows along `axis`: n n elements of A, n k of B.
@@ -92,12 +105,8 @@ class Solve(System):
         n = math.isqrt(a.shape[self.axis])
         count = rows.size // rows.shape[-1]
         systems = np.concatenate([np.moveaxis(a, self.axis, -1).reshape(count, n, n), rows.reshape(count, n, -1)], axis=2)
-        each = np.arange(count)
         for k in range(n):
-            size = np.abs(systems[:, k:, k])
-            place = k + np.argmax(np.where(np.isnan(size), -1, size), axis=1)
-            place[np.isnan(size[:, 0])] = k
-            systems[each, k], systems[each, place] = systems[each, place], systems[each, k]
+            bring_pivots(systems, k)
             factors = systems[:, k + 1 :, k] / systems[:, k, k, None]
             systems[:, k + 1 :, k + 1 :] -= factors[:, :, None] * systems[:, k, None, k + 1 :]
         for k in reversed(range(n)):

@@ -155,7 +155,7 @@ def sparse_jacobian(
     >>> @sg.trace
     ... def heat(t, u):
     ...     return 1e4 * np.diff(u, 2, prepend=0.0, append=0.0) - u**3
-    >>> found = solve_ivp(heat, (0.0, 1.0), np.ones(100), method="BDF", jac=sg.sparse_jacobian(heat, 1))
+    >>> found = solve_ivp(heat, (0.0, 1.0), np.ones(100), method="Radau", jac=sg.sparse_jacobian(heat, 1))
     >>> found.success, found.njev < 20
     (True, True)
 

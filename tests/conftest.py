@@ -20,6 +20,9 @@ IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if not IS_WORKER:
     os.environ["STATICGRAD_CACHE"] = tempfile.mkdtemp(prefix="staticgrad-tests-")
 os.environ["MPLBACKEND"] = "Agg"
+# Numba's linker asks for memory section by section, and aborts where code and its constants come to lie over 2 GiB apart, as they may in
+# the large processes of a whole run. With llvmlite's memory manager it asks for all sections together.
+os.environ.setdefault("NUMBA_USE_LLVMLITE_MEMORY_MANAGER", "1")
 
 settings.register_profile(
     "staticgrad", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI")), database=None, print_blob=True

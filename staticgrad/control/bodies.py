@@ -90,7 +90,7 @@ def carried(
         returned = body.result(range(len(body.avals)))
         if behind is not None:
             if not isinstance(returned, tuple) or len(returned) != 2:
-                raise ArgumentError(at_user_line(f"{what}: {name} has to return a pair, (carry, y), not {_shown(returned)}"))
+                raise ArgumentError(at_user_line(f"{what}: {name} has to return a pair, (carry, y), not {_shown(returned, body)}"))
             returned = returned[0]
         places, found_tree = flatten(returned)
         if found_tree != tree:
@@ -130,5 +130,8 @@ def gives_way(number: np.dtype, dtype: np.dtype) -> bool:
     return dtype.kind == "f" or (number.kind == "i" and dtype.kind in "iu")
 
 
-def _shown(result: Any) -> str:
+def _shown(result: Any, body: Body) -> str:
+    """Return what a result is, whose leaves are numbers of values."""
+    if isinstance(result, int):
+        return f"an array ({body.avals[result]})"
     return type(result).__name__ + (f" of {len(result)}" if isinstance(result, (tuple, list)) else "")

@@ -45,7 +45,7 @@ CASES = {
     "length is no number": (lambda: sg.scan(lambda c, v: (c, v), 0.0, None, 2.5), TypeError, ["length", "2.5"]),
     "traced length": (lambda: sg.trace(lambda n: sg.scan(lambda c, v: (c, v), 0.0, None, n))(3), TypeError, ["length", "while_loop"]),
     "xs without an axis": (lambda: sg.scan(lambda c, v: (c, v), 0.0, (xs, 1.0)), ValueError, ["scan", "axis"]),
-    "no pair": (lambda: sg.scan(lambda c, v: c, 0.0, xs), TypeError, ["scan", "pair"]),
+    "no pair": (lambda: sg.scan(lambda c, v: c, 0.0, xs), TypeError, ["scan", "pair", "not an array (f64[]~)"]),
     "a list of two": (lambda: sg.scan(lambda c, v: [c, v], 0.0, xs), TypeError, ["scan", "pair", "list of 2"]),
     "scan changes shape": (lambda: sg.scan(lambda c, v: (v, c), x[:2], xs), ValueError, ["scan", "f64[2]", "f64[3]"]),
     "scan changes structure": (lambda: sg.scan(lambda c, v: ((c, c), v), 0.0, xs), TypeError, ["scan", "structure"]),

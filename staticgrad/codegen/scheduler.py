@@ -177,7 +177,10 @@ class Scheduler:
     def _need_strided(self, value: Value, readable: bool) -> None:
         """Give memory to what a contraction reads through strides: to what it is a view of, where its kernels can read that."""
         while readable and is_view(value) and isinstance(value.op, View):
-            value = value.node.inputs[0]
+            source = value.node.inputs[0]
+            if number_of(source) is not None:  # a literal, which has no memory
+                break
+            value = source
         self._need(value)
 
     def _need_base(self, node: Node, base: Value) -> None:

@@ -74,7 +74,7 @@ class Made:
 def chosen_samples(name: str) -> list[Sample]:
     """Return small samples of an op, one for each count of axes, of floats where there are any; of an elementwise op one."""
     if name == "contract":  # small ones are sums, not tiles
-        return [s for s in samples_of(name) if s.operands[0].dtype == np.float64 and max(x.size for x in s.operands) >= LARGEST]
+        return [s for s in samples_of(name) if s.operands[0].dtype == np.float64 and LARGEST <= max(x.size for x in s.operands) < 200]
     small = [s for s in samples_of(name) if 1 < max(x.size for x in s.operands) <= LARGEST]
     small.sort(key=lambda s: (bool(s.note), s.operands[0].dtype != np.float64))
     by_rank = {tuple(x.ndim for x in s.operands): s for s in reversed(small)}

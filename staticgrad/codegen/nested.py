@@ -34,7 +34,7 @@ from staticgrad.ir.loops import Buffer, Function, Space, notes_failures
 from staticgrad.ir.node import Node, Value, constant_array
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.nested import Nested, read_inputs
+from staticgrad.ops.nested import Nested
 from staticgrad.ops.while_loops import While
 
 Place = tuple[Buffer, Index]
@@ -153,7 +153,7 @@ class _NestedLowering:
         _, _, inputs = self._inner(op, op.body.inputs)
         with b.loop(count, hint="step") as k:
             at = Index.of(count) - 1 - k if op.reverse else k
-            if read_inputs(op.body)[0]:
+            if _is_read(op.body.inputs[0], op.body):
                 b.store(step, 0, b.position(at))
             parts = [(buffer, at * value.aval.size) for (buffer, _), value in zip(stacked, inputs, strict=True)]
             made = [(buffer, at * value.aval.size) for (buffer, _), value in zip(results, op.results, strict=True)]
@@ -343,3 +343,8 @@ class _NestedLowering:
         if function.title:
             self.b.comment(function.title)
         self.b.splice(placed(function.body, dict(zip(function.buffers, places, strict=True))))
+
+
+def _is_read(value: Value, graph: Graph) -> bool:
+    """Return whether something in a graph reads a value, or it is among the outputs."""
+    return value in graph.outputs or any(value in node.inputs for node in graph.nodes)

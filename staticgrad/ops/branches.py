@@ -21,6 +21,7 @@ from staticgrad.ops.extrema import maximum, minimum
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
 from staticgrad.ops.nested import (
     Nested,
+    Trimmed,
     check_operands,
     in_front,
     is_active,
@@ -138,7 +139,7 @@ class Switch(Nested):
             chosen = [where(spread(is_it, v), v, other) for v, other in zip(result, chosen, strict=True)] if chosen else list(result)
         return tuple(chosen)
 
-    def trimmed(self, read: Sequence[bool]) -> tuple[Switch, list[int], list[int]]:
+    def trimmed(self, read: Sequence[bool]) -> Trimmed:
         kept = [k for k, flag in enumerate(read) if flag]
         graphs = [trim(branch.with_outputs([branch.outputs[k] for k in kept])) for branch in self.branches]
         needed = [any(flags) for flags in zip(*map(read_inputs, graphs), strict=True)]

@@ -28,6 +28,7 @@ from staticgrad.ops.movement import broadcast, transpose
 from staticgrad.ops.nested import (
     TRANSFORMS,
     Nested,
+    Trimmed,
     check_operands,
     depends,
     in_front,
@@ -38,6 +39,7 @@ from staticgrad.ops.nested import (
     pulled,
     pushed,
     read_inputs,
+    read_of_carry,
     trim,
     with_inputs,
     zeros,
@@ -280,8 +282,9 @@ class Scan(Nested):
 
     # ---- what is needed of it
 
-    def trimmed(self, read: Sequence[bool]) -> tuple[Scan, list[int], list[int]]:
-        kept, first = self._needed(read), 1 + self.consts
+    def trimmed(self, read: Sequence[bool]) -> Trimmed:
+        first = 1 + self.consts
+        kept = read_of_carry(self.body, read, first, self.carries)
         places = [k for k, flag in enumerate(kept) if flag]
         body = trim(self.body.with_outputs([self.body.outputs[k] for k in places]))
         used = read_inputs(body)
@@ -289,18 +292,6 @@ class Scan(Nested):
         inputs = [k for k, flag in enumerate(flags) if flag]
         op = replace(self, body=with_inputs(body, inputs), consts=sum(flags[1:first]), carries=sum(kept[: self.carries]))
         return op, [*range(self.own), *(self.own + k - 1 for k in inputs[1:])], places
-
-    def _needed(self, read: Sequence[bool]) -> list[bool]:
-        """Return which outputs of the body are needed: what is read, and the carry that it depends on."""
-        first = 1 + self.consts
-        needed = list(read)
-        while True:
-            inputs = read_inputs(trim(self.body.with_outputs([v for v, flag in zip(self.body.outputs, needed, strict=True) if flag])))
-            after = [flag or used for flag, used in zip(needed, inputs[first : first + self.carries], strict=False)]
-            after += needed[self.carries :]
-            if after == needed:
-                return needed
-            needed = after
 
 
 def _exchanged(x: Value) -> Value:

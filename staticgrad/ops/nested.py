@@ -61,9 +61,24 @@ class Nested(Op):
         """Return the op of other sub-graphs that take so many constants."""
         raise VerificationError(f"{self.name} cannot take {len(graphs)} other sub-graphs with {constants} constants")
 
-    def trimmed(self, read: Sequence[bool]) -> tuple[Nested, list[int], list[int]]:
+    def trimmed(self, read: Sequence[bool]) -> Trimmed:
         """Return the op without what nobody reads: `read` tells it of the outputs. With it, the operands and outputs that it keeps."""
         raise VerificationError(f"{self.name} with {len(read)} outputs cannot be trimmed")
+
+    @functools.cached_property
+    def _trimmed(self) -> dict[tuple[bool, ...], Trimmed]:
+        return {}
+
+    def trimmed_once(self, read: Sequence[bool]) -> Trimmed:
+        """Return `trimmed`, which loops ask for again and again of what is inside of them, at every depth."""
+        key = tuple(read)
+        if key not in self._trimmed:
+            self._trimmed[key] = self.trimmed(key)
+        return self._trimmed[key]
+
+
+Trimmed = tuple[Nested, list[int], list[int]]
+"""An op, and which operands and outputs of the one that it stands for it has."""
 
 
 def check_operands(name: str, graph: Graph, avals: Sequence[Aval]) -> None:
@@ -95,26 +110,30 @@ def depends(graph: Graph, flags: Sequence[bool]) -> list[bool]:
 
 
 def read_inputs(graph: Graph) -> list[bool]:
-    """Return which inputs some output depends on."""
-    read = {value.node for node in topological(graph.outputs, stop=graph.inputs) for value in node.inputs}
-    read.update(value.node for value in graph.outputs)
-    return [value.node in read for value in graph.inputs]
+    """Return which inputs some output depends on; what ops with sub-graphs do not need of theirs does not count."""
+    read, _ = _read_by_outputs(graph)
+    return [value in read for value in graph.inputs]
+
+
+def read_of_carry(body: Graph, read: Sequence[bool], first: int, carries: int) -> list[bool]:
+    """Return which outputs of the body of a loop are needed: what is read, and the part of the carry that it depends on.
+
+    The carry is the first of the outputs, and among the inputs it stands from `first` on.
+    """
+    needed = list(read)
+    while True:
+        used = read_inputs(body.with_outputs([v for v, flag in zip(body.outputs, needed, strict=True) if flag]))
+        after = [flag or used[first + k] for k, flag in enumerate(needed[:carries])] + needed[carries:]
+        if after == needed:
+            return needed
+        needed = after
 
 
 def trim(graph: Graph) -> Graph:
     """Return the graph with outputs, carries and operands of its ops dropped that nobody reads, at any depth."""
     if not any(isinstance(node.op, Nested) for node in graph.nodes):
         return graph
-    read: set[Value] = {*graph.outputs, *graph.primals}
-    smaller: dict[Node, tuple[Nested, list[int], list[int]]] = {}
-    for node in reversed(graph.nodes):
-        if not any(value in read for value in node.outputs):
-            continue
-        if not isinstance(node.op, Nested):
-            read.update(node.inputs)
-            continue
-        smaller[node] = node.op.trimmed([value in read for value in node.outputs])
-        read.update(node.inputs[k] for k in smaller[node][1])
+    _, smaller = _read_by_outputs(graph)
 
     def found(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
         if node not in smaller:
@@ -124,6 +143,21 @@ def trim(graph: Graph) -> Graph:
         return [made[k] if k in made else zeros_like(value) for k, value in enumerate(node.outputs)]
 
     return rebuild(graph, found)
+
+
+def _read_by_outputs(graph: Graph) -> tuple[set[Value], dict[Node, Trimmed]]:
+    """Return all values that the outputs depend on, and what remains of the ops with sub-graphs."""
+    read: set[Value] = {*graph.outputs, *graph.primals}
+    smaller: dict[Node, Trimmed] = {}
+    for node in reversed(graph.nodes):
+        if not any(value in read for value in node.outputs):
+            continue
+        if not isinstance(node.op, Nested):
+            read.update(node.inputs)
+            continue
+        smaller[node] = node.op.trimmed_once([value in read for value in node.outputs])
+        read.update(node.inputs[k] for k in smaller[node][1])
+    return read, smaller
 
 
 def with_inputs(graph: Graph, places: Sequence[int]) -> Graph:

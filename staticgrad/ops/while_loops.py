@@ -29,6 +29,7 @@ from staticgrad.ops.loop_sparsity import looped
 from staticgrad.ops.loops import MOST_BYTES, Scan
 from staticgrad.ops.nested import (
     Nested,
+    Trimmed,
     check_operands,
     depends,
     in_front,
@@ -38,6 +39,7 @@ from staticgrad.ops.nested import (
     plain,
     pushed,
     read_inputs,
+    read_of_carry,
     trim,
     with_inputs,
     zeros,
@@ -189,16 +191,12 @@ class While(Nested):
             Graph((*condition.inputs, others), (anyone,), (), condition.name, condition.labels),
         )
 
-    def trimmed(self, read: Sequence[bool]) -> tuple[While, list[int], list[int]]:
-        kept = list(read[:-1])
-        first = self.consts
-        while True:
-            body = trim(self.body.with_outputs([v for v, flag in zip(self.body.outputs, kept, strict=True) if flag]))
-            used = [a or b for a, b in zip(read_inputs(body), read_inputs(self.condition), strict=True)]
-            after = [flag or more for flag, more in zip(kept, used[first:], strict=True)]
-            if after == kept:
-                break
-            kept = after
+    def trimmed(self, read: Sequence[bool]) -> Trimmed:
+        asked, first = read_inputs(self.condition), self.consts
+        kept = [a or b for a, b in zip(read[:-1], asked[first:], strict=True)]
+        kept = read_of_carry(self.body, kept, first, len(kept))
+        body = trim(self.body.with_outputs([v for v, flag in zip(self.body.outputs, kept, strict=True) if flag]))
+        used = [a or b for a, b in zip(read_inputs(body), asked, strict=True)]
         inputs = [k for k, flag in enumerate([*used[:first], *kept]) if flag]
         op = replace(self, condition=with_inputs(self.condition, inputs), body=with_inputs(body, inputs), consts=sum(used[:first]))
         return op, inputs, [*(k for k, flag in enumerate(kept) if flag), len(read) - 1]

@@ -71,13 +71,23 @@ def _merged(graph: Graph) -> Graph:
 def _mergeable(graph: Graph) -> tuple[Node, list[Value]] | None:
     """Return a loop that is a part of another one, and the outputs of that one that are its own."""
     loops = [node for node in graph.nodes if isinstance(node.op, (Scan, While))]
+    starting: dict[Value | None, list[Node]] = {None: loops}
+    for node in loops:
+        if (start := _first_start(node)) is not None:
+            starting.setdefault(start, []).append(node)
     for small in loops:
-        for large in loops:
+        for large in starting[_first_start(small)]:
             if large is not small and len(large.outputs) >= len(small.outputs):
                 outputs = _part(small, large)
                 if outputs is not None and small not in topological(large.inputs) and not _comes_too_early(graph, small, large):
                     return small, outputs
     return None
+
+
+def _first_start(loop: Node) -> Value | None:
+    """Return what the first part of the carry of a loop starts as: equal work starts equally."""
+    starts = loop.op.starts  # type: ignore[attr-defined]
+    return loop.inputs[starts[0]] if starts else None
 
 
 def _comes_too_early(graph: Graph, small: Node, large: Node) -> bool:

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,11 @@ def golden(request: pytest.FixtureRequest):
             pytest.fail("\n".join([*lines, "", "If the change is meant, `make golden` writes the file anew."]), pytrace=False)
 
     return compare
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_caches_of_jax() -> Iterator[None]:
+    """Let go of what JAX compiled when a file is done: a worker runs dozens of them."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()

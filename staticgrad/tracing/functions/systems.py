@@ -13,15 +13,16 @@ from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.determinants import determinant, sign_and_log_determinant
+from staticgrad.ops.elimination import lu, solve, solve_factored
 from staticgrad.ops.factorizations import cholesky, qr
-from staticgrad.ops.linalg import solve, solve_triangular
-from staticgrad.ops.matrices import transposed
+from staticgrad.ops.matrices import identity, transposed
 from staticgrad.ops.movement import broadcast_to, reshape
 from staticgrad.ops.singular_values import pseudo_inverse, singular_values
 from staticgrad.ops.spectra import eigen
+from staticgrad.ops.triangular import solve_triangular
 from staticgrad.tracing.functions.arguments import operand
 from staticgrad.tracing.functions.table import implements
-from staticgrad.tracing.lift import convert, lift, promoted
+from staticgrad.tracing.lift import convert, promoted
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 
@@ -42,7 +43,7 @@ def _known_number(x: Any, what: str) -> float:
 
 
 def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
-    """Return matrices and right-hand sides with the same leading axes, and whether the sides were a vector."""
+    """Return matrices, right-hand sides along whose leading axes they are repeated, and whether the sides were a vector."""
     matrices, right = promoted(_matrices(a, name), operand(b))
     order = matrices.shape[-1]
     is_vector = len(right.shape) == 1
@@ -53,7 +54,7 @@ def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
         leading = np.broadcast_shapes(matrices.shape[:-2], columns.shape[:-2])
     except ValueError:
         raise ShapeError(at_user_line(f"{name}: the leading axes of {matrices.aval} and {right.aval} do not broadcast")) from None
-    return broadcast_to(matrices, (*leading, order, order)), broadcast_to(columns, (*leading, *columns.shape[-2:])), is_vector
+    return matrices, broadcast_to(columns, (*leading, *columns.shape[-2:])), is_vector
 
 
 def _without_column(x: Value, is_vector: bool) -> Tracer:
@@ -71,8 +72,7 @@ def np_solve(a: Any, b: Any) -> Tracer:
 def np_inv(a: Any) -> Tracer:
     """Return the inverses of matrices; where one is singular, it holds infinities or NaN."""
     matrices = _matrices(a, "np.linalg.inv")
-    unit = lift(np.eye(matrices.shape[-1], dtype=matrices.dtype))
-    return tracer_of(solve(matrices, broadcast_to(unit, matrices.shape)))
+    return tracer_of(solve(matrices, identity(matrices.shape, matrices.dtype)))
 
 
 @implements(np.linalg.cholesky)
@@ -199,6 +199,13 @@ def np_lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Tracer, Tracer, Tracer,
 # ---- those of scipy.linalg, by its names and arguments
 
 
+def _turned(trans: Any, name: str) -> bool:
+    """Return whether the transpose is meant."""
+    if trans not in (0, 1, 2, "N", "T", "C"):
+        raise InvalidValueError(at_user_line(f"{name}: trans={trans!r}: expected 0, 1, 2, 'N', 'T' or 'C'"))
+    return trans not in (0, "N")
+
+
 def solve_triangular_traced(
     a: Any,
     b: Any,
@@ -210,9 +217,7 @@ def solve_triangular_traced(
 ) -> Tracer:
     """Return the x of a x = b for triangular a, or of a^T x = b for `trans` 1 or "T"."""
     matrices, right, is_vector = _system(a, b, "solve_triangular")
-    if trans not in (0, 1, 2, "N", "T", "C"):
-        raise InvalidValueError(at_user_line(f"solve_triangular: trans={trans!r}: expected 0, 1, 2, 'N', 'T' or 'C'"))
-    turned = trans not in (0, "N")
+    turned = _turned(trans, "solve_triangular")
     x = solve_triangular(transposed(matrices) if turned else matrices, right, bool(lower) != turned, bool(unit_diagonal))
     return _without_column(x, is_vector)
 
@@ -227,3 +232,19 @@ def cho_solve_traced(c_and_lower: Any, b: Any, overwrite_b: Any = False, check_f
     factor, lower = c_and_lower
     once = solve_triangular_traced(factor, b, 0 if lower else 1, lower)
     return solve_triangular_traced(factor, once, 1 if lower else 0, lower)
+
+
+def lu_factor_traced(a: Any, overwrite_a: Any = False, check_finite: Any = True) -> tuple[Tracer, Tracer]:
+    """Return L and U in one matrix, and with which row each row was exchanged, as `lu_solve` takes them."""
+    factors, exchanges = lu(_matrices(a, "lu_factor"))
+    return tracer_of(factors), tracer_of(convert(exchanges, np.dtype(np.int32)))
+
+
+def lu_solve_traced(lu_and_piv: Any, b: Any, trans: Any = 0, overwrite_b: Any = False, check_finite: Any = True) -> Tracer:
+    """Return the x of a x = b, or of a^T x = b for `trans` 1 or "T", given the factors of a that `lu_factor` returned."""
+    factors, exchanges = lu_and_piv
+    matrices, right, is_vector = _system(factors, b, "lu_solve")
+    places = operand(exchanges)
+    if places.shape != matrices.shape[:-1]:
+        raise ShapeError(at_user_line(f"lu_solve: factors {matrices.aval}, but rows with which others were exchanged {places.aval}"))
+    return _without_column(solve_factored(matrices, convert(places, matrices.dtype), right, _turned(trans, "lu_solve")), is_vector)

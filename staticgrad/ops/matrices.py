@@ -41,11 +41,11 @@ class OnMatrices(Along):
             raise ShapeError(f"{self.name}: rows of {length} elements along axis {self.axis} are no square matrices")
         return order
 
-    def matrices(self, rows: Value, count: int) -> Value:
-        """Return rows as matrices with `count` rows in the last two axes."""
+    def matrices(self, rows: Value, count: int, columns: int | None = None) -> Value:
+        """Return rows as matrices with `count` rows, and so many columns as there are elements for, in the last two axes."""
         last = len(rows.shape) - 1
         moved = transpose(rows, (*(k for k in range(last + 1) if k != self.axis), self.axis))
-        return reshape(moved, (*moved.shape[:-1], count, moved.shape[-1] // max(count, 1)))
+        return reshape(moved, (*moved.shape[:-1], count, moved.shape[-1] // max(count, 1) if columns is None else columns))
 
     def row_of(self, matrices: Value) -> Value:
         """Return matrices in the last two axes as rows along `axis`."""

@@ -37,7 +37,7 @@ class Spectrum(OnMatrices):
         """Return the matrices of a row of results, or their cotangents."""
         found, start = [], 0
         for m, n in self.shapes(a.shape[self.axis]):
-            found.append(self.matrices(slice_axis(y, self.axis, start, start + m * n), m))
+            found.append(self.matrices(slice_axis(y, self.axis, start, start + m * n), m, n))
             start += m * n
         return tuple(found)
 

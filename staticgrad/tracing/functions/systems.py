@@ -28,10 +28,16 @@ from staticgrad.tracing.tracer import Tracer, tracer_of
 
 def _matrices(a: Any, name: str, square: bool = True) -> Value:
     """Return matrices of floats."""
-    value = operand(a)
+    value = _floats(a)
     if len(value.shape) < 2 or (square and value.shape[-1] != value.shape[-2]):
         kind = "square matrices" if square else "matrices"
         raise ShapeError(at_user_line(f"{name}: {value.aval} does not hold {kind} in its last two axes"))
+    return value
+
+
+def _floats(x: Any) -> Value:
+    """Return an operand as floats, as NumPy's linear algebra does: whole numbers of any size as doubles."""
+    value = operand(x)
     return value if value.dtype.kind == "f" else convert(value, FLOAT64)
 
 
@@ -44,7 +50,7 @@ def _known_number(x: Any, what: str) -> float:
 
 def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
     """Return matrices, right-hand sides along whose leading axes they are repeated, and whether the sides were a vector."""
-    matrices, right = promoted(_matrices(a, name), operand(b))
+    matrices, right = promoted(_matrices(a, name), _floats(b))
     order = matrices.shape[-1]
     is_vector = len(right.shape) == 1
     columns = reshape(right, (*right.shape, 1)) if is_vector else right
@@ -125,9 +131,10 @@ def np_slogdet(a: Any) -> Any:
 @implements(np.linalg.qr)
 def np_qr(a: Any, mode: Any = "reduced") -> Any:
     """Return Q, whose columns are at right angles and of length 1, and the upper triangular R with a = Q R; R alone for mode "r"."""
-    if mode not in ("reduced", "r"):
-        raise UnsupportedError(at_user_line(f"np.linalg.qr: mode={mode!r} is not there; 'reduced' and 'r' are"))
-    q, r = qr(_matrices(a, "np.linalg.qr", square=False))
+    matrices = _matrices(a, "np.linalg.qr", square=False)
+    if mode not in ("reduced", "r") and not (mode == "complete" and matrices.shape[-2] <= matrices.shape[-1]):
+        raise UnsupportedError(at_user_line(f"np.linalg.qr: mode={mode!r} of {matrices.aval} is not there; 'reduced' and 'r' are"))
+    q, r = qr(matrices)
     return tracer_of(r) if mode == "r" else _QR(tracer_of(q), tracer_of(r))
 
 
@@ -137,6 +144,8 @@ def np_eigh(a: Any, UPLO: Any = "L") -> Any:
 
     Vectors have derivatives where values differ. `UPLO` changes nothing.
     """
+    if UPLO not in ("L", "U", "l", "u"):
+        raise InvalidValueError(at_user_line(f"np.linalg.eigh: UPLO={UPLO!r}: expected 'L' or 'U'"))
     matrices = _matrices(a, "np.linalg.eigh")
     return _EIGH(*map(tracer_of, eigen((matrices + transposed(matrices)) * 0.5)))
 
@@ -172,6 +181,8 @@ def np_pinv(a: Any, rcond: Any = None, hermitian: Any = False, *, rtol: Any = No
 @implements(np.linalg.matrix_rank)
 def np_matrix_rank(A: Any, tol: Any = None, hermitian: Any = False, *, rtol: Any = None) -> Tracer:
     """Return how many singular values are more than `tol`, or than `rtol` (the greatest size times the precision) times the greatest."""
+    if np.ndim(A) < 2:
+        return np.any(A).astype(np.int64)  # type: ignore[return-value]
     matrices = _matrices(A, "np.linalg.matrix_rank", square=False)
     s = tracer_of(singular_values(matrices)[1])
     relative = max(matrices.shape[-2:]) * np.finfo(matrices.dtype).eps if rtol is None else rtol
@@ -185,7 +196,7 @@ def np_lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Tracer, Tracer, Tracer,
 
     The sums of squares are there for every rank, as what decides it is not known while tracing.
     """
-    matrix, right = promoted(_matrices(a, "np.linalg.lstsq", square=False), operand(b))
+    matrix, right = promoted(_matrices(a, "np.linalg.lstsq", square=False), _floats(b))
     if len(matrix.shape) != 2 or len(right.shape) not in (1, 2) or right.shape[0] != matrix.shape[0]:
         raise ShapeError(at_user_line(f"np.linalg.lstsq: {matrix.aval} is no matrix of equations for right-hand sides {right.aval}"))
     limit = max(matrix.shape) * np.finfo(matrix.dtype).eps if rcond is None else _known_number(rcond, "np.linalg.lstsq: rcond")

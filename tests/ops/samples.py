@@ -396,7 +396,7 @@ def _random_bits(name: str) -> Iterator[Sample]:
 def _solve(name: str) -> Iterator[Sample]:
     rng = np.random.default_rng(16)
     cases = [((1, 1), ()), ((2, 1), ()), ((2, 2), (3,)), ((3, 1), (2,)), ((4, 3), ()), ((3, 2), (2, 1)), ((2, 0), (2,)), ((2, 1), (0,)),
-             ((0, 0), (2,)), ((9, 4), ()), ((7, 1), ()), ((17, 1), ()), ((7, 9), ())]  # fmt: skip
+             ((0, 0), (2,)), ((9, 4), ()), ((7, 1), ()), ((17, 1), ()), ((7, 9), ()), ((8, 9), ())]  # fmt: skip
     for number, ((order, sides), leading) in enumerate(cases):
         for axis in range(len(leading) + 1):
             a, b = (random_array(rng, (*leading, order * columns), np.float64) for columns in (order, sides))

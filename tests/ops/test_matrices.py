@@ -211,6 +211,29 @@ def test_the_determinant_of_a_singular_matrix_has_derivatives():
             np.testing.assert_allclose(tangent, np.sum(cofactors(a) * np.cos(a)), rtol=1e-8, atol=1e-9, err_msg=str(a))
 
 
+def test_what_is_smooth_where_eigenvalues_are_equal_has_derivatives():
+    """Sums over all values, and the projection onto the vectors of equal ones, whichever vectors these are."""
+    turn = np.linalg.qr(FOUR)[0]
+    matrix = (turn * [1.0, 1.0, 1.0, 3.0]) @ turn.T
+    slope = sg.grad(lambda a: np.sum(np.sin(np.linalg.eigh(a)[0])))
+    np.testing.assert_allclose(slope(matrix), (turn * np.cos([1.0, 1.0, 1.0, 3.0])) @ turn.T, atol=1e-12)
+    np.testing.assert_allclose(slope(np.eye(3)), np.cos(1.0) * np.eye(3), atol=1e-14)
+
+    def projection(a):
+        vectors = np.linalg.eigh(a)[1][:, :2]
+        return vectors @ vectors.T
+
+    exact = np.diag([1.0, 1.0, 3.0, 3.0])  # so that equal values are equal to the last bit
+    moved = symmetric(NOISE.normal(size=(4, 4)))
+    expected = np.zeros((4, 4))
+    expected[:2, 2:] = -moved[:2, 2:] / 2
+    np.testing.assert_allclose(sg.jvp(projection, (exact,), (moved,))[1], expected + expected.T, atol=1e-12)
+    weights = np.cos(moved)
+    expected = np.zeros((4, 4))
+    expected[:2, 2:] = -(weights + weights.T)[:2, 2:] / 4
+    np.testing.assert_allclose(sg.grad(lambda a: np.sum(weights * projection(a)))(exact), expected + expected.T, atol=1e-12)
+
+
 def test_empty_small_strided_and_whole():
     empty = np.zeros((2, 0, 0))
     assert sg.trace(lambda a: np.linalg.cholesky(a))(empty).shape == (2, 0, 0)

@@ -142,7 +142,8 @@ def np_qr(a: Any, mode: Any = "reduced") -> Any:
 def np_eigh(a: Any, UPLO: Any = "L") -> Any:
     """Return the eigenvalues, the least one first, and the eigenvectors of symmetric matrices; of others those of the symmetric part.
 
-    Vectors have derivatives where values differ. `UPLO` changes nothing.
+    Between vectors of equal values, of which any turned ones would do as well, derivatives are taken as 0. So sums of any function of the
+    values, and projections onto all vectors of equal values, have the right derivative there; V f(w) V^T has not. `UPLO` changes nothing.
     """
     if UPLO not in ("L", "U", "l", "u"):
         raise InvalidValueError(at_user_line(f"np.linalg.eigh: UPLO={UPLO!r}: expected 'L' or 'U'"))

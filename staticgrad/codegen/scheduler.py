@@ -175,13 +175,14 @@ class Scheduler:
             self.required.add(value)
 
     def _need_strided(self, value: Value, readable: bool) -> None:
-        """Give memory to what a contraction reads through strides: to what it is a view of, where its kernels can read that."""
-        while readable and is_view(value) and isinstance(value.op, View):
-            source = value.node.inputs[0]
-            if number_of(source) is not None:  # a literal, which has no memory
-                break
-            value = source
-        self._need(value)
+        """Give memory to what a contraction reads through strides: to what it is a view of, where its kernels can read that.
+
+        A single number stands in the source, not in memory.
+        """
+        source = value
+        while readable and is_view(source) and isinstance(source.op, View):
+            source = source.node.inputs[0]
+        self._need(value if isinstance(source.op, Constant) and source.aval.size == 1 else source)
 
     def _need_base(self, node: Node, base: Value) -> None:
         """Give memory to the base of a write or a loop, and to the little that else reads it: then that may go into that memory."""

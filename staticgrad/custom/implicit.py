@@ -22,7 +22,7 @@ from staticgrad.ir.graph import Graph, inline, topological
 from staticgrad.ir.node import Value, new_input, zeros_like
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import NoDerivative
-from staticgrad.tracing.bodies import Body
+from staticgrad.tracing.bodies import Body, check_callable
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Tree, flatten, unflatten
@@ -75,6 +75,8 @@ def custom_root(
     >>> sg.grad(square_root)(4.0)
     np.float64(0.25)
     """
+    for function, word in ((f, "f"), (solve, "solve"), (tangent_solve, "tangent_solve")):
+        check_callable(function, f"custom_root: {word}")
     if not tracing():
         return solve(f, initial_guess)
 
@@ -136,6 +138,10 @@ def custom_linear_solve(
     >>> sg.grad(lambda d, b: np.sum(solution(d, b)))(np.array([2.0, 4.0]), np.array([6.0, 8.0]))
     array([-1.5, -0.5])
     """
+    check_callable(matvec, "custom_linear_solve: matvec")
+    check_callable(solve, "custom_linear_solve: solve")
+    if transpose_solve is not None:
+        check_callable(transpose_solve, "custom_linear_solve: transpose_solve")
     if not tracing():
         return solve(matvec, b)
 

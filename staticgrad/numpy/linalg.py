@@ -42,6 +42,8 @@ def _of_scipy(name: str, traced: Callable[..., Any]) -> Callable[..., Any]:
 
 _NAMESPACE |= {
     "solve_triangular": _of_scipy("solve_triangular", systems.solve_triangular_traced),
+    "lu_factor": _of_scipy("lu_factor", systems.lu_factor_traced),
+    "lu_solve": _of_scipy("lu_solve", systems.lu_solve_traced),
     "cho_factor": _of_scipy("cho_factor", systems.cho_factor_traced),
     "cho_solve": _of_scipy("cho_solve", systems.cho_solve_traced),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Along(Op):
 
     def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
         full = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip(x, batched, strict=True))
-        return apply(type(self)(self.axis + 1), *full)  # type: ignore[call-arg]
+        return apply(replace(self, axis=self.axis + 1), *full)  # type: ignore[call-arg]
 
 
 @op

@@ -14,9 +14,9 @@ from staticgrad.ir.node import Value, apply, constant
 from staticgrad.ir.op import op
 from staticgrad.kernels import factorization
 from staticgrad.ops.along import ReadRow, Room, WriteRow
-from staticgrad.ops.linalg import solve_triangular
 from staticgrad.ops.matrices import OnMatrices, as_rows, mirrored, onto_triangle, product, transposed, triangle
 from staticgrad.ops.movement import broadcast_to, concatenate, reshape, slice_axis
+from staticgrad.ops.triangular import solve_triangular
 
 
 @op

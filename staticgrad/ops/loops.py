@@ -22,6 +22,7 @@ from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
 from staticgrad.ops.checkpoint import checkpointed
 from staticgrad.ops.comparison import less, where
+from staticgrad.ops.elimination import Solve, share_factors
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
 from staticgrad.ops.loop_sparsity import scanned
 from staticgrad.ops.movement import broadcast, transpose
@@ -205,6 +206,7 @@ class Scan(Nested):
         own = self._divided(body.inputs[1:])
         back = [zeros(v.aval) if c is None else c for c, v, has in zip(found[first : first + carries], own[1], carry, strict=True) if has]
         roots = [*back, *added, *(c for c in found[first + carries :] if c is not None)]
+        roots = list(share_factors(Graph((*body.inputs, *seeds, *totals), tuple(roots)), Solve).outputs)
         never = checkpointed(body.outputs, with_results=True)
         saved = worth_saving(roots, body.inputs, [*seeds, *totals], never, MOST_BYTES // max(1, self.length) if self.counted else None)
         known = {v: new_input(plain(v.aval), "saved") for v in saved}

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
-from staticgrad.errors import DTypeError, ShapeError
-from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.node import Value, apply, constant
+from staticgrad.errors import DTypeError, ShapeError, VerificationError
+from staticgrad.ir.aval import Aval, Shape, is_float
+from staticgrad.ir.node import Value, constant
 from staticgrad.ops.along import Along
 from staticgrad.ops.comparison import where_zero
 from staticgrad.ops.contract import contract
-from staticgrad.ops.movement import broadcast, broadcast_to, reshape, transpose
+from staticgrad.ops.movement import broadcast_to, reshape, transpose
 
 
 class OnMatrices(Along):
@@ -34,7 +32,7 @@ class OnMatrices(Along):
 
     def length(self, *lengths: int) -> int:
         """Return how long rows of the result are, for operands with rows of these lengths."""
-        raise NotImplementedError
+        raise VerificationError(f"{self.name} does not say how long its results are for rows of {lengths} elements")
 
     def order(self, length: int) -> int:
         """Return the number of rows of a square matrix."""
@@ -43,15 +41,11 @@ class OnMatrices(Along):
             raise ShapeError(f"{self.name}: rows of {length} elements along axis {self.axis} are no square matrices")
         return order
 
-    def batch(self, size: int, batched: Sequence[bool], *x: Value) -> Value:
-        full = (v if has else broadcast(v, (size, *v.shape), (0,)) for v, has in zip(x, batched, strict=True))
-        return apply(replace(self, axis=self.axis + 1), *full)  # type: ignore[call-arg]
-
-    def matrices(self, rows: Value, count: int) -> Value:
-        """Return rows as matrices with `count` rows in the last two axes."""
+    def matrices(self, rows: Value, count: int, columns: int | None = None) -> Value:
+        """Return rows as matrices with `count` rows, and so many columns as there are elements for, in the last two axes."""
         last = len(rows.shape) - 1
         moved = transpose(rows, (*(k for k in range(last + 1) if k != self.axis), self.axis))
-        return reshape(moved, (*moved.shape[:-1], count, moved.shape[-1] // max(count, 1)))
+        return reshape(moved, (*moved.shape[:-1], count, moved.shape[-1] // max(count, 1) if columns is None else columns))
 
     def row_of(self, matrices: Value) -> Value:
         """Return matrices in the last two axes as rows along `axis`."""
@@ -78,6 +72,12 @@ def as_rows(x: Value) -> Value:
     return reshape(x, (*x.shape[:-2], x.shape[-2] * x.shape[-1]))
 
 
+def rows_beside(a: Value, b: Value) -> Value:
+    """Return matrices as rows, repeated along the leading axes of other matrices."""
+    rows = as_rows(a)
+    return rows if rows.shape[:-1] == b.shape[:-2] else broadcast_to(rows, (*b.shape[:-2], rows.shape[-1]))
+
+
 def transposed(x: Value) -> Value:
     """Return matrices with their last two axes exchanged."""
     last = len(x.shape) - 1
@@ -89,6 +89,11 @@ def product(x: Value, y: Value) -> Value:
     last = len(x.shape) - 1
     leading = tuple(range(last - 1))
     return contract(x, y, (*leading, last - 1, last), (*leading, last, last + 1), (*leading, last - 1, last + 1))
+
+
+def identity(shape: Shape, dtype: np.dtype) -> Value:
+    """Return matrices of a shape with ones on the diagonal and zeros elsewhere."""
+    return broadcast_to(constant(np.eye(*shape[-2:], dtype=dtype)), shape)
 
 
 def triangle(x: Value, offset: int = 0) -> Value:

@@ -350,6 +350,11 @@ def sum_(x: Value, axes: Axes) -> Value:
     return apply(Sum(tuple(sorted(axes))), x) if axes else x
 
 
+def prod(x: Value, axes: Axes) -> Value:
+    """Return the product over `axes`; x itself for no axes."""
+    return apply(Prod(tuple(sorted(axes))), x) if axes else x
+
+
 def max_(x: Value, axes: Axes) -> Value:
     """Return the largest elements along `axes`."""
     return apply(Max(tuple(sorted(axes))), x) if axes else x

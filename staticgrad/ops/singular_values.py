@@ -9,19 +9,19 @@ import numpy as np
 from staticgrad.errors import ShapeError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Buffer, Builder, Index, Scalar
-from staticgrad.ir.node import Value, apply, constant, full
+from staticgrad.ir.node import Value, apply, full
 from staticgrad.ir.op import op
 from staticgrad.kernels import factorization, jacobi
+from staticgrad.kernels.elimination import exchange
 from staticgrad.ops.along import ReadRow, Room, WriteRow
 from staticgrad.ops.comparison import equal, where
-from staticgrad.ops.matrices import as_rows, product, transposed
+from staticgrad.ops.matrices import as_rows, identity, product, transposed
 from staticgrad.ops.movement import broadcast_to, reshape
 from staticgrad.ops.spectra import (
     Spectrum,
     along_columns,
     along_rows,
     diagonal,
-    exchange,
     inverse_gaps,
     loaded,
     on_diagonal,
@@ -208,7 +208,7 @@ def _divided(x: Value, s: Value) -> Value:
 
 def _unit_less(x: Value) -> Value:
     """Return 1 - x for square matrices."""
-    return broadcast_to(constant(np.eye(x.shape[-1], dtype=x.dtype)), x.shape) - x
+    return identity(x.shape, x.dtype) - x
 
 
 def _squares(b: Builder, array: Buffer, start: Index, count: int, step: int) -> Scalar:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.builder import Buffer, Builder, Index, Scalar
-from staticgrad.ir.node import Value, apply, constant, full
+from staticgrad.ir.node import Value, apply, full
 from staticgrad.ir.op import op
 from staticgrad.kernels import jacobi
+from staticgrad.kernels.elimination import exchange
 from staticgrad.ops.along import ReadRow, Room, WriteRow
 from staticgrad.ops.comparison import equal, where
-from staticgrad.ops.matrices import OnMatrices, as_rows, mirrored, onto_triangle, product, transposed
+from staticgrad.ops.matrices import OnMatrices, as_rows, identity, mirrored, onto_triangle, product, transposed
 from staticgrad.ops.movement import broadcast_to, concatenate, reshape, slice_axis
 from staticgrad.ops.reduce import sum_
 
@@ -26,7 +28,7 @@ class Spectrum(OnMatrices):
 
     def shapes(self, length: int) -> tuple[tuple[int, int], ...]:
         """Return the shapes of the matrices, for rows of operands of that length."""
-        raise NotImplementedError
+        raise VerificationError(f"{self.name} does not say of which matrices its results for rows of {length} elements are")
 
     def length(self, *lengths: int) -> int:
         return sum(m * n for m, n in self.shapes(lengths[0]))
@@ -35,7 +37,7 @@ class Spectrum(OnMatrices):
         """Return the matrices of a row of results, or their cotangents."""
         found, start = [], 0
         for m, n in self.shapes(a.shape[self.axis]):
-            found.append(self.matrices(slice_axis(y, self.axis, start, start + m * n), m))
+            found.append(self.matrices(slice_axis(y, self.axis, start, start + m * n), m, n))
             start += m * n
         return tuple(found)
 
@@ -146,14 +148,13 @@ def along_columns(values: Value) -> Value:
 def diagonal(x: Value) -> Value:
     """Return the diagonals of matrices (..., n, n) as (..., 1, n)."""
     last = len(x.shape) - 1
-    unit = broadcast_to(constant(np.eye(x.shape[-1], dtype=x.dtype)), x.shape)
-    return reshape(sum_(x * unit, (last - 1,)), (*x.shape[:-2], 1, x.shape[-1]))
+    return reshape(sum_(x * identity(x.shape, x.dtype), (last - 1,)), (*x.shape[:-2], 1, x.shape[-1]))
 
 
 def on_diagonal(values: Value) -> Value:
     """Return values (..., 1, n) as diagonal matrices (..., n, n)."""
     wide = along_rows(values)
-    return wide * broadcast_to(constant(np.eye(values.shape[-1], dtype=values.dtype)), wide.shape)
+    return wide * identity(wide.shape, wide.dtype)
 
 
 # ---- in kernels
@@ -168,13 +169,6 @@ def loaded(b: Builder, read: ReadRow, place: tuple[Buffer, Index], count: int) -
         b.store(array, start + k, x)
         b.set(nothing, b.add(b.get(nothing), b.sub(x, x)))
     return b.get(nothing)
-
-
-def exchange(b: Builder, array: Buffer, one: Index, other: Index) -> None:
-    """Exchange two elements of an array."""
-    x = b.load(array, one)
-    b.store(array, one, b.load(array, other))
-    b.store(array, other, x)
 
 
 def sorted_places(b: Builder, count: int, before: Callable[[Index, Index], Scalar], exchange: Callable[[Index, Index], None]) -> None:

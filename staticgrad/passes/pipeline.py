@@ -10,6 +10,7 @@ from staticgrad.config import config
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.verify import verify
 from staticgrad.ops.control import inline_calls
+from staticgrad.ops.elimination import share_factors
 from staticgrad.passes.fast import FAST_RULES
 from staticgrad.passes.invariants import hoist_invariants
 from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
@@ -55,6 +56,7 @@ def _plain(function: Callable[[Graph], Graph]) -> Callable[[Graph], tuple[Graph,
 
 PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...] = (
     ("inline calls", _plain(lambda graph: inline_calls(graph, keep_rules=False))),
+    ("share factors", _plain(everywhere(share_factors))),
     ("merge loops", _plain(merge_loops)),
     ("tidy sub-graphs", _plain(tidy_subgraphs)),
     ("hoist invariants", _plain(hoist_invariants)),
@@ -68,7 +70,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...
 )
 """Every pass in order. `STATICGRAD_SKIP` leaves out passes and rules by name."""
 
-REQUIRED = frozenset({"inline calls", "thin contractions as sums", "pack operands", "lift constants"})
+REQUIRED = frozenset({"inline calls", "share factors", "thin contractions as sums", "pack operands", "lift constants"})
 """Passes that code generation relies on; they cannot be skipped."""
 
 

@@ -338,6 +338,9 @@ def linear(matvec=lambda x: 2.0 * x, solve=lambda m, b: b / 2.0, transpose=lambd
         (lambda: linear(transpose=lambda m, b: b[:1]), ShapeError, r"the right-hand side is f64\[2\], <lambda> returned f64\[1\]"),
         (lambda: linear(transpose=lambda m, b: m(b[:1])), ShapeError, r"the transpose of matvec takes f64\[2\], not f64\[1\]"),
         (lambda: linear(solve=lambda m, b: b / 2.0, has_aux=True), ArgumentError, "must return a pair, not Tracer"),
+        (lambda: linear(solve=None), ArgumentError, "custom_linear_solve: solve has to be a function"),
+        (lambda: linear(transpose=3), ArgumentError, "custom_linear_solve: transpose_solve has to be a function"),
+        (lambda: sg.custom_root(None, 1.0, newton, divide), ArgumentError, "custom_root: f has to be a function"),
     ],
 )  # fmt: skip
 def test_mistakes(make, error, said):

@@ -5,6 +5,7 @@ A test fails if an op has none.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 
@@ -31,7 +32,8 @@ ULPS |= {"erf": 3, "erfc": 4, "erfinv": 6, "gaussian": 4, "normal_density": 4, "
 ULPS |= {"erfcx": 16, "ndtr": 20, "log_ndtr": 8, "gammaln": 60, "gamma": 30, "digamma": 60, "polygamma": 60, "betaln": 4000}
 """How far, in units in the last place, interpreter and kernel may lie apart: the errors of both, NumPy's being the larger one."""
 
-REORDERED = ("sum", "prod", "contract", "sign_and_log_determinant", "qr", "eigen", "singular_values", "pseudo_inverse")
+REORDERED = ("sum", "prod", "contract", "qr", "eigen", "singular_values", "pseudo_inverse")
+REORDERED += ("solve", "solve_factored", "determinant", "sign_and_log_determinant", "cofactors")
 """Ops whose float results depend on the order of the additions, or are a sum of logarithms: compared with a relative tolerance."""
 
 
@@ -390,20 +392,42 @@ def _random_bits(name: str) -> Iterator[Sample]:
             yield Sample(REGISTRY[name](DTYPES[dtype], rank), (*map(np.asarray, key), np.asarray(start)), f"{dtype} along {rank} axes")
 
 
-@sampler("solve")
+@sampler("solve", "solve_factored")
 def _solve(name: str) -> Iterator[Sample]:
     rng = np.random.default_rng(16)
     cases = [((1, 1), ()), ((2, 1), ()), ((2, 2), (3,)), ((3, 1), (2,)), ((4, 3), ()), ((3, 2), (2, 1)), ((2, 0), (2,)), ((2, 1), (0,)),
-             ((0, 0), (2,)), ((9, 4), ()), ((17, 1), ())]  # fmt: skip
-    for (order, sides), leading in cases:
+             ((0, 0), (2,)), ((9, 4), ()), ((7, 1), ()), ((17, 1), ()), ((7, 9), ()), ((8, 9), ())]  # fmt: skip
+    for number, ((order, sides), leading) in enumerate(cases):
         for axis in range(len(leading) + 1):
-            rows = [random_array(rng, (*leading, order * columns), np.float64) for columns in (order, sides)]
-            yield Sample(REGISTRY[name](axis), tuple(np.moveaxis(x, -1, axis).copy() for x in rows))
-    yield Sample(REGISTRY[name](1), (random_array(rng, (4, 9), np.float32), random_array(rng, (4, 3), np.float32)))
-    matrices = [[1, 2, 2, 4], [0, 0, 0, 0], [0, 1, 1, 0], [np.nan, 1, 1, 2], [1, np.inf, 0, 1], [1, 2, 3, 4]]
+            a, b = (random_array(rng, (*leading, order * columns), np.float64) for columns in (order, sides))
+            a = _as_factors(a, order) if name == "solve_factored" else a
+            yield Sample(REGISTRY[name](axis, bool(number % 2)), tuple(np.moveaxis(x, -1, axis).copy() for x in (a, b)))
+    a = random_array(rng, (4, 9), np.float32)
+    a = _as_factors(a, 3) if name == "solve_factored" else a
+    yield Sample(REGISTRY[name](1), (a, random_array(rng, (4, 3), np.float32)))
+    if name == "solve":
+        matrices = [[1, 2, 2, 4], [0, 0, 0, 0], [0, 1, 1, 0], [np.nan, 1, 1, 2], [1, np.inf, 0, 1], [1, 2, 3, 4]]
+        for dtype in FLOATS:
+            sides = random_array(rng, (6, 2), dtype)
+            yield Sample(REGISTRY[name](1), (np.array(matrices, dtype), sides), "singular ones beside others")
+
+
+def _as_factors(rows: np.ndarray, order: int) -> np.ndarray:
+    """Return rows of matrices as factors, with exchanges of rows far from where they would become others."""
+    places = np.maximum(np.arange(order), np.arange(order)[::-1]) + 0.5
+    return np.concatenate([rows, np.broadcast_to(places.astype(rows.dtype), (*rows.shape[:-1], order))], axis=-1)
+
+
+@sampler("permutation")
+def _permutation(name: str) -> Iterator[Sample]:
+    rng = np.random.default_rng(21)
+    for order, leading in (*MATRIX_ORDERS, (0, (2,))):
+        for axis in range(len(leading) + 1):
+            rows = _as_factors(random_array(rng, (*leading, order * order), np.float64), order)
+            yield Sample(REGISTRY[name](axis), (np.moveaxis(rows, -1, axis).copy(),))
+    places = np.array([[0, 2, 2], [np.nan, np.inf, -np.inf], [-7, 1e30, 1], [2, 1, 0]])
     for dtype in FLOATS:
-        sides = random_array(rng, (6, 2), dtype)
-        yield Sample(REGISTRY[name](1), (np.array(matrices, dtype), sides), "singular ones beside others")
+        yield Sample(REGISTRY[name](1), (np.concatenate([np.ones((4, 9)), places], axis=1).astype(dtype),), "any rows to exchange with")
 
 
 MATRIX_ORDERS = [(1, ()), (2, (3,)), (3, ()), (4, (2,)), (2, (2, 1)), (5, ()), (2, (0,))]
@@ -417,7 +441,7 @@ def _square(rng: np.random.Generator, order: int, leading: tuple[int, ...], axis
     return np.moveaxis(rows, -1, axis).copy()
 
 
-@sampler("cholesky", "determinant", "sign_and_log_determinant")
+@sampler("lu", "cholesky", "determinant", "sign_and_log_determinant", "cofactors")
 def _of_square_matrices(name: str) -> Iterator[Sample]:
     rng = np.random.default_rng(17)
     for order, leading in MATRIX_ORDERS:
@@ -472,7 +496,7 @@ def _eigen(name: str) -> Iterator[Sample]:
 
 def _well_conditioned(op: Op, a: np.ndarray) -> np.ndarray:
     rows = np.moveaxis(a, op.axis, -1).copy()
-    order = round(rows.shape[-1] ** 0.5)
+    order = math.isqrt(rows.shape[-1])
     rows[..., :: order + 1] += 8
     return np.moveaxis(rows, -1, op.axis).copy()
 
@@ -509,8 +533,13 @@ def smooth_samples(name: str) -> list[Sample]:
             operands[1] = operands[0] + distinct(rng, operands[0].shape, 0.1, 0.5) * np.resize([1.0, -1.0], operands[0].shape)
         if name == "search_sorted":
             operands[0] = np.sort(operands[0])
-        if name in ("solve", "solve_triangular", "cholesky", "determinant", "sign_and_log_determinant"):
+        if name in ("solve", "solve_triangular", "lu", "cholesky", "determinant", "sign_and_log_determinant", "cofactors"):
             operands[0] = _well_conditioned(sample.op, operands[0])
+        if name in ("solve_factored", "permutation"):
+            order = math.isqrt(operands[0].shape[sample.op.axis])
+            rows = np.moveaxis(operands[0], sample.op.axis, -1)[..., : order * order]
+            rows[..., :: order + 1] += 8
+            operands[0] = np.moveaxis(_as_factors(rows, order), -1, sample.op.axis).copy()
         found.append(Sample(sample.op, tuple(operands)))
     return found
 

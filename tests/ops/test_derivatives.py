@@ -18,6 +18,7 @@ from tests.ops.samples import Sample, samples_of, smooth_samples
 CONSTANT = {
     "sign", "floor", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "isnan", "isinf", "isfinite",
     "stop_gradient", "arg_max", "arg_min", "arg_sort", "search_sorted", "ceil", "trunc", "rint", "signbit", "nextafter", "floor_divide",
+    "permutation",
 }  # fmt: skip
 """Ops of floats whose derivative is zero everywhere."""
 

@@ -189,11 +189,49 @@ def test_determinants_of_singular_matrices(order):
     np.testing.assert_array_equal(both(exchanged), (-1, -1, 0))
 
 
-def test_the_determinant_of_a_small_singular_matrix_has_derivatives():
-    """The cofactors, as of JAX."""
-    one_less = np.array([[50.0, -30, 45], [-30, 90, -81], [45, -81, 81]])
-    for matrix in (one_less, np.diag([0.0, 0.0, 1.0]), np.array([[1.0, 2.0], [2.0, 4.0]])):
-        np.testing.assert_allclose(sg.grad(np.linalg.det)(matrix), jax.grad(jnp.linalg.det)(matrix), rtol=1e-7, atol=1e-9)
+def cofactors(a):
+    """By determinants of what is left without a row and a column."""
+    n = len(a)
+    left = [[np.linalg.det(np.delete(np.delete(a, i, 0), j, 1)) * (-1) ** (i + j) for j in range(n)] for i in range(n)]
+    return np.array(left)
+
+
+def test_the_determinant_of_a_singular_matrix_has_derivatives():
+    """The cofactors, whichever pivot is 0, and 0 where the rank is less by more than one."""
+    for order in (1, 2, 3, 4, 5, 7):
+        matrices = [np.diag(np.arange(order) * 1.0), np.diag(np.arange(order)[::-1] * 1.0), np.zeros((order, order))]
+        for less in range(1, min(order, 3)):
+            left, right = NOISE.normal(size=(2, order, order - less))
+            matrices.append(left @ right.T)
+        matrices.append(NOISE.normal(size=(order, order)) * (np.arange(order) != order // 2))
+        found = sg.vmap(sg.grad(lambda a: np.linalg.det(a)))(np.stack(matrices))
+        moved = sg.jvp(lambda a: np.linalg.det(a), (np.stack(matrices),), (np.cos(np.stack(matrices)),))[1]
+        for a, gradient, tangent in zip(matrices, found, moved, strict=True):
+            np.testing.assert_allclose(gradient, cofactors(a), rtol=1e-8, atol=1e-9, err_msg=str(a))
+            np.testing.assert_allclose(tangent, np.sum(cofactors(a) * np.cos(a)), rtol=1e-8, atol=1e-9, err_msg=str(a))
+
+
+def test_what_is_smooth_where_eigenvalues_are_equal_has_derivatives():
+    """Sums over all values, and the projection onto the vectors of equal ones, whichever vectors these are."""
+    turn = np.linalg.qr(FOUR)[0]
+    matrix = (turn * [1.0, 1.0, 1.0, 3.0]) @ turn.T
+    slope = sg.grad(lambda a: np.sum(np.sin(np.linalg.eigh(a)[0])))
+    np.testing.assert_allclose(slope(matrix), (turn * np.cos([1.0, 1.0, 1.0, 3.0])) @ turn.T, atol=1e-12)
+    np.testing.assert_allclose(slope(np.eye(3)), np.cos(1.0) * np.eye(3), atol=1e-14)
+
+    def projection(a):
+        vectors = np.linalg.eigh(a)[1][:, :2]
+        return vectors @ vectors.T
+
+    exact = np.diag([1.0, 1.0, 3.0, 3.0])  # so that equal values are equal to the last bit
+    moved = symmetric(NOISE.normal(size=(4, 4)))
+    expected = np.zeros((4, 4))
+    expected[:2, 2:] = -moved[:2, 2:] / 2
+    np.testing.assert_allclose(sg.jvp(projection, (exact,), (moved,))[1], expected + expected.T, atol=1e-12)
+    weights = np.cos(moved)
+    expected = np.zeros((4, 4))
+    expected[:2, 2:] = -(weights + weights.T)[:2, 2:] / 4
+    np.testing.assert_allclose(sg.grad(lambda a: np.sum(weights * projection(a)))(exact), expected + expected.T, atol=1e-12)
 
 
 def test_empty_small_strided_and_whole():
@@ -210,7 +248,9 @@ def test_empty_small_strided_and_whole():
     narrow = sg.trace(lambda a: np.linalg.slogdet(a))(FOUR.astype(np.float32))
     assert narrow.sign.dtype == narrow.logabsdet.dtype == np.float32
     np.testing.assert_allclose(narrow, np.linalg.slogdet(FOUR), rtol=1e-5)
-    wide = sg.trace(lambda a: np.linalg.qr(a))(TALL[0].T)
+    narrow = sg.trace(lambda a, b: np.linalg.solve(a, b))(FOUR.astype(np.float32), np.arange(4, dtype=np.uint8))
+    assert narrow.dtype == np.linalg.solve(FOUR.astype(np.float32), np.arange(4, dtype=np.uint8)).dtype == np.float64
+    wide = sg.trace(lambda a: np.linalg.qr(a, mode="complete"))(TALL[0].T)
     np.testing.assert_allclose(wide.Q @ wide.R, TALL[0].T, atol=1e-14)
     np.testing.assert_array_equal(snp.linalg.solve_triangular(PLAIN[0], SIDES), scipy.linalg.solve_triangular(PLAIN[0], SIDES))
 
@@ -222,6 +262,16 @@ def test_empty_small_strided_and_whole():
         (ShapeError, r"np.linalg.det: .*square", lambda a: np.linalg.det(a)),
         (ShapeError, r"np.linalg.qr: f64\[3\] does not hold matrices", lambda a: np.linalg.qr(a[:, 0])),
         (UnsupportedError, "mode='complete'", lambda a: np.linalg.qr(a, mode="complete")),
+        (InvalidValueError, "UPLO='X'", lambda a: np.linalg.eigh(a[:2], UPLO="X")),
+        (ShapeError, "matrix_power: .*square", lambda a: np.linalg.matrix_power(a, 2)),
+        (ShapeError, "cond: .*with elements", lambda a: np.linalg.cond(a[:0])),
+        (InvalidValueError, "multi_dot: expected at least two", lambda a: np.linalg.multi_dot([a])),
+        (ShapeError, "multi_dot: .*must be matrices", lambda a: np.linalg.multi_dot([a, a[0], a])),
+        (ShapeError, "tensorsolve: .*no square system", lambda a: np.linalg.tensorsolve(a, a[0])),
+        (ShapeError, "tensorinv: .*no square matrix", lambda a: np.linalg.tensorinv(a, 1)),
+        (InvalidValueError, "ind=0", lambda a: np.linalg.tensorinv(a, 0)),
+        (ShapeError, "factors .*exchanged", lambda a: snp.linalg.lu_solve((a[:2], a[0, :1]), a[0])),
+        (InvalidValueError, "lu_solve: trans='H'", lambda a: snp.linalg.lu_solve((a[:2], a[0]), a[0], trans="H")),
         (UnsupportedError, "full_matrices=False is", lambda a: np.linalg.svd(a)),
         (UnsupportedError, "rcond must be one number", lambda a: np.linalg.pinv(a, a[0, 0])),
         (ArgumentError, "two names", lambda a: np.linalg.pinv(a, 0.1, rtol=0.1)),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import staticgrad as sg
+import staticgrad.numpy as snp
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.interp import interpret
@@ -27,6 +28,7 @@ PRODUCTS = {
     "one column repeated": lambda a, b: a @ np.broadcast_to(b[:, :1], (12, 12)),
     "one row repeated": lambda a, b: a @ np.broadcast_to(b[0], (12, 12)),
     "left row repeated": lambda a, b: np.broadcast_to(a[0], (12, 12)) @ b,
+    "one number repeated": lambda a, b: snp.full((12, 12), 2.0) @ b + a @ snp.full((12, 12), 3.0),
     "transposed": lambda a, b: a.T @ b.T,
     "padded": lambda a, b: a @ np.pad(b, ((0, 0), (1, 1))),
     "joined": lambda a, b: a @ np.concatenate([b[:, :7], b[:, 7:]], 1),

@@ -119,6 +119,10 @@ np.linalg.norm(0*v)  np.linalg.vector_norm(t)  np.linalg.vector_norm(t,axis=(0,2
 np.linalg.vecdot(x,y)  np.linalg.solve(q,v)  np.linalg.solve(q,m)  np.linalg.solve(np.stack((q,q.T)),m)
 np.linalg.solve(q,np.stack((m,m+1)))  np.linalg.solve(q.astype(np.float32),v)  np.linalg.solve([[2,1],[1,3]],o)  np.linalg.inv(q)
 np.linalg.inv(np.stack((q,q.T)))  snp.linalg.solve([[s,1.0],[2.0,s]],[s,1.0])
+np.linalg.matrix_power(q,3)  np.linalg.matrix_power(q,-2)  np.linalg.matrix_power(q,0)  np.linalg.cond(q)  np.linalg.cond(q,-2)
+np.linalg.cond(q,1)  np.linalg.cond(0*q)  np.linalg.multi_dot([v,x.T,x,q])  np.linalg.multi_dot([x,q,q,v])  np.linalg.svdvals(x)
+np.linalg.trace(t)  np.linalg.diagonal(t,offset=1)  np.linalg.tensorsolve(np.stack((q,q.T)).reshape(3,6)[:,:3],v)  np.linalg.tensorinv(q,1)
+np.linalg.matrix_rank(v)  np.linalg.matrix_rank(0*v)  np.linalg.norm(x[:0],np.inf)  np.linalg.norm(x[:0],2)  np.linalg.pinv(x[:0])
 np.linalg.cholesky(q@q.T)  np.linalg.cholesky(q@q.T,upper=True)  np.linalg.det(q)  np.linalg.det(np.eye(4)*s)
 np.linalg.eigvalsh(q+q.T)  np.linalg.eigh(q+q.T)[0]  np.linalg.svd(x,compute_uv=False)  np.linalg.pinv(x)  np.linalg.matrix_rank(q)
 np.linalg.lstsq(q,v)  np.linalg.norm(x,2)  np.linalg.norm(t,-2,axis=(0,2))  np.linalg.norm(t,'nuc',axis=(2,1),keepdims=True)
@@ -408,7 +412,7 @@ np.ldexp(x,y)                                          ldexp .*f64
 # What is missing, and what the message must say.
 UNSUPPORTED = {
     "np.cumprod(v)": "cumsum", "np.lexsort((v,))": "argsort", "np.unique(v)": "sort", "np.nanmedian(v)": "median",
-    "np.linalg.eig(q)": "linalg.eigh", "np.linalg.cond(q)": "linalg.svd",
+    "np.linalg.eig(q)": "linalg.eigh",
     "np.pad(v,1,mode='edge')": "edge", "np.modf(v)": "trunc", "np.spacing(v)": "nextafter",
     "np.piecewise(v,[v>0],[1.0])": "select", "np.interp(v,w,w,period=1.0)": "remainder",
     "np.multiply.accumulate(v)": "add.accumulate", "np.quantile(v,v)": "known", "np.quantile(v,0.5,method='lower')": "lower",

@@ -29,7 +29,7 @@ def _vector_norm(x: Value, order: Any, axes: Axes, name: str) -> Value:
         return safe_sqrt(sum_(arithmetic.multiply(x, x), axes))
     size = arithmetic.absolute(x)
     if order in (np.inf, -np.inf):
-        return extremum_of(size, axes, greatest=order > 0, name=name)
+        return _extremum(size, axes, order > 0, name)
     if order == 0:
         return sum_of(convert(convert(x, BOOL), x.dtype), axes)
     if order == 1:
@@ -47,12 +47,18 @@ def _matrix_norm(x: Value, order: Any, rows: int, columns: int, name: str) -> Va
     if order in (2, -2, "nuc"):
         values = singular_values(transpose(x, (*(k for k in range(len(x.shape)) if k not in both), rows, columns)))[1]
         last = len(values.shape) - 1
-        return sum_(values, (last,)) if order == "nuc" else extremum_of(values, last, greatest=order > 0, name=name)
+        return sum_(values, (last,)) if order == "nuc" else _extremum(values, (last,), order > 0, name)
     if order not in (1, -1, np.inf, -np.inf):
         raise InvalidValueError(at_user_line(f"{name}: invalid norm order {order!r} for matrices"))
     summed, other = (rows, columns) if order in (1, -1) else (columns, rows)
     totals = sum_(arithmetic.absolute(x), (summed,))
-    return extremum_of(totals, other - (summed < other), greatest=order > 0, name=name)
+    return _extremum(totals, (other - (summed < other),), order > 0, name)
+
+
+def _extremum(sizes: Value, axes: Axes, greatest: bool, name: str) -> Value:
+    """Return the greatest of sizes, 0 of none, or the least one."""
+    none = greatest and not all(sizes.shape[axis] for axis in axes)
+    return extremum_of(sizes, axes, initial=0 if none else None, greatest=greatest, name=name)
 
 
 @implements(np.linalg.norm)

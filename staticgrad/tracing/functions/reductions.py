@@ -61,11 +61,7 @@ def prod_of(
     kind = accumulator(x.dtype, dtype)
     if kind == BOOL:
         return logical_of(name, convert(x, BOOL), axis, keepdims, where, initial, everywhere=True)
-    return _folded(name, convert(x, kind), axis, keepdims, where, 1, initial, _prod, arithmetic.multiply)
-
-
-def _prod(x: Value, axes: Axes) -> Value:
-    return apply(r.Prod(axes), x) if axes else x
+    return _folded(name, convert(x, kind), axis, keepdims, where, 1, initial, r.prod, arithmetic.multiply)
 
 
 def _any(x: Value, axes: Axes) -> Value:

@@ -13,24 +13,31 @@ from staticgrad.ir.aval import FLOAT64
 from staticgrad.ir.node import Value, full
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.determinants import determinant, sign_and_log_determinant
+from staticgrad.ops.elimination import lu, solve, solve_factored
 from staticgrad.ops.factorizations import cholesky, qr
-from staticgrad.ops.linalg import solve, solve_triangular
-from staticgrad.ops.matrices import transposed
+from staticgrad.ops.matrices import identity, transposed
 from staticgrad.ops.movement import broadcast_to, reshape
 from staticgrad.ops.singular_values import pseudo_inverse, singular_values
 from staticgrad.ops.spectra import eigen
+from staticgrad.ops.triangular import solve_triangular
 from staticgrad.tracing.functions.arguments import operand
 from staticgrad.tracing.functions.table import implements
-from staticgrad.tracing.lift import convert, lift, promoted
+from staticgrad.tracing.lift import convert, promoted
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 
 def _matrices(a: Any, name: str, square: bool = True) -> Value:
     """Return matrices of floats."""
-    value = operand(a)
+    value = _floats(a)
     if len(value.shape) < 2 or (square and value.shape[-1] != value.shape[-2]):
         kind = "square matrices" if square else "matrices"
         raise ShapeError(at_user_line(f"{name}: {value.aval} does not hold {kind} in its last two axes"))
+    return value
+
+
+def _floats(x: Any) -> Value:
+    """Return an operand as floats, as NumPy's linear algebra does: whole numbers of any size as doubles."""
+    value = operand(x)
     return value if value.dtype.kind == "f" else convert(value, FLOAT64)
 
 
@@ -42,8 +49,8 @@ def _known_number(x: Any, what: str) -> float:
 
 
 def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
-    """Return matrices and right-hand sides with the same leading axes, and whether the sides were a vector."""
-    matrices, right = promoted(_matrices(a, name), operand(b))
+    """Return matrices, right-hand sides along whose leading axes they are repeated, and whether the sides were a vector."""
+    matrices, right = promoted(_matrices(a, name), _floats(b))
     order = matrices.shape[-1]
     is_vector = len(right.shape) == 1
     columns = reshape(right, (*right.shape, 1)) if is_vector else right
@@ -53,7 +60,7 @@ def _system(a: Any, b: Any, name: str) -> tuple[Value, Value, bool]:
         leading = np.broadcast_shapes(matrices.shape[:-2], columns.shape[:-2])
     except ValueError:
         raise ShapeError(at_user_line(f"{name}: the leading axes of {matrices.aval} and {right.aval} do not broadcast")) from None
-    return broadcast_to(matrices, (*leading, order, order)), broadcast_to(columns, (*leading, *columns.shape[-2:])), is_vector
+    return matrices, broadcast_to(columns, (*leading, *columns.shape[-2:])), is_vector
 
 
 def _without_column(x: Value, is_vector: bool) -> Tracer:
@@ -71,8 +78,7 @@ def np_solve(a: Any, b: Any) -> Tracer:
 def np_inv(a: Any) -> Tracer:
     """Return the inverses of matrices; where one is singular, it holds infinities or NaN."""
     matrices = _matrices(a, "np.linalg.inv")
-    unit = lift(np.eye(matrices.shape[-1], dtype=matrices.dtype))
-    return tracer_of(solve(matrices, broadcast_to(unit, matrices.shape)))
+    return tracer_of(solve(matrices, identity(matrices.shape, matrices.dtype)))
 
 
 @implements(np.linalg.cholesky)
@@ -125,9 +131,10 @@ def np_slogdet(a: Any) -> Any:
 @implements(np.linalg.qr)
 def np_qr(a: Any, mode: Any = "reduced") -> Any:
     """Return Q, whose columns are at right angles and of length 1, and the upper triangular R with a = Q R; R alone for mode "r"."""
-    if mode not in ("reduced", "r"):
-        raise UnsupportedError(at_user_line(f"np.linalg.qr: mode={mode!r} is not there; 'reduced' and 'r' are"))
-    q, r = qr(_matrices(a, "np.linalg.qr", square=False))
+    matrices = _matrices(a, "np.linalg.qr", square=False)
+    if mode not in ("reduced", "r") and not (mode == "complete" and matrices.shape[-2] <= matrices.shape[-1]):
+        raise UnsupportedError(at_user_line(f"np.linalg.qr: mode={mode!r} of {matrices.aval} is not there; 'reduced' and 'r' are"))
+    q, r = qr(matrices)
     return tracer_of(r) if mode == "r" else _QR(tracer_of(q), tracer_of(r))
 
 
@@ -135,8 +142,11 @@ def np_qr(a: Any, mode: Any = "reduced") -> Any:
 def np_eigh(a: Any, UPLO: Any = "L") -> Any:
     """Return the eigenvalues, the least one first, and the eigenvectors of symmetric matrices; of others those of the symmetric part.
 
-    Vectors have derivatives where values differ. `UPLO` changes nothing.
+    Between vectors of equal values, of which any turned ones would do as well, derivatives are taken as 0. So sums of any function of the
+    values, and projections onto all vectors of equal values, have the right derivative there; V f(w) V^T has not. `UPLO` changes nothing.
     """
+    if UPLO not in ("L", "U", "l", "u"):
+        raise InvalidValueError(at_user_line(f"np.linalg.eigh: UPLO={UPLO!r}: expected 'L' or 'U'"))
     matrices = _matrices(a, "np.linalg.eigh")
     return _EIGH(*map(tracer_of, eigen((matrices + transposed(matrices)) * 0.5)))
 
@@ -172,6 +182,8 @@ def np_pinv(a: Any, rcond: Any = None, hermitian: Any = False, *, rtol: Any = No
 @implements(np.linalg.matrix_rank)
 def np_matrix_rank(A: Any, tol: Any = None, hermitian: Any = False, *, rtol: Any = None) -> Tracer:
     """Return how many singular values are more than `tol`, or than `rtol` (the greatest size times the precision) times the greatest."""
+    if np.ndim(A) < 2:
+        return np.any(A).astype(np.int64)  # type: ignore[return-value]
     matrices = _matrices(A, "np.linalg.matrix_rank", square=False)
     s = tracer_of(singular_values(matrices)[1])
     relative = max(matrices.shape[-2:]) * np.finfo(matrices.dtype).eps if rtol is None else rtol
@@ -185,7 +197,7 @@ def np_lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Tracer, Tracer, Tracer,
 
     The sums of squares are there for every rank, as what decides it is not known while tracing.
     """
-    matrix, right = promoted(_matrices(a, "np.linalg.lstsq", square=False), operand(b))
+    matrix, right = promoted(_matrices(a, "np.linalg.lstsq", square=False), _floats(b))
     if len(matrix.shape) != 2 or len(right.shape) not in (1, 2) or right.shape[0] != matrix.shape[0]:
         raise ShapeError(at_user_line(f"np.linalg.lstsq: {matrix.aval} is no matrix of equations for right-hand sides {right.aval}"))
     limit = max(matrix.shape) * np.finfo(matrix.dtype).eps if rcond is None else _known_number(rcond, "np.linalg.lstsq: rcond")
@@ -199,6 +211,13 @@ def np_lstsq(a: Any, b: Any, rcond: Any = None) -> tuple[Tracer, Tracer, Tracer,
 # ---- those of scipy.linalg, by its names and arguments
 
 
+def _turned(trans: Any, name: str) -> bool:
+    """Return whether the transpose is meant."""
+    if trans not in (0, 1, 2, "N", "T", "C"):
+        raise InvalidValueError(at_user_line(f"{name}: trans={trans!r}: expected 0, 1, 2, 'N', 'T' or 'C'"))
+    return trans not in (0, "N")
+
+
 def solve_triangular_traced(
     a: Any,
     b: Any,
@@ -210,9 +229,7 @@ def solve_triangular_traced(
 ) -> Tracer:
     """Return the x of a x = b for triangular a, or of a^T x = b for `trans` 1 or "T"."""
     matrices, right, is_vector = _system(a, b, "solve_triangular")
-    if trans not in (0, 1, 2, "N", "T", "C"):
-        raise InvalidValueError(at_user_line(f"solve_triangular: trans={trans!r}: expected 0, 1, 2, 'N', 'T' or 'C'"))
-    turned = trans not in (0, "N")
+    turned = _turned(trans, "solve_triangular")
     x = solve_triangular(transposed(matrices) if turned else matrices, right, bool(lower) != turned, bool(unit_diagonal))
     return _without_column(x, is_vector)
 
@@ -227,3 +244,19 @@ def cho_solve_traced(c_and_lower: Any, b: Any, overwrite_b: Any = False, check_f
     factor, lower = c_and_lower
     once = solve_triangular_traced(factor, b, 0 if lower else 1, lower)
     return solve_triangular_traced(factor, once, 1 if lower else 0, lower)
+
+
+def lu_factor_traced(a: Any, overwrite_a: Any = False, check_finite: Any = True) -> tuple[Tracer, Tracer]:
+    """Return L and U in one matrix, and with which row each row was exchanged, as `lu_solve` takes them."""
+    factors, exchanges = lu(_matrices(a, "lu_factor"))
+    return tracer_of(factors), tracer_of(convert(exchanges, np.dtype(np.int32)))
+
+
+def lu_solve_traced(lu_and_piv: Any, b: Any, trans: Any = 0, overwrite_b: Any = False, check_finite: Any = True) -> Tracer:
+    """Return the x of a x = b, or of a^T x = b for `trans` 1 or "T", given the factors of a that `lu_factor` returned."""
+    factors, exchanges = lu_and_piv
+    matrices, right, is_vector = _system(factors, b, "lu_solve")
+    places = operand(exchanges)
+    if places.shape != matrices.shape[:-1]:
+        raise ShapeError(at_user_line(f"lu_solve: factors {matrices.aval}, but rows with which others were exchanged {places.aval}"))
+    return _without_column(solve_factored(matrices, convert(places, matrices.dtype), right, _turned(trans, "lu_solve")), is_vector)

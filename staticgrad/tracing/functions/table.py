@@ -28,7 +28,7 @@ RELATED = {
     "piecewise": ("select", "where"), "putmask": ("copyto", "where"), "place": ("copyto", "where"), "cov": ("mean", "dot"),
     "corrcoef": ("mean", "dot"), "isin": ("equal", "any"), "apply_along_axis": ("stack",), "convolve": ("dot",), "correlate": ("dot",),
     "insert": ("concatenate",), "delete": ("concatenate",), "nanmedian": ("median",), "nanquantile": ("quantile",),
-    "eig": ("linalg.eigh",), "eigvals": ("linalg.eigvalsh",), "cond": ("linalg.svd",), "modf": ("trunc", "fmod"),
+    "eig": ("linalg.eigh",), "eigvals": ("linalg.eigvalsh",), "modf": ("trunc", "fmod"),
     "spacing": ("nextafter",), "frexp": ("log2", "floor", "ldexp"), "unwrap": ("remainder",), "angle": ("arctan2",), "vander": ("power",),
 }  # fmt: skip
 """What serves in place of a missing function whose name looks different."""

@@ -259,6 +259,13 @@ def nothing(rows: int, columns: int) -> csr_array:
     return _rows(np.zeros(0, np.int64), np.zeros(rows + 1, np.int64), columns)
 
 
+def pattern_at(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """Return the pattern with entries at these rows and columns."""
+    from scipy.sparse import csr_array
+
+    return csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=shape)
+
+
 def _rows(indices: np.ndarray, ends: np.ndarray, columns: int) -> csr_array:
     """Return a pattern from the columns of each row."""
     from scipy.sparse import csr_array

@@ -198,7 +198,8 @@ def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Option
     point = at(first)
     finite = np.isfinite(point.cost) & np.all(np.isfinite(point.gradient))
     status = np.where(finite, np.where(np.all(np.abs(point.gradient) <= gtol), 1, 0), -1)
-    point, _, _, iterations, evaluations, status = while_loop(goes_on, body, (point, point.cost, forgotten(point.gradient), 0, 1, status))
+    start = point, point.cost, forgotten(point.gradient), np.int64(0), np.int64(1), status
+    point, _, _, iterations, evaluations, status = while_loop(goes_on, body, start)
     return point, iterations, evaluations, status
 
 

@@ -57,7 +57,7 @@ class Trial(NamedTuple):
     """Whether it would change the residuals by more than their rounding errors."""
 
 
-NOTHING_TRIED = Trial(True, np.nan, np.nan, np.nan, np.nan, np.nan, True)
+NOTHING_TRIED = Trial(True, *(np.float64(np.nan) for _ in range(5)), True)
 """What stands for the last step before the first one."""
 
 

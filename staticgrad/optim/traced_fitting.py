@@ -73,7 +73,9 @@ def solve_in_trace(
         state = optimizer.first(start, function, args, kwargs, domain)
         status_of = judge(state)
         status = np.where(state.linear.finite, status_of(state), -1)
-        state = state._replace(last=NOTHING_TRIED)
+        # With dtypes of their own: a loop that starts with Python's numbers is recorded once more to find them.
+        numbers = {"control": np.float64(state.control), "growth": np.float64(state.growth), "evaluations": np.int64(state.evaluations)}
+        state = state._replace(last=NOTHING_TRIED, **numbers)
 
         def goes_on(carry: Any) -> Any:
             _, _, status, trials = carry

@@ -149,13 +149,13 @@ def _lbfgs(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _O
     def of_vector(vector: Any) -> Any:
         return of_tree(layout.tree(vector))
 
-    def solve(first: Any) -> tuple[Any, Any]:
-        point, *rest = _solve(of_vector, Layout(first, "lbfgs").vector, layout.epsilon, options)
-        return layout.tree(point.x), rest
+    def solve(first: Any) -> tuple[Any, Any, Any]:
+        point, iterations, evaluations, status = _solve(of_vector, Layout(first, "lbfgs").vector, layout.epsilon, options)
+        return layout.tree(point.x), status > 0, (iterations, evaluations, status)
 
-    x, (iterations, evaluations, status) = implicit_root(grad(of_tree), guess, solve, "lbfgs")
+    x, (converged, (iterations, evaluations, status)) = implicit_root(grad(of_tree), guess, solve, "lbfgs")
     fun, gradient = value_and_grad(of_tree)(x)
-    return LBFGSResult(x, fun, gradient, iterations, evaluations, status, status > 0)
+    return LBFGSResult(x, fun, gradient, iterations, evaluations, status, converged)
 
 
 def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Options) -> tuple[Any, ...]:

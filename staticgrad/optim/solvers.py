@@ -13,7 +13,7 @@ import numpy as np
 
 import staticgrad.numpy as snp
 from staticgrad.calls.traced import traced
-from staticgrad.custom.implicit import custom_root
+from staticgrad.custom.implicit import root_of
 from staticgrad.errors import ArgumentError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.source import at_user_line
@@ -74,17 +74,30 @@ class _Solving:
         return Program(made.graph, signature, made.out_tree, program.guards, made.captures, made.prints)
 
 
-def implicit_root(equations: Callable[[Any], Any], guess: Any, solve: Callable[[Any], tuple[Any, Any]], word: str) -> tuple[Any, Any]:
-    """Return what `solve(guess)` returns: the root of `equations`, and anything else, which has no derivative.
+def implicit_root(
+    equations: Callable[[Any], Any], guess: Any, solve: Callable[[Any], tuple[Any, Any, Any]], word: str
+) -> tuple[Any, tuple[Any, Any]]:
+    """Return what `solve(guess)` returns: the root of `equations`, whether it converged, and anything else; the root has derivatives.
 
     The root is a pytree like `guess`, and so is what the equations return of it. Derivatives are those of the root, by the implicit
-    function theorem: the Jacobian of the equations there is formed, and a linear system solved.
+    function theorem: the Jacobian of the equations there is formed, and a linear system solved. Where there is no root, for the numbers
+    are not finite or the search has come to a singular matrix, they are 0.
     """
     layout = Layout(guess, word)
 
-    def tangent_solve(linear: Callable[[Any], Any], right: Any) -> Any:
-        matrix = jacobian(lambda vector: Layout(linear(layout.tree(vector)), word).vector)(np.zeros(layout.size))
-        return layout.tree(snp.linalg.solve(matrix, Layout(right, word).vector))
+    def matrix(linear: Callable[[Any], Any]) -> Any:
+        return jacobian(lambda vector: Layout(linear(layout.tree(vector)), word).vector)(np.zeros(layout.size))
 
-    found: tuple[Any, Any] = custom_root(equations, guess, lambda _, first: solve(first), tangent_solve, has_aux=True)
+    def tangent_solve(linear: Callable[[Any], Any], right: Any) -> Any:
+        return layout.tree(snp.linalg.solve(matrix(linear), Layout(right, word).vector))
+
+    def is_sound(linear: Callable[[Any], Any], root: Any, aux: Any) -> Any:
+        solvable = np.all(np.isfinite(snp.linalg.solve(matrix(linear), np.ones(layout.size))))
+        return np.all(np.isfinite(Layout(root, word).vector)) & (aux[0] | solvable)
+
+    def searched(_: Any, first: Any) -> tuple[Any, tuple[Any, Any]]:
+        root, converged, others = solve(first)
+        return root, (converged, others)
+
+    found: tuple[Any, tuple[Any, Any]] = root_of(equations, guess, searched, tangent_solve, is_sound, has_aux=True)
     return found

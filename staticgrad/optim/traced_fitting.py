@@ -69,7 +69,7 @@ def solve_in_trace(
         to_bound = here - np.where(active < 0, domain.lower, domain.upper)
         return layout.tree(np.where(pushed_out(active, slope), np.where(active == 0, 0.0, to_bound), slope))
 
-    def solve(start: Any) -> tuple[Any, Any]:
+    def solve(start: Any) -> tuple[Any, Any, Any]:
         state = optimizer.first(start, function, args, kwargs, domain)
         status_of = judge(state)
         status = np.where(state.linear.finite, status_of(state), -1)
@@ -87,9 +87,9 @@ def solve_in_trace(
             return params, state, status_of(state), trials + 1
 
         x, state, status, _ = while_loop(goes_on, body, (start, state, status, 1))
-        return x, (state.evaluations, status)
+        return x, status > 0, (state.evaluations, status)
 
-    x, (evaluations, status) = implicit_root(gradient, guess, solve, "least_squares")
+    x, (success, (evaluations, status)) = implicit_root(gradient, guess, solve, "least_squares")
     linear = function.linearize(x, args, kwargs)
     active = domain.active(Layout(x, "least_squares").vector)
     return LeastSquaresSolution(
@@ -102,7 +102,7 @@ def solve_in_trace(
         active_mask=active,
         nfev=evaluations,
         status=status,
-        success=status > 0,
+        success=success,
     )
 
 

@@ -40,6 +40,8 @@ class Trial(NamedTuple):
     """By how much the function falls; NaN where it, or a slope, is not finite."""
     slope: Any
     """phi'(t)."""
+    bends: Any = False
+    """Whether the way has come to a bound, and bends: what slopes foretell does not hold there, so it is done if the function falls."""
 
 
 class _End(NamedTuple):
@@ -81,7 +83,7 @@ def search(at: Callable[[Any], Trial], slope: Any) -> tuple[Trial, Any, Any]:
         finite = np.isfinite(trial.fall)
         end = _End(t, np.where(finite, -trial.fall - DECREASE * t * slope, np.inf), trial.slope - DECREASE * slope)
         falls = end.excess <= 0
-        return trial, end, falls, settled | (falls & (np.abs(trial.slope) <= -CURVATURE * slope))
+        return trial, end, falls, settled | (falls & (trial.bends | (np.abs(trial.slope) <= -CURVATURE * slope)))
 
     def goes_on(carry: Any) -> Any:
         _, (_, _, _, over), trials = carry

@@ -1,6 +1,6 @@
 """What the solvers that are traced functions share: how they are called outside of traces, and derivatives of what they find.
 
-A solver is a function `solver(f, x0, args, options)` of traced arrays; x0 is a pytree of float arrays.
+A solver is a function `solver(f, x0, args, options, *given)` of traced arrays; x0 is a pytree of float arrays.
 """
 
 from __future__ import annotations
@@ -40,35 +40,40 @@ def start(x0: Any) -> Any:
     return tree_map(lambda leaf: float(leaf) if type(leaf) is int else leaf, x0)
 
 
-def run(solver: Solver, f: Callable[..., Any], x0: Any, args: Any, options: Hashable, word: str) -> Any:
-    """Return what a solver finds: as a part of the trace under way, otherwise as a compiled program, one for each function."""
+def run(solver: Solver, f: Callable[..., Any], x0: Any, args: Any, options: Hashable, word: str, given: tuple[Any, ...] = ()) -> Any:
+    """Return what a solver finds: as a part of the trace under way, otherwise as a compiled program, one for each function.
+
+    `given` are further arrays for the solver.
+    """
     if not isinstance(args, (tuple, list)):
         raise ArgumentError(at_user_line(f"{word}: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     layout = Layout(start(x0), word)
     guess = layout.tree(layout.vector)
     if tracing():
-        return solver(f, guess, tuple(args), options)
-    return traced(f).derive(_Solving(solver, options, word), word)(guess, *args)
+        return solver(f, guess, tuple(args), options, *given)
+    return traced(f).derive(_Solving(solver, options, word), word)(guess, given, *args)
 
 
 @dataclass(frozen=True)
 class _Solving:
-    """A function of (x, *args) as the program of (x0, *args) that gives what a solver finds."""
+    """A function of (x, *args) as the program of (x0, given, *args) that gives what a solver finds."""
 
     solver: Solver
     options: Hashable
     word: str
 
     def __call__(self, base: Source, signature: Signature) -> Program:
-        program = base.program(signature)
+        (guess, _, *args), _ = unflatten(signature.tree, list(range(len(signature.avals))))
+        places, tree = flatten(((guess, *args), {}))
+        program = base.program(signature._replace(tree=tree, avals=tuple(signature.avals[k] for k in places)))
 
         def f(*args: Any) -> Any:
             values = [convert(lift(leaf), v.dtype) for leaf, v in zip(flatten((args, {}))[0], program.graph.inputs, strict=True)]
             outputs = inline(program.graph, values)
             return unflatten(program.out_tree, [tracer_of(v) for v in outputs[: program.results]])
 
-        def solution(x0: Any, *args: Any) -> Any:
-            return self.solver(f, x0, args, self.options)
+        def solution(x0: Any, given: tuple[Any, ...], *args: Any) -> Any:
+            return self.solver(f, x0, args, self.options, *given)
 
         made = record(solution, signature, f"{self.word}({base.name})")
         return Program(made.graph, signature, made.out_tree, program.guards, made.captures, made.prints)

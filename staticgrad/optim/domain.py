@@ -132,9 +132,7 @@ def domain_of(layout: Layout, bounds: Any, x_scale: Any, word: str) -> Domain:
     if not any(isinstance(v, Tracer) for v in (low, high, here)) and not np.all((low <= here) & (here <= high)):
         where = int(np.flatnonzero(~((low <= here) & (here <= high)))[0])
         raise InvalidValueError(
-            at_user_line(
-                f"{word}: x0 is not within the bounds: parameter {where} is {here[where]}, not in [{low[where]}, {high[where]}]"
-            )
+            at_user_line(f"{word}: x0 is not within the bounds: parameter {where} is {here[where]}, not in [{low[where]}, {high[where]}]")
         )
     return Domain(low, high, scale)
 

@@ -256,9 +256,7 @@ def _remembering(past: _History, step: Any, change: Any, gradient: Any) -> _Hist
     return _History(steps, changes, snp.concatenate([past.weights[1:], weight[None]]), scale)
 
 
-def _stepped(
-    at: Callable[[Any], _Point], point: _Point, direction: Any, lowest: Any, noise: Any, domain: Domain
-) -> tuple[Trial, Any, Any]:
+def _stepped(at: Callable[[Any], _Point], point: _Point, direction: Any, lowest: Any, noise: Any, domain: Domain) -> tuple[Trial, Any, Any]:
     """Return where the search along a direction ends, whether the function falls enough there, and how many lengths were tried.
 
     Parameters stop at their bounds and the others go on: then the way bends.

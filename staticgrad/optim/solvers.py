@@ -90,6 +90,9 @@ def implicit_root(
     """
     layout = Layout(guess, word)
 
+    def are_finite(values: Any) -> Any:
+        return np.all(np.isfinite(Layout(values, word).vector))
+
     def matrix(linear: Callable[[Any], Any]) -> Any:
         return jacobian(lambda vector: Layout(linear(layout.tree(vector)), word).vector)(np.zeros(layout.size))
 
@@ -97,8 +100,8 @@ def implicit_root(
         return layout.tree(snp.linalg.solve(matrix(linear), Layout(right, word).vector))
 
     def is_sound(linear: Callable[[Any], Any], root: Any, aux: Any) -> Any:
-        solvable = np.all(np.isfinite(snp.linalg.solve(matrix(linear), np.ones(layout.size))))
-        return np.all(np.isfinite(Layout(root, word).vector)) & (aux[0] | solvable)
+        solvable = are_finite(equations(root)) & are_finite(snp.linalg.solve(matrix(linear), np.ones(layout.size)))
+        return are_finite(root) & (aux[0] | solvable)
 
     def searched(_: Any, first: Any) -> tuple[Any, tuple[Any, Any]]:
         root, converged, others = solve(first)

@@ -100,8 +100,8 @@ def lbfgs(
     history : int
         How many steps are remembered for the curvature.
     gtol : float
-        It ends where no element of the gradient is larger than this; with bounds, of the way that they leave for a step along it. By default the square root of the relative precision of the
-        dtypes.
+        It ends where no element of the gradient is larger than this; with bounds, of the way that they leave for a step along it. By
+        default the square root of the relative precision of the dtypes.
     ftol : float
         It ends after a step that lowered the function by at most `ftol` times its absolute value, or where no step lowers it and none
         is foretold to be worth more than rounding errors; by default the relative precision.

@@ -124,13 +124,14 @@ class Events:
     def __init__(self, places: Sequence[np.ndarray], turns: int) -> None:
         self.elements = np.concatenate([np.zeros((turns, 0), np.int64), *places], 1).reshape(-1)
         self.count = len(self.elements)
-        self._ahead = np.cumsum([0, *(each.shape[1] for each in places)])
+        self._ahead: np.ndarray = np.cumsum([0, *(each.shape[1] for each in places)])
         """How many elements a step writes ahead of each of its writes, and in all."""
         self._keys = np.sort(self.elements * self.count + np.arange(self.count))
 
     def before(self, turns: np.ndarray, version: int) -> np.ndarray:
         """Return the number that the next event has after so many turns and so many writes of the next one."""
-        return turns * self._ahead[-1] + self._ahead[version]
+        before: np.ndarray = turns * self._ahead[-1] + self._ahead[version]
+        return before
 
     def last(self, elements: np.ndarray, before: np.ndarray | int) -> np.ndarray:
         """Return the last event of each element that has a number less than `before`, -1 for none."""
@@ -138,4 +139,5 @@ class Events:
             return np.full(np.shape(elements), -1)
         keys = self._keys[np.searchsorted(self._keys, elements * self.count + before) - 1]
         found = (keys // self.count == elements) & (keys % self.count < before)
-        return np.where(found, keys % self.count, -1)
+        last: np.ndarray = np.where(found, keys % self.count, -1)
+        return last

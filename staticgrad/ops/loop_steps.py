@@ -101,7 +101,7 @@ def _as_batch(
     values = [v if array is None else constant(array) for v, array in zip(inputs, given, strict=True)]
     batch = list(inline(Graph(tuple(inputs), tuple(batch)), values))
     relation = structure_of(batch[: len(made)], [v for v in inputs[1:] if is_float(v.dtype)])
-    found = iter(Known(batch[len(made) :]))
+    found = iter([array for array in Known(batch[len(made) :]) if array is not None])
     taken = {access: access.places(shape, [next(found) for _ in access.indices], length) for access, shape in accesses}
     return relation, taken, [length * v.aval.size for v in results]
 
@@ -150,7 +150,8 @@ def _in_parts(first: int, start: np.ndarray, turns: np.ndarray, touched: Touched
 
     def place(elements: np.ndarray, before: np.ndarray | int) -> np.ndarray:
         event = events.last(elements, before)
-        return np.where(event < 0, start[elements], np.append(place_of, 0)[event])
+        found: np.ndarray = np.where(event < 0, start[elements], np.append(place_of, 0)[event])
+        return found
 
     added = np.flatnonzero(np.tile(adds, len(turns)).astype(np.bool_))
     return _Carry(

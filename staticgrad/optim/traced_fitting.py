@@ -66,8 +66,8 @@ def solve_in_trace(
         status_of = judge(state)
         status = np.where(state.linear.finite, status_of(state), -1)
         # With dtypes of their own: a loop that starts with Python's numbers is recorded once more to find them.
-        numbers = {"control": np.float64(state.control), "growth": np.float64(state.growth), "evaluations": np.int64(state.evaluations)}
-        state = state._replace(last=NOTHING_TRIED, **numbers)
+        state = state._replace(last=NOTHING_TRIED, control=np.float64(state.control), growth=np.float64(state.growth))
+        state = state._replace(evaluations=np.int64(state.evaluations))
 
         def goes_on(carry: Any) -> Any:
             _, _, status, trials = carry

@@ -2,7 +2,8 @@
 
 A step of a loop links what it carries on, and what it stacks, to what it was given. Where the body is small enough for all of its steps
 to be looked at as one batch, each step's links are known, also those through indices that the number of the step is in; then the pattern
-is that of the loop written out. Otherwise all steps are taken to be alike.
+is that of the loop written out (`loop_steps`). Of carries that steps touch in parts only the parts count (`loop_elements`). Otherwise all
+steps are taken to be alike.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _newton(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _
 
     x, (converged, iterations) = implicit_root(equations, guess, solve, "newton")
     fun = f(x, *args)
-    return NewtonResult(x, fun, np.max(np.abs(_vector(fun, layout.size))), iterations, converged)
+    return NewtonResult(x, fun, np.max(np.abs(_vector(fun, layout.size)), initial=0.0), iterations, converged)
 
 
 def _solve(residuals: Callable[[Any], Any], first: Any, epsilon: float, options: _Options) -> tuple[Any, Any, Any]:

@@ -129,8 +129,9 @@ def sparse_jacobian(
     -----
     Constants are known when the graph is made, and so are arrays that the function closes over: which camera sees which point, where
     a matrix is 0, where a mask holds. Arguments are not: each element that is picked by indices among them depends on the whole axis.
-    In `sg.scan` and `sg.fori_loop` each step is looked at by itself, unless that would be too much; then, and in `sg.while_loop`, what
-    any step does may have happened in each. Functions with rules of their own depend on what these rules say.
+    In `sg.scan` and `sg.fori_loop` each step is looked at by itself, and of what it carries along, `y[i] = ...`, only the elements that it
+    reads and writes where indices are known. Where that would be too much, and in `sg.while_loop`, what any step does may have happened
+    in each. Functions with rules of their own depend on what these rules say.
 
     SciPy takes the matrix as it is: `scipy.optimize.least_squares(f, x0, jac=sg.sparse_jacobian(f))`,
     `scipy.integrate.solve_ivp(f, span, y0, method="BDF", jac=sg.sparse_jacobian(f, 1))`, `scipy.sparse.linalg.spsolve`.

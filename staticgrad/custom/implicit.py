@@ -17,11 +17,13 @@ from staticgrad.ad.forward import tangents as push_forward
 from staticgrad.ad.reverse import cotangents as pull_back
 from staticgrad.custom.rules import CustomFunction, Rule, custom_call, name_of, recorded_rule, shown
 from staticgrad.errors import ArgumentError, DTypeError, MissingDerivativeError, ShapeError
-from staticgrad.ir.aval import Aval
+from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph, inline, topological
 from staticgrad.ir.node import Value, new_input, zeros_like
 from staticgrad.ir.source import at_user_line
+from staticgrad.ops.comparison import where_zero
 from staticgrad.ops.control import NoDerivative
+from staticgrad.ops.movement import broadcast
 from staticgrad.tracing.bodies import Body, check_callable
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
@@ -77,6 +79,22 @@ def custom_root(
     """
     for function, word in ((f, "f"), (solve, "solve"), (tangent_solve, "tangent_solve")):
         check_callable(function, f"custom_root: {word}")
+    return root_of(f, initial_guess, solve, tangent_solve, None, has_aux)
+
+
+def root_of(
+    f: Callable[[Any], Any],
+    initial_guess: Any,
+    solve: Callable[..., Any],
+    tangent_solve: Callable[..., Any],
+    is_sound: Callable[[Any, Any, Any], Any] | None,
+    has_aux: bool,
+) -> Any:
+    """Return a root of `f` as `custom_root` does; its derivative is 0 where `is_sound` says that there is none.
+
+    `is_sound(g, root, aux)` is given the linear approximation of `f` at the root. Where it does not hold the derivative is taken nowhere:
+    so one call of a batch that found nothing leaves the derivatives of what it shares with the others as they are.
+    """
     if not tracing():
         return solve(f, initial_guess)
 
@@ -89,7 +107,7 @@ def custom_root(
     count = len(flatten(initial_guess)[0])
     custom = CustomFunction("custom_root", root, root)
     return custom_call(
-        custom, (initial_guess,), lambda tree, body, printed: _RootRule(custom, tree, body, printed, count, f, tangent_solve)
+        custom, (initial_guess,), lambda tree, body, printed: _RootRule(custom, tree, body, printed, count, f, tangent_solve, is_sound)
     )
 
 
@@ -267,13 +285,14 @@ class _RootRule(_ImplicitRule):
         count: int,
         f: Callable[..., Any],
         tangent_solve: Callable[..., Any],
+        is_sound: Callable[..., Any] | None,
     ) -> None:
         super().__init__(custom, tree, body, printed, count, f, "f")
-        self._f, self._solve = f, tangent_solve
+        self._f, self._solve, self._is_sound = f, tangent_solve, is_sound
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        return self._f, self._solve
+        return self._f, self._solve, *([] if self._is_sound is None else [self._is_sound])
 
     def record(self) -> list[Body]:
         graph, own = self.equations.graph, len(self.equations.captures)
@@ -282,24 +301,46 @@ class _RootRule(_ImplicitRule):
         moved = push_forward(graph.outputs, graph.inputs[own:], seeds)
         linear = Graph((*graph.inputs, *seeds), tuple(zeros_like(v) if t is None else t for t, v in zip(moved, graph.outputs, strict=True)))
 
-        def run(x: Any, right: Any) -> Any:
-            def linearized(t: Any) -> Any:
+        def linearized(x: Any) -> Callable[[Any], Any]:
+            def approximation(t: Any) -> Any:
                 """The derivative of f at the root along t."""
                 check_like(t, x, "custom_root: the linear approximation of f takes {}, not {}", weak=True)
                 given = [convert(lift(leaf), aval.dtype) for leaf, aval in zip(flatten(t)[0], self.avals, strict=True)]
                 values = inline(linear, (*self.equations.captures, *map(lift, flatten(x)[0]), *given))
                 return unflatten(flatten(structure)[1], [tracer_of(v) for v in values])
 
-            found = self.run(self._solve, linearized, right)
+            return approximation
+
+        def run(x: Any, right: Any) -> Any:
+            found = self.run(self._solve, linearized(x), right)
             check_like(found, right, f"custom_root: the right-hand side is {{}}, {name_of(self._solve)} returned {{}}")
             return found
 
         twice = flatten((structure, structure))[1]
         self._tangent = recorded_rule(self.custom, self._solve, run, twice, [*self.avals, *self.avals])
-        return [self.equations, self._tangent]
+        bodies = [self.equations, self._tangent]
+        if self._is_sound is not None:
+            found = self.value(range(self.results))  # (root, aux)
+            avals = [Aval(aval.shape, aval.dtype) for aval in self.body.avals[: self.results]]
+            test = self._is_sound
+            self._sound = recorded_rule(self.custom, test, lambda x, aux: test(linearized(x), x, aux), flatten(found)[1], avals)
+            bodies.append(self._sound)
+        return bodies
 
     def push(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> Sequence[Value | None]:
         self.ready()
+        if self._is_sound is None:
+            return self._pushed(tangents, y, x)
+        (sound,) = self.inlined(self._sound, x, *y[: self.results])
+
+        def kept(v: Value | None) -> Value | None:
+            return where_zero(broadcast(sound, v.shape, tuple(range(len(v.shape)))), v) if v is not None and is_float(v.dtype) else v
+
+        # What is not sound must not be multiplied with anything either, not even with 0: it goes in and comes out as 0.
+        inside = ([kept(v) or v for v in group] for group in (y, x))
+        return [kept(t) for t in self._pushed([kept(t) for t in tangents], *inside)]
+
+    def _pushed(self, tangents: Sequence[Value | None], y: Sequence[Value], x: Sequence[Value]) -> list[Value | None]:
         moved = self.shift(tangents, y, x)
         nothing: list[Value | None] = [None] * len(y)
         if all(t is None for t in moved):

@@ -259,6 +259,21 @@ def nothing(rows: int, columns: int) -> csr_array:
     return _rows(np.zeros(0, np.int64), np.zeros(rows + 1, np.int64), columns)
 
 
+def with_small_indices(pattern: csr_array) -> csr_array:
+    """Return the pattern with indices of 4 bytes if they fit: each call copies them, and SciPy's solvers want them so."""
+    from scipy.sparse import csr_array, get_index_dtype
+
+    kind = get_index_dtype(maxval=max(pattern.nnz, *pattern.shape))
+    return csr_array((pattern.data, pattern.indices.astype(kind), pattern.indptr.astype(kind)), shape=pattern.shape)
+
+
+def pattern_at(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> csr_array:
+    """Return the pattern with entries at these rows and columns."""
+    from scipy.sparse import csr_array
+
+    return csr_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=shape)
+
+
 def _rows(indices: np.ndarray, ends: np.ndarray, columns: int) -> csr_array:
     """Return a pattern from the columns of each row."""
     from scipy.sparse import csr_array

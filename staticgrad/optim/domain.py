@@ -41,6 +41,25 @@ class Domain(NamedTuple):
             return np.zeros(vector.shape, np.int64)
         return np.where(vector <= self.lower, -1, np.where(vector >= self.upper, 1, 0))
 
+    def blocked(self, vector: Any, direction: Any) -> Any:
+        """Return the direction, 0 for parameters that it would take out of the bounds that they are at."""
+        return np.where(self.active(vector) * direction > 0, 0, direction) if self.bounded else direction
+
+    def equations(self, gradient: Callable[[Any], Any], word: str) -> Callable[[Any], Any]:
+        """Return what is 0 at a minimum: the gradient, or the way to its bound for a parameter that is held there, like the parameters."""
+        if not self.bounded:
+            return gradient
+
+        def stationary(x: Any) -> Any:
+            found = gradient(x)
+            slope, layout = Layout(found, word).vector, Layout(x, word)
+            here = layout.vector
+            active = self.active(here)
+            to_bound = here - np.where(active < 0, self.lower, self.upper)
+            return layout.tree(np.where(pushed_out(active, slope), np.where(active == 0, 0.0, to_bound), slope))
+
+        return stationary
+
     def room(self, vector: Any) -> tuple[Any, Any] | None:
         """Return how far each parameter may move down and up; None where there are no bounds."""
         return (self.lower - vector, self.upper - vector) if self.bounded else None
@@ -100,31 +119,29 @@ def step_within(linear: Linearization, damping: Any, room: tuple[Any, Any] | Non
 # ---- from what users pass
 
 
-def domain_of(layout: Layout, bounds: Any, x_scale: Any) -> Domain:
+def domain_of(layout: Layout, bounds: Any, x_scale: Any, word: str) -> Domain:
     """Return bounds and scales of parameters as vectors."""
-    scale = _scale(layout, x_scale)
-    lower, upper = _pair(bounds)
+    scale = _scale(layout, x_scale, word)
+    lower, upper = _pair(bounds, word)
     if _is_everything(lower, -np.inf) and _is_everything(upper, np.inf):
         return Domain(x_scale=scale)
-    low, high = (_vector(layout, each, word) for each, word in ((lower, "lower bounds"), (upper, "upper bounds")))
+    low, high = (_vector(layout, each, what, word) for each, what in ((lower, "lower bounds"), (upper, "upper bounds")))
     if not isinstance(low, Tracer) and not isinstance(high, Tracer) and not np.all(low < high):
-        raise InvalidValueError(at_user_line("least_squares: each lower bound must be less than the upper one of the same parameter"))
+        raise InvalidValueError(at_user_line(f"{word}: each lower bound must be less than the upper one of the same parameter"))
     here = layout.vector
     if not any(isinstance(v, Tracer) for v in (low, high, here)) and not np.all((low <= here) & (here <= high)):
         where = int(np.flatnonzero(~((low <= here) & (here <= high)))[0])
         raise InvalidValueError(
-            at_user_line(
-                f"least_squares: x0 is not within the bounds: parameter {where} is {here[where]}, not in [{low[where]}, {high[where]}]"
-            )
+            at_user_line(f"{word}: x0 is not within the bounds: parameter {where} is {here[where]}, not in [{low[where]}, {high[where]}]")
         )
     return Domain(low, high, scale)
 
 
-def _pair(bounds: Any) -> tuple[Any, Any]:
+def _pair(bounds: Any, word: str) -> tuple[Any, Any]:
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy.optimize.Bounds
         return bounds.lb, bounds.ub
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
-        raise ArgumentError(at_user_line(f"least_squares: bounds={bounds!r}: expected a pair (lower, upper), or a scipy.optimize.Bounds"))
+        raise ArgumentError(at_user_line(f"{word}: bounds={bounds!r}: expected a pair (lower, upper), or a scipy.optimize.Bounds"))
     return bounds[0], bounds[1]
 
 
@@ -132,7 +149,7 @@ def _is_everything(bound: Any, infinity: float) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in flatten(bound)[0]) and all(np.all(leaf == infinity) for leaf in flatten(bound)[0])
 
 
-def _vector(layout: Layout, value: Any, word: str) -> Any:
+def _vector(layout: Layout, value: Any, what: str, word: str) -> Any:
     """Return one number for all parameters, or an array or a container like them, as a vector of parameters."""
     if isinstance(value, (list, tuple)) and all(isinstance(x, (int, float, np.number)) for x in value):
         value = np.array(value, np.float64)
@@ -140,23 +157,23 @@ def _vector(layout: Layout, value: Any, word: str) -> Any:
     if len(leaves) == 1 and np.ndim(leaves[0]) == 0:
         leaves = leaves * len(layout.shapes)
     elif len(leaves) != len(layout.shapes) or (len(leaves) > 1 and tree != layout.structure):
-        raise ArgumentError(at_user_line(f"least_squares: the {word} are {tree}, the parameters {layout.structure}"))
+        raise ArgumentError(at_user_line(f"{word}: the {what} are {tree}, the parameters {layout.structure}"))
     try:
         parts = [np.broadcast_to(snp.asarray(leaf, np.float64), shape).ravel() for leaf, shape in zip(leaves, layout.shapes, strict=True)]
     except ValueError:
         found = ", ".join(str(np.shape(leaf)) for leaf in leaves)
         wanted = ", ".join(map(str, layout.shapes))
-        raise ShapeError(at_user_line(f"least_squares: the {word} have shape {found}, the parameters {wanted}")) from None
-    rounded = Layout(layout.tree(snp.concatenate(parts)), "least_squares")
+        raise ShapeError(at_user_line(f"{word}: the {what} have shape {found}, the parameters {wanted}")) from None
+    rounded = Layout(layout.tree(snp.concatenate(parts)), word)
     return rounded.vector
 
 
-def _scale(layout: Layout, x_scale: Any) -> Any:
+def _scale(layout: Layout, x_scale: Any, word: str) -> Any:
     if x_scale is None or (isinstance(x_scale, str) and x_scale == "jac"):
         return None
     if isinstance(x_scale, str):
-        raise InvalidValueError(at_user_line(f"least_squares: x_scale={x_scale!r}: expected 'jac' or numbers of more than 0"))
-    scale = _vector(layout, x_scale, "scales x_scale")
+        raise InvalidValueError(at_user_line(f"{word}: x_scale={x_scale!r}: expected 'jac' or numbers of more than 0"))
+    scale = _vector(layout, x_scale, "scales x_scale", word)
     if not isinstance(scale, Tracer) and not (np.all(np.isfinite(scale)) and np.all(scale > 0)):
-        raise InvalidValueError(at_user_line(f"least_squares: x_scale={x_scale!r}: expected 'jac' or numbers of more than 0"))
+        raise InvalidValueError(at_user_line(f"{word}: x_scale={x_scale!r}: expected 'jac' or numbers of more than 0"))
     return scale

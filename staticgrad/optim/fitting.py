@@ -215,7 +215,7 @@ def least_squares(
         raise ArgumentError(at_user_line(f"least_squares: args must be a tuple, not {type(args).__name__}; for one argument args=(data,)"))
     args, named = tree_map(_contiguous, (tuple(args), dict(kwargs or {})))
     layout = Layout(params, "least_squares")
-    domain = domain_of(layout, bounds, x_scale)
+    domain = domain_of(layout, bounds, x_scale, "least_squares")
     if domain.bounded and isinstance(optimizer, GaussNewton):
         raise UnsupportedError(at_user_line("least_squares: bounds need damping to be certain of progress; method='lm' has it"))
     tolerances = [None if value is None else number(name, value) for name, value in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol))]

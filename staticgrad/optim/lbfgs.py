@@ -13,10 +13,11 @@ from staticgrad.control.flow import scan, while_loop
 from staticgrad.errors import ShapeError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line
+from staticgrad.optim.domain import FREE, Domain, domain_of
 from staticgrad.optim.line_search import Trial, search
-from staticgrad.optim.normal_equations import Layout, chosen, length
+from staticgrad.optim.normal_equations import EPSILON, Layout, chosen, length
 from staticgrad.optim.residual_optimizer import fall_of_cost
-from staticgrad.optim.solvers import implicit_root, run
+from staticgrad.optim.solvers import implicit_root, run, start
 from staticgrad.tracing.pytree import leaf_aval
 
 
@@ -63,6 +64,13 @@ class _History(NamedTuple):
     scale: Any
     """What stands for the inverse Hessian before any of them."""
 
+    def restricted(self, free: Any) -> _History:
+        """Return what is known of the Hessian of those variables alone that are free."""
+        steps, changes = np.where(free, self.steps, 0), np.where(free, self.changes, 0)
+        curvatures = np.sum(steps * changes, axis=1)
+        curved = curvatures > EPSILON * np.sum(changes * changes, axis=1)
+        return _History(steps, changes, np.where(curved, 1 / np.where(curved, curvatures, 1), 0), self.scale)
+
 
 def lbfgs(
     f: Callable[..., Any],
@@ -73,8 +81,9 @@ def lbfgs(
     gtol: float | None = None,
     ftol: float | None = None,
     maxiter: int = 15000,
+    bounds: Any = None,
 ) -> LBFGSResult:
-    """Return a minimum of `f` by the limited-memory BFGS method.
+    """Return a minimum of `f`, within bounds if there are any, by the limited-memory BFGS method.
 
     Gradients are exact; each step ends at a point that satisfies the strong Wolfe conditions. It works inside of traced functions, under
     `sg.vmap` and other transforms; the minimum is differentiated by what the function depends on (implicitly, as the root of the
@@ -91,13 +100,17 @@ def lbfgs(
     history : int
         How many steps are remembered for the curvature.
     gtol : float
-        It ends where no element of the gradient is larger than this. By default the square root of the relative precision of the
-        dtypes.
+        It ends where no element of the gradient is larger than this; with bounds, of the way that they leave for a step along it. By
+        default the square root of the relative precision of the dtypes.
     ftol : float
         It ends after a step that lowered the function by at most `ftol` times its absolute value, or where no step lowers it and none
         is foretold to be worth more than rounding errors; by default the relative precision.
     maxiter : int
         The most steps to be made.
+    bounds
+        A pair (lower, upper) or a `scipy.optimize.Bounds`: for each, one number for all parameters, or numbers in the structure of
+        `x0`; they may be infinite. The function is never computed outside. Parameters that the bounds hold up have the derivatives of
+        these bounds.
 
     Returns
     -------
@@ -123,6 +136,9 @@ def lbfgs(
     ----------
     J. Nocedal, "Updating quasi-Newton matrices with limited storage" (Mathematics of Computation 35, 1980).
 
+    For steps within bounds: D. P. Bertsekas, "Projected Newton methods for optimization problems with simple constraints" (SIAM Journal on
+    Control and Optimization 20, 1982).
+
     For the line search: J. J. More, D. J. Thuente, "Line search algorithms with guaranteed sufficient decrease" (ACM Transactions on
     Mathematical Software 20, 1994).
     """
@@ -132,12 +148,13 @@ def lbfgs(
         None if ftol is None else number("ftol", ftol),
         whole("maxiter", maxiter, 0),
     )
-    found: LBFGSResult = run(_lbfgs, f, x0, args, options, "lbfgs")
+    domain = FREE if bounds is None else domain_of(Layout(start(x0), "lbfgs"), bounds, None, "lbfgs")
+    found: LBFGSResult = run(_lbfgs, f, x0, args, options, "lbfgs", (domain.lower, domain.upper) if domain.bounded else ())
     return found
 
 
-def _lbfgs(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _Options) -> LBFGSResult:
-    layout = Layout(guess, "lbfgs")
+def _lbfgs(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _Options, *bounds: Any) -> LBFGSResult:
+    layout, domain = Layout(guess, "lbfgs"), Domain(*bounds)
 
     def of_tree(x: Any) -> Any:
         value = f(x, *args)
@@ -149,16 +166,16 @@ def _lbfgs(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _O
     def of_vector(vector: Any) -> Any:
         return of_tree(layout.tree(vector))
 
-    def solve(first: Any) -> tuple[Any, Any]:
-        point, *rest = _solve(of_vector, Layout(first, "lbfgs").vector, layout.epsilon, options)
-        return layout.tree(point.x), rest
+    def solve(first: Any) -> tuple[Any, Any, Any]:
+        point, iterations, evaluations, status = _solve(of_vector, Layout(first, "lbfgs").vector, layout.epsilon, options, domain)
+        return layout.tree(point.x), status > 0, (iterations, evaluations, status)
 
-    x, (iterations, evaluations, status) = implicit_root(grad(of_tree), guess, solve, "lbfgs")
+    x, (converged, (iterations, evaluations, status)) = implicit_root(domain.equations(grad(of_tree), "lbfgs"), guess, solve, "lbfgs")
     fun, gradient = value_and_grad(of_tree)(x)
-    return LBFGSResult(x, fun, gradient, iterations, evaluations, status, status > 0)
+    return LBFGSResult(x, fun, gradient, iterations, evaluations, status, converged)
 
 
-def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Options) -> tuple[Any, ...]:
+def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Options, domain: Domain) -> tuple[Any, ...]:
     """Return the point where it ends, the numbers of steps and of evaluations, and the status."""
     gtol = epsilon**0.5 if options.gtol is None else options.gtol
     ftol = epsilon if options.ftol is None else options.ftol
@@ -174,16 +191,25 @@ def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Option
         value, gradient = value_and_gradient(x)
         return _Point(x, value.astype(np.float64), gradient)
 
+    def is_level(point: _Point) -> Any:
+        way = domain.clip(point.x - point.gradient) - point.x if domain.bounded else point.gradient
+        return np.all(np.abs(way) <= gtol)
+
     def goes_on(carry: Any) -> Any:
         *_, iterations, _, status = carry
         return (status == 0) & (iterations < options.maxiter)
 
     def body(carry: Any) -> Any:
         point, lowest, past, iterations, evaluations, _ = carry
-        direction = -_times_inverse_hessian(past, point.gradient)
+        downhill = domain.blocked(point.x, -point.gradient)
+        if domain.bounded:
+            free = downhill != 0
+            direction = domain.blocked(point.x, np.where(free, _times_inverse_hessian(past.restricted(free), downhill), 0))
+        else:
+            direction = _times_inverse_hessian(past, downhill)
         slope, noise = direction @ point.gradient, 8 * epsilon * np.abs(point.cost)
-        (reached, fall, _), falls, trials = _stepped(at, point, direction, lowest, noise)
-        level = np.all(np.abs(reached.gradient) <= gtol)
+        (reached, fall, *_), falls, trials = _stepped(at, point, direction, lowest, noise, domain)
+        level = is_level(reached)
         # A short step wins little anyway: the function is flat only if the whole one would not win much more.
         size = np.maximum(np.abs(point.cost), np.abs(np.where(falls, reached.cost, point.cost)))
         nearly = -slope <= max(ftol, epsilon**0.5) * size
@@ -197,8 +223,9 @@ def _solve(f: Callable[[Any], Any], first: Any, epsilon: float, options: _Option
 
     point = at(first)
     finite = np.isfinite(point.cost) & np.all(np.isfinite(point.gradient))
-    status = np.where(finite, np.where(np.all(np.abs(point.gradient) <= gtol), 1, 0), -1)
-    point, _, _, iterations, evaluations, status = while_loop(goes_on, body, (point, point.cost, forgotten(point.gradient), 0, 1, status))
+    status = np.where(finite, np.where(is_level(point), 1, 0), -1)
+    carry = point, point.cost, forgotten(point.gradient), np.int64(0), np.int64(1), status
+    point, _, _, iterations, evaluations, status = while_loop(goes_on, body, carry)
     return point, iterations, evaluations, status
 
 
@@ -229,18 +256,21 @@ def _remembering(past: _History, step: Any, change: Any, gradient: Any) -> _Hist
     return _History(steps, changes, snp.concatenate([past.weights[1:], weight[None]]), scale)
 
 
-def _stepped(at: Callable[[Any], _Point], point: _Point, direction: Any, lowest: Any, noise: Any) -> tuple[Trial, Any, Any]:
+def _stepped(at: Callable[[Any], _Point], point: _Point, direction: Any, lowest: Any, noise: Any, domain: Domain) -> tuple[Trial, Any, Any]:
     """Return where the search along a direction ends, whether the function falls enough there, and how many lengths were tried.
+
+    Parameters stop at their bounds and the others go on: then the way bends.
 
     Where the function changes by less than its rounding errors slopes are believed, but only as long as it stays at its lowest.
     """
 
     def tried(t: Any) -> Trial:
-        reached = at(point.x + t * direction)
-        slope = reached.gradient @ direction
+        reached = at(domain.clip(point.x + t * direction))
+        onward = domain.blocked(reached.x, direction)
+        slope = reached.gradient @ onward
         finite = np.isfinite(reached.cost) & np.isfinite(slope) & np.all(np.isfinite(reached.gradient))
         by_slopes = fall_of_cost(point, reached, reached.x - point.x, noise)
         fall = np.where(reached.cost > lowest + noise, point.cost - reached.cost, by_slopes)
-        return Trial(reached, np.where(finite, fall, np.nan), slope)
+        return Trial(reached, np.where(finite, fall, np.nan), slope, np.any(onward != direction) if domain.bounded else False)
 
     return search(tried, direction @ point.gradient)

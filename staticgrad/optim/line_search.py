@@ -40,6 +40,8 @@ class Trial(NamedTuple):
     """By how much the function falls; NaN where it, or a slope, is not finite."""
     slope: Any
     """phi'(t)."""
+    bends: Any = False
+    """Whether the way has come to a bound, and bends: what slopes foretell does not hold there, so it is done if the function falls."""
 
 
 class _End(NamedTuple):
@@ -81,7 +83,7 @@ def search(at: Callable[[Any], Trial], slope: Any) -> tuple[Trial, Any, Any]:
         finite = np.isfinite(trial.fall)
         end = _End(t, np.where(finite, -trial.fall - DECREASE * t * slope, np.inf), trial.slope - DECREASE * slope)
         falls = end.excess <= 0
-        return trial, end, falls, settled | (falls & (np.abs(trial.slope) <= -CURVATURE * slope))
+        return trial, end, falls, settled | (falls & (trial.bends | (np.abs(trial.slope) <= -CURVATURE * slope)))
 
     def goes_on(carry: Any) -> Any:
         _, (_, _, _, over), trials = carry
@@ -94,8 +96,11 @@ def search(at: Callable[[Any], Trial], slope: Any) -> tuple[Trial, Any, Any]:
         settled = (narrow | (trials == MOST_TRIALS - 1)) & (ends.low.length > 0)
         return ends, judged(np.where(settled, ends.low.length, t), settled), trials + 1
 
-    start, beyond = _End(0.0, 0.0, (1 - DECREASE) * slope), _End(np.inf, np.inf, 0.0)
-    _, (trial, _, falls, _), trials = while_loop(goes_on, body, (_Search(start, beyond, np.inf, np.inf), judged(1.0, False), 1))
+    # With dtypes of their own: a loop that starts with Python's numbers is recorded once more to find them.
+    nothing, infinity = np.float64(0), np.float64(np.inf)
+    start, beyond = _End(nothing, nothing, (1 - DECREASE) * slope), _End(infinity, infinity, nothing)
+    ends = _Search(start, beyond, infinity, infinity)
+    _, (trial, _, falls, _), trials = while_loop(goes_on, body, (ends, judged(np.float64(1), False), np.int64(1)))
     return trial, falls, trials
 
 

@@ -111,13 +111,13 @@ def _newton(f: Callable[..., Any], guess: Any, args: tuple[Any, ...], options: _
     def equations(x: Any) -> Any:
         return layout.tree(_vector(f(x, *args), layout.size))
 
-    def solve(first: Any) -> tuple[Any, Any]:
+    def solve(first: Any) -> tuple[Any, Any, Any]:
         vector, iterations, converged = _solve(residuals, Layout(first, "newton").vector, layout.epsilon, options)
-        return layout.tree(vector), (iterations, converged)
+        return layout.tree(vector), converged, iterations
 
-    x, (iterations, converged) = implicit_root(equations, guess, solve, "newton")
+    x, (converged, iterations) = implicit_root(equations, guess, solve, "newton")
     fun = f(x, *args)
-    return NewtonResult(x, fun, np.max(np.abs(_vector(fun, layout.size))), iterations, converged)
+    return NewtonResult(x, fun, np.max(np.abs(_vector(fun, layout.size)), initial=0.0), iterations, converged)
 
 
 def _solve(residuals: Callable[[Any], Any], first: Any, epsilon: float, options: _Options) -> tuple[Any, Any, Any]:

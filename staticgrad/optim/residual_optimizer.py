@@ -57,7 +57,9 @@ class Trial(NamedTuple):
     """Whether it would change the residuals by more than their rounding errors."""
 
 
-NOTHING_TRIED = Trial(True, np.nan, np.nan, np.nan, np.nan, np.nan, True)
+_NAN = np.float64(np.nan)
+
+NOTHING_TRIED = Trial(True, _NAN, _NAN, _NAN, _NAN, _NAN, True)
 """What stands for the last step before the first one."""
 
 
@@ -72,7 +74,7 @@ class ResidualState(NamedTuple):
     """The damping of the next step (Levenberg-Marquardt), or what part of the whole jump it is (Gauss-Newton)."""
     growth: float
     """By what the damping is multiplied if the next step does not stay."""
-    evaluations: int
+    evaluations: Any
     """How often the residuals and their derivatives were computed."""
     last: Trial | None
     """What came of the last step."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from staticgrad.api import grad
 from staticgrad.control.flow import while_loop
-from staticgrad.optim.domain import Domain, optimality, pushed_out
+from staticgrad.optim.domain import Domain, optimality
 from staticgrad.optim.normal_equations import Layout, Residuals
 from staticgrad.optim.residual_optimizer import NOTHING_TRIED, ResidualOptimizer, ResidualState
 from staticgrad.optim.solvers import implicit_root
@@ -59,21 +59,15 @@ def solve_in_trace(
     """
 
     def gradient(x: Any) -> Any:
-        """What is 0 at the optimum: the gradient of the cost, or the way to the bound for a parameter that is held there."""
-        found = grad(lambda p: _cost(function(p, *args, **kwargs)))(x)
-        if not domain.bounded:
-            return found
-        slope, layout = Layout(found, "least_squares").vector, Layout(x, "least_squares")
-        here = layout.vector
-        active = domain.active(here)
-        to_bound = here - np.where(active < 0, domain.lower, domain.upper)
-        return layout.tree(np.where(pushed_out(active, slope), np.where(active == 0, 0.0, to_bound), slope))
+        return grad(lambda p: _cost(function(p, *args, **kwargs)))(x)
 
-    def solve(start: Any) -> tuple[Any, Any]:
+    def solve(start: Any) -> tuple[Any, Any, Any]:
         state = optimizer.first(start, function, args, kwargs, domain)
         status_of = judge(state)
         status = np.where(state.linear.finite, status_of(state), -1)
-        state = state._replace(last=NOTHING_TRIED)
+        # With dtypes of their own: a loop that starts with Python's numbers is recorded once more to find them.
+        state = state._replace(last=NOTHING_TRIED, control=np.float64(state.control), growth=np.float64(state.growth))
+        state = state._replace(evaluations=np.int64(state.evaluations))
 
         def goes_on(carry: Any) -> Any:
             _, _, status, trials = carry
@@ -85,9 +79,9 @@ def solve_in_trace(
             return params, state, status_of(state), trials + 1
 
         x, state, status, _ = while_loop(goes_on, body, (start, state, status, 1))
-        return x, (state.evaluations, status)
+        return x, status > 0, (state.evaluations, status)
 
-    x, (evaluations, status) = implicit_root(gradient, guess, solve, "least_squares")
+    x, (success, (evaluations, status)) = implicit_root(domain.equations(gradient, "least_squares"), guess, solve, "least_squares")
     linear = function.linearize(x, args, kwargs)
     active = domain.active(Layout(x, "least_squares").vector)
     return LeastSquaresSolution(
@@ -100,7 +94,7 @@ def solve_in_trace(
         active_mask=active,
         nfev=evaluations,
         status=status,
-        success=status > 0,
+        success=success,
     )
 
 

@@ -14,7 +14,7 @@ from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativ
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value
 from staticgrad.ir.source import at_user_line
-from staticgrad.ir.sparsity import pattern_of
+from staticgrad.ir.sparsity import pattern_of, with_small_indices
 from staticgrad.ops.casts import cast
 from staticgrad.ops.control import Call, inline_calls
 from staticgrad.ops.movement import concatenate, reshape
@@ -93,7 +93,7 @@ class SparseJacobian:
         if self.mode == "symmetric":  # what is 0 on one side of the diagonal is so on the other
             pattern = pattern.multiply(pattern.T).tocsr()
             pattern.sort_indices()
-        return pattern
+        return with_small_indices(pattern)
 
     def _sweeps(
         self, pattern: csr_array, outputs: Sequence[Value], inputs: Sequence[Value], dtype: np.dtype, what: str

@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 import staticgrad as sg
+import staticgrad.numpy as snp
 from staticgrad.ad.jacobian import blocks_by_pullback, blocks_by_pushforward
 from staticgrad.errors import InvalidValueError, MissingDerivativeError
 from staticgrad.ir import sparsity
@@ -303,12 +304,42 @@ def random_loop(rng):
     return body, bool(chosen[4])
 
 
+def random_writes(rng):
+    """Return a body whose steps read and write parts of two large carries, one after the other; and whether to reverse."""
+    table, fixed, kinds = rng.integers(0, 20, (6, 3)), rng.integers(0, 8, 7), rng.integers(0, 7, 4)
+
+    def body(carry, given, x):
+        (first, second), (step, part) = carry, given
+        first, second = first.copy(), second.copy()
+        own = snp.asarray(table)[step]
+        for k in kinds:
+            at = fixed[k]
+            if k == 0:
+                first[step + at] = x[step] * part[0]
+            elif k == 1:
+                first[step] = first[step + 2] * x[0]
+            elif k == 2:
+                np.add.at(first, own, second[own] * part[:3])
+            elif k == 3:
+                second[at : at + 2] = first[at + 1] + part[3]
+            elif k == 4:
+                first[own] = second[own] * x[own % 8]
+            elif k == 5:
+                second[at] += first[own[0]]
+            else:
+                second[own[1]] *= 2 + x[3]
+        return (first, second), np.stack([first[fixed[0]], second[own[2]] * part[1]])
+
+    return body, bool(rng.integers(2))
+
+
 @pytest.mark.parametrize("seed", range(30))
-def test_a_loop_has_the_pattern_of_its_steps_written_out(seed):
+@pytest.mark.parametrize("make, sizes", [(random_loop, (3, 4)), (random_writes, (24, 20))])
+def test_a_loop_has_the_pattern_of_its_steps_written_out(seed, make, sizes):
     rng = np.random.default_rng(seed)
-    body, reverse = random_loop(rng)
+    body, reverse = make(rng)
     length = int(rng.integers(1, 7))
-    arrays = [np.ones(3), np.ones(4), np.ones((length, 4)), np.ones(8)]
+    arrays = [*map(np.ones, sizes), np.ones((length, 4)), np.ones(8)]
 
     def looped(first, second, parts, x):
         return sg.scan(lambda c, given: body(c, given, x), (first, second), (np.arange(length), parts), reverse=reverse)
@@ -354,7 +385,15 @@ def test_a_chain_in_a_loop_is_a_band():
     def by_total(x):
         return sg.scan(lambda c, now: ((now, c[1] + (now - c[0] ** 2) ** 2), None), (x[0], 0.0), x[1:])[0][1]
 
-    for f, n in ((chain, 20_000), (by_total, 20_000), (by_index, 50)):
+    def by_writing(x):
+        def body(i, y):
+            y = y.copy()
+            y[i] += x[i] * x[i - 1]
+            return y
+
+        return np.sum(np.sin(sg.fori_loop(1, len(x), body, x)))
+
+    for f, n in ((chain, 20_000), (by_total, 20_000), (by_index, 100_000), (by_writing, 100_000)):
         hessian = sg.sparse_hessian(interpreted(f))
         x = np.ones(n)
         assert hessian.pattern(x).nnz == 3 * n - 2

@@ -212,3 +212,69 @@ def test_what_is_learnt_from_a_fit_inside():
 def test_errors(error, words, call):
     with pytest.raises(error, match=f"(?s){words}.*test_lbfgs.py"):
         call()
+
+
+RANDOM = NOISE.normal(size=(12, 12))
+CONVEX, PULL = RANDOM @ RANDOM.T + 0.1 * np.eye(12), 5 * NOISE.normal(size=12)
+
+
+def quadratic(x):
+    return x @ CONVEX @ x / 2 - PULL @ x
+
+
+BOUNDED = [
+    (rosenbrock, np.full(6, -1.2), (-1.5, 0.5)),
+    (rosenbrock, np.full(10, 3.0), (1.2, 4.0)),
+    (rosenbrock, np.full(4, -1.2), (-2.0, np.array([0.5, 0.8, np.inf, 0.2]))),
+    (quadratic, np.zeros(12), (0.0, np.inf)),
+    (quadratic, np.full(12, 0.5), (-0.1, 0.5)),
+    (lambda x: np.sum(x - np.log(x)), np.full(5, 0.5), (1e-3, 0.7)),
+]
+
+
+def test_minima_within_bounds_are_those_of_scipy():
+    """Found with about as many evaluations, all of them within the bounds."""
+    counts = []
+    for f, start, bounds in BOUNDED:
+        found = sg.lbfgs(f, start, bounds=bounds)
+        limits = scipy.optimize.Bounds(*(np.broadcast_to(each, start.shape) for each in bounds))
+        options = {"gtol": 1e-8, "ftol": 1e-15}
+        best = scipy.optimize.minimize(f, start, jac=sg.grad(f), method="L-BFGS-B", bounds=limits, options=options)
+        assert found.converged
+        assert np.all((limits.lb <= found.x) & (found.x <= limits.ub))
+        np.testing.assert_allclose(found.x, best.x, atol=1e-7)
+        assert found.fun <= best.fun + 1e-12 * abs(best.fun)
+        counts.append((int(found.evaluations), best.nfev))
+    ours, theirs = np.sum(counts, axis=0)
+    assert ours <= 1.5 * theirs
+
+
+def test_derivatives_within_bounds():
+    """A parameter that is held up moves with its bound, the others with the data, and with what the bounds do to them."""
+
+    @sg.trace(backend="interp")
+    def minimum(a, lower, upper):
+        return sg.lbfgs(lambda x: np.sum((x - a) ** 2) + x[0] * x[1], np.full(3, 0.5), bounds=(lower, upper), gtol=1e-13, ftol=0.0).x
+
+    a, lower, upper = np.array([2.0, 0.9, -1.0]), np.zeros(3), np.ones(3)
+    np.testing.assert_allclose(minimum(a, lower, upper), [1.0, 0.4, 0.0], atol=1e-12)
+    by_data, by_lower, by_upper = sg.jacobian(minimum, (0, 1, 2))(a, lower, upper)
+    np.testing.assert_allclose(by_data, np.diag([0.0, 1.0, 0.0]), atol=1e-12)
+    np.testing.assert_allclose(by_lower, np.diag([0.0, 0.0, 1.0]), atol=1e-12)
+    np.testing.assert_allclose(by_upper, [[1, 0, 0], [-0.5, 0, 0], [0, 0, 0]], atol=1e-12)
+    many = sg.vmap(minimum, (0, None, 0))(np.stack([a, -a]), lower, np.stack([upper, 2 * upper]))
+    np.testing.assert_allclose(many, [[1.0, 0.4, 0.0], [0.0, 0.0, 1.0]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error", "words"),
+    [
+        ((1.0, 0.0), InvalidValueError, "lbfgs: each lower bound"),
+        ((2.0, 3.0), InvalidValueError, r"lbfgs: x0 is not within the bounds: parameter 0 is 0.5, not in \[2.0, 3.0\]"),
+        (([0.0, 0.0], 1.0), ShapeError, r"lbfgs: the lower bounds have shape \(2,\)"),
+        ((0.0,), ArgumentError, r"expected a pair \(lower, upper\)"),
+    ],
+)
+def test_bounds_that_are_none(bounds, error, words):
+    with pytest.raises(error, match=words):
+        sg.lbfgs(rosenbrock, np.full(3, 0.5), bounds=bounds)

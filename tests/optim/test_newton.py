@@ -96,6 +96,11 @@ def test_what_has_no_root_is_reported(f, start):
     assert found.iterations <= 50
 
 
+def test_nothing_to_find():
+    found = sg.newton(lambda x: x, np.zeros(0))
+    assert (found.x.shape, found.residual, found.iterations, found.converged) == ((0,), 0, 0, True)
+
+
 def test_options():
     assert sg.newton(chemistry, np.full(3, 0.4), maxiter=0).iterations == 0
     np.testing.assert_array_equal(sg.newton(chemistry, np.full(3, 0.4), maxiter=0).x, 0.4)

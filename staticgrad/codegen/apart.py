@@ -29,7 +29,7 @@ def apart(schedule: Schedule, most_reads: int) -> Schedule:
     nests: list[Nest] = []
     for nest in schedule.nests:
         if _can_be_divided(nest):
-            items = [*(Item(value, value) for value in given.get(nest, ())), *nest.items]
+            items = [part for item in nest.items for part in (*given.get(item, ()), item)]
             nests += _groups(items, memory, nest.stage, most_reads)
         else:
             nests.append(nest)
@@ -41,14 +41,14 @@ def _can_be_divided(nest: Nest) -> bool:
     return not whole and all(item.reduce is None and item.scatter is None for item in nest.items)
 
 
-def _given_memory(schedule: Schedule, memory: dict[Value, Value], most_reads: int) -> dict[Nest, list[Value]]:
-    """Give memory to values on the way to what is computed of many arrays, and return them by the nests before which they are computed."""
-    first: dict[Value, Nest] = {}
+def _given_memory(schedule: Schedule, memory: dict[Value, Value], most_reads: int) -> dict[Item, list[Item]]:
+    """Give memory to values on the way to what is computed of many arrays; return the items that compute them by those that come after."""
+    first: dict[Value, Item] = {}
     fixed: set[Value] = set()
     for nest in schedule.nests:
         for item in nest.items:
             for node in item_nodes(item, memory):
-                first.setdefault(node.outputs[0], nest)
+                first.setdefault(node.outputs[0], item)
                 if not _can_be_divided(nest):
                     fixed.update(node.outputs)
     found: dict[Value, None] = {}
@@ -56,10 +56,10 @@ def _given_memory(schedule: Schedule, memory: dict[Value, Value], most_reads: in
         for item in nest.items if _can_be_divided(nest) else ():
             for value in _on_the_way(item, memory, fixed, most_reads):
                 found[value] = None
-    given: dict[Nest, list[Value]] = {}
-    for node in topological(found):
-        if node.outputs[0] in found:
-            given.setdefault(first[node.outputs[0]], []).append(node.outputs[0])
+    given: dict[Item, list[Item]] = {}
+    for value in (node.outputs[0] for node in topological(found)):
+        if value in found:
+            given.setdefault(first[value], []).append(Item(value, value))
     return given
 
 

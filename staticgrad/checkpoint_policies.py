@@ -9,7 +9,9 @@ of a name is one: `lambda name: name in ("exp", "sum")`. The names of these are 
     array([[1., 1.]])
 """
 
-__all__ = ["dots_saveable", "everything_saveable", "nothing_saveable"]
+from collections.abc import Callable
+
+__all__ = ["checkpoint_dots", "dots_saveable", "everything_saveable", "nothing_saveable", "save_from_both_policies"]
 
 
 def nothing_saveable(name: str) -> bool:
@@ -25,3 +27,16 @@ def everything_saveable(name: str) -> bool:
 def dots_saveable(name: str) -> bool:
     """Return whether an operation is a matrix product, which takes long to compute anew; `einsum` and `dot` are such, too."""
     return name == "contract"
+
+
+checkpoint_dots = dots_saveable
+
+
+def save_from_both_policies(policy_1: Callable[[str], bool], policy_2: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Return the policy that keeps what one of two policies keeps.
+
+    >>> from staticgrad.checkpoint_policies import dots_saveable, save_from_both_policies
+    >>> save_from_both_policies(dots_saveable, lambda name: name == "exp")("exp")
+    True
+    """
+    return lambda name: policy_1(name) or policy_2(name)

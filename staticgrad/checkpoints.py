@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from staticgrad.calls.traced import traced
 from staticgrad.checkpoint_policies import nothing_saveable
 from staticgrad.custom.rules import name_of, with_prints
-from staticgrad.errors import ArgumentError
+from staticgrad.errors import ArgumentError, InvalidValueError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import apply
 from staticgrad.ir.source import at_user_line
@@ -25,7 +25,9 @@ from staticgrad.tracing.pytree import flatten, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 
-def checkpoint(fun: Callable[..., Any], *, policy: Callable[[str], bool] | None = None) -> Callable[..., Any]:
+def checkpoint(
+    fun: Callable[..., Any], *, policy: Callable[[str], bool] | None = None, static_argnums: int | Sequence[int] = ()
+) -> Callable[..., Any]:
     """Return `fun` as a function whose intermediate values are not kept for the backward pass, but computed anew there.
 
     It saves memory at the price of computing `fun` a second time, and changes no bit of any result. What it starts from is kept, and what
@@ -41,11 +43,16 @@ def checkpoint(fun: Callable[..., Any], *, policy: Callable[[str], bool] | None 
     policy
         Which values may be kept nevertheless: a function from the name of an operation, as in the printed graph, to a bool, such as
         those of `sg.checkpoint_policies`. By default `nothing_saveable`.
+    static_argnums
+        The positions of arguments that `fun` gets as they are: arrays that decide what it does. Numbers, texts and functions may stand
+        anywhere.
 
     Raises
     ------
     ArgumentError
-        When `fun` or `policy` is no function.
+        When `fun` or `policy` is no function, or `static_argnums` no integers.
+    InvalidValueError
+        When a static argument is not given.
 
     Examples
     --------
@@ -65,14 +72,35 @@ def checkpoint(fun: Callable[..., Any], *, policy: Callable[[str], bool] | None 
         if not callable(given):
             raise ArgumentError(at_user_line(f"checkpoint: {what} must be a function, not {type(given).__name__}"))
 
+    numbers = tuple(static_argnums) if isinstance(static_argnums, Sequence) else (static_argnums,)
+    if not all(isinstance(number, int) for number in numbers):
+        raise ArgumentError(at_user_line(f"checkpoint: static_argnums must be integers, not {static_argnums!r}"))
+
     @functools.wraps(fun)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:
+        if numbers:
+            bound, others = _bound(fun, numbers, args)
+            return checkpoint(bound, policy=policy)(*others, **kwargs)
         if tracing():
             return _recorded(fun, policy or nothing_saveable, args, kwargs)
         takes = taker(args) or taker(kwargs)
         return fun(*args, **kwargs) if takes is None else takes(traced(checkpointed), args, kwargs)
 
     return checkpointed
+
+
+def _bound(fun: Callable[..., Any], numbers: Sequence[int], args: tuple[Any, ...]) -> tuple[Callable[..., Any], list[Any]]:
+    """Return `fun` with its static arguments, and the others."""
+    if any(not -len(args) <= number < len(args) for number in numbers):
+        raise InvalidValueError(at_user_line(f"checkpoint: static_argnums={tuple(numbers)} of {len(args)} arguments"))
+    static = {number % len(args) for number in numbers}
+
+    @functools.wraps(fun)
+    def bound(*others: Any, **kwargs: Any) -> Any:
+        rest = iter(others)
+        return fun(*(value if k in static else next(rest) for k, value in enumerate(args)), **kwargs)
+
+    return bound, [value for k, value in enumerate(args) if k not in static]
 
 
 def _recorded(fun: Callable[..., Any], policy: Callable[[str], bool], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -69,6 +69,25 @@ def test_containers_options_and_closures():
     assert bits(sg.grad(lambda t: np.sum(g(t, power=2, mode="y")["y"]))({"x": X})) == bits(expected)
 
 
+def test_static_arguments_are_handed_on_as_they_are():
+    def f(signs, x, power):
+        return np.sum(sum(s * x**power for s in signs if s > 0))
+
+    g = sg.checkpoint(f, static_argnums=(0, -1))
+    signs = np.array([1.0, -1.0, 2.0])
+    assert bits(sg.grad(lambda x: g(signs, x, 3))(X)) == bits(sg.grad(lambda x: f(signs, x, 3))(X))
+    with pytest.raises(ValueError, match=r"static_argnums=\(0, -1\) of 0 arguments"):
+        g()
+    with pytest.raises(TypeError, match="must be integers"):
+        sg.checkpoint(f, static_argnums="signs")
+
+
+def test_what_one_of_two_policies_keeps():
+    policies = sg.checkpoint_policies
+    both = policies.save_from_both_policies(policies.checkpoint_dots, lambda name: name == "tanh")
+    assert [both(name) for name in ("contract", "tanh", "exp")] == [True, True, False]
+
+
 def test_what_is_no_function_is_refused():
     with pytest.raises(TypeError, match="must be a function"):
         sg.checkpoint(3)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import heapq
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,8 @@ ALIGNMENT = 64
 class Plan:
     """The buffers of a schedule.
 
-    The first `residual` of the `workspace` bytes carry values from forward to backward, which writes over those it has done with.
+    The first `residual` of the `workspace` bytes carry values from forward to backward, which writes over those it has done with. What
+    else lies between these values is not read.
     """
 
     arguments: tuple[Buffer, ...]
@@ -132,17 +134,13 @@ def plan(schedule: Schedule) -> Plan:
 
     first, last, read_by_backward = lifetimes(schedule)
     owners = [value for value in dict.fromkeys(memory.values()) if value not in buffers]
+    owners.sort(key=lambda v: first.get(v, -1))
     stage_of = {target: nest.stage for nest in schedule.nests for target in map(memory.__getitem__, nest.targets)}
-    residuals = [v for v in owners if stage_of.get(v) == "forward" and v in read_by_backward]
-    residual = 0
-    for value in residuals:
-        buffers[value] = _workspace(value, Space.RESIDUAL, residual)
-        residual += aligned(value.aval.nbytes)
-    others = [v for v in owners if v not in buffers]
-    turn = len(schedule.stage("forward"))
-    early, late = ([v for v in others if (first.get(v, 0) >= turn) == is_late] for is_late in (False, True))
-    workspace = _place_scratch(early, (), first, last, buffers, residual)
-    workspace = max(workspace, _place_scratch(late, residuals, first, last, buffers, residual))
+    residuals = {v for v in owners if stage_of.get(v) == "forward" and v in read_by_backward}
+    lives = {v: Life(first[v], last[v], aligned(max(v.aval.nbytes, 1))) for v in owners if v in first}
+    offsets, residual, workspace = _placed(lives, residuals)
+    buffers |= {v: _workspace(v, Space.RESIDUAL if v in residuals else Space.WORKSPACE, offset) for v, offset in offsets.items()}
+    buffers |= {v: _workspace(v, Space.WORKSPACE, 0) for v in owners if v not in buffers}  # they have no elements
     partials, workspace = _place_partials(schedule, workspace)
     return Plan(tuple(arguments), tuple(constants), buffers, workspace, residual, partials, _results(schedule))
 
@@ -179,29 +177,50 @@ def _workspace(value: Value, space: Space, offset: int) -> Buffer:
     return Buffer(f"{name}_{value.op.name}", value.dtype, value.aval.size, space, offset=offset)
 
 
-def _place_scratch(
-    values: Iterable[Value],
-    there: Iterable[Value],
-    first: dict[Value, int],
-    last: dict[Value, int],
-    buffers: dict[Value, Buffer],
-    base: int,
-) -> int:
-    """Place values from `base` on, or where what is already `there` is not needed any more; return where they end."""
-    arena = Arena(base)
-    live = [(last[v], buffers[v].offset, aligned(v.aval.nbytes)) for v in there]
-    heapq.heapify(live)
-    for value in sorted(values, key=lambda v: first.get(v, -1)):
-        if value not in first:  # it has no elements
-            buffers[value] = _workspace(value, Space.WORKSPACE, base)
-            continue
-        begin = first[value]
-        while live and live[0][0] < begin:
-            arena.give(*heapq.heappop(live)[1:])
-        size = aligned(max(value.aval.nbytes, 1))
-        buffers[value] = _workspace(value, Space.WORKSPACE, arena.take(size))
-        heapq.heappush(live, (last[value], buffers[value].offset, size))
-    return arena.end
+class Life(NamedTuple):
+    """The first and the last nest for which a value is needed, and its bytes."""
+
+    first: int
+    last: int
+    size: int
+
+
+def _placed(lives: dict[Value, Life], residuals: set[Value]) -> tuple[dict[Value, int], int, int]:
+    """Return where values are, and where residuals and all of them end: of some ways to place them that which takes the least room.
+
+    Either residuals come first and one after the other, so that they are all that is kept for the backward stage, or they lie among
+    what is needed before and after them.
+    """
+    by_size = sorted(lives, key=lambda v: -lives[v].size)
+    saved = [v for v in lives if v in residuals]
+    packed = dict(zip(saved, itertools.accumulate((lives[v].size for v in saved), initial=0), strict=False))
+
+    def ways() -> Iterator[tuple[dict[Value, int], int, int]]:
+        for order, given in ((lives, packed), (by_size, packed), (by_size, {})):
+            offsets = _at_lowest(lives, [v for v in order if v not in given], given)
+            ends = {v: offset + lives[v].size for v, offset in offsets.items()}
+            yield offsets, max((ends[v] for v in residuals), default=0), max(ends.values(), default=0)
+
+    return min(ways(), key=lambda way: (way[2], way[1]))
+
+
+def _at_lowest(lives: dict[Value, Life], order: Sequence[Value], given: dict[Value, int]) -> dict[Value, int]:
+    """Return offsets: beside those that are `given` the lowest where there is room, for one value after the other."""
+    offsets = dict(given)
+    table = np.zeros((4, len(given) + len(order)), np.int64)
+    firsts, lasts, starts, ends = table
+    for k, (value, offset) in enumerate(given.items()):
+        table[:, k] = lives[value].first, lives[value].last, offset, offset + lives[value].size
+    for count, value in enumerate(order, len(given)):
+        first, last, size = lives[value]
+        near = np.flatnonzero((firsts[:count] <= last) & (lasts[:count] >= first))
+        near = near[np.argsort(starts[near], kind="stable")]
+        covered = np.concatenate(([0], np.maximum.accumulate(ends[near])))
+        fits = starts[near] - covered[:-1] >= size
+        offset = int(covered[fits.argmax() if fits.any() else -1])
+        table[:, count] = first, last, offset, offset + size
+        offsets[value] = offset
+    return offsets
 
 
 def lifetimes(schedule: Schedule) -> tuple[dict[Value, int], dict[Value, int], set[Value]]:

@@ -6,7 +6,7 @@ elementwise results, reductions, pieces of an assembled array. Forward and backw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from staticgrad.errors import VerificationError
@@ -17,6 +17,9 @@ from staticgrad.ops.along import Along
 from staticgrad.ops.index import Scatter
 from staticgrad.ops.movement import Broadcast, Reshape, only_unit_axes_differ
 from staticgrad.ops.reduce import Reduce
+
+ITEM = 4
+"""The price of an item beside what it computes: a load, a store, the step of a reduction."""
 
 LONGEST_TITLE = 114
 """A title of more characters names fewer of the user's lines."""
@@ -234,6 +237,11 @@ def item_reads(item: Item, memory: dict[Value, Value]) -> dict[Value, bool]:
         elif not isinstance(value.op, (Constant, Input)):
             raise VerificationError(f"schedule: {value!r} is read but has no memory")
     return reads
+
+
+def item_price(item: Item, reads: Collection[Value], memory: dict[Value, Value]) -> int:
+    """Return the price of an item that reads so many arrays."""
+    return ITEM + len(reads) + sum(node.op.cost for node in item_nodes(item, memory))
 
 
 def can_replace(schedule: Schedule, new: Value, old: Value, item_by_item: bool = False) -> bool:

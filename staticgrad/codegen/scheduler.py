@@ -6,7 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from staticgrad.codegen.in_place import Readers, bases_of, is_alias, root_of, steps_from
 from staticgrad.codegen.operands import held_by, in_rows, number_of, steps_forward
-from staticgrad.codegen.schedule import Item, Nest, Schedule, is_renamed, is_view, item_nodes, item_reads, items_title, node_title
+from staticgrad.codegen.schedule import (
+    Item,
+    Nest,
+    Schedule,
+    is_renamed,
+    is_view,
+    item_nodes,
+    item_price,
+    item_reads,
+    items_title,
+    node_title,
+)
 from staticgrad.ir.aval import Shape, product
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.node import Constant, Input, Node, Value, apply, at_line
@@ -32,9 +43,6 @@ OWNERS = ("reduce", "contract", "assemble", "row", "foreign", "nested")
 WHOLE = {"contract": "contraction", "foreign": "foreign", "nested": "nested"}
 """The kinds of ops that are nests of their own, and what such a nest calls its node."""
 
-ITEM = 4
-"""The price of an item beside what it computes: a load, a store, the step of a reduction."""
-
 KERNEL, MANY_KERNELS = 15, 16
 """From this cost on an op is a kernel; more of them than this on single numbers are calls of shared functions, not code in line."""
 
@@ -52,8 +60,8 @@ class Scheduler:
     what a step of a loop makes of what it carries along.
     """
 
-    def __init__(self, graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None, gather: bool = True) -> None:
-        self.fuse, self.gather = fuse, gather
+    def __init__(self, graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None) -> None:
+        self.fuse = fuse
         self.lent: dict[Value, set[Value]] = {}
         for before, after in (following or {}).items():
             steps = steps_from(before, after)
@@ -315,7 +323,7 @@ class Scheduler:
                 if in_place:
                     before = self.readers.before(node, node.inputs[0]) or []
                     reads = {**reads, node.inputs[0]: False, **{reader.outputs[0]: False for reader in before}}
-                price = ITEM + len(reads) + sum(n.op.cost for n in item_nodes(item, memory))
+                price = item_price(item, reads, memory)
                 # Without a loop, items run one after the other and may read what those before them wrote.
                 straight = not item.domain
                 earliest = max((place.get(v, -1) + (0 if pointwise or straight else 1) for v, pointwise in reads.items()), default=0)
@@ -378,7 +386,7 @@ class Scheduler:
 
     def _shares(self, nest: Nest, reads: dict[Value, bool], item: Item) -> bool:
         """Return whether joining saves anything: a common read, or the start of another small loop."""
-        return not reads or any(v in nest.reads for v in reads) or (self.gather and product(item.domain) <= 4096)
+        return not reads or any(v in nest.reads for v in reads) or product(item.domain) <= 4096
 
     def _computed_twice(self, nests: list[Nest], memory: dict[Value, Value]) -> set[Value]:
         """Return the values worth saving that are computed in more than one nest, at the points where their uses part."""
@@ -414,9 +422,6 @@ class Scheduler:
         return [nest for stage in ("forward", "backward") for nest in nests if nest.stage == stage]
 
 
-def schedule(graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None, gather: bool = True) -> Schedule:
-    """Return the schedule of an optimised graph.
-
-    With `gather`, small loops that read nothing in common share a nest: they start sooner, but what they make is all there at once.
-    """
-    return Scheduler(graph, fuse, following, gather).run()
+def schedule(graph: Graph, fuse: bool = True, following: Mapping[Value, Value] | None = None) -> Schedule:
+    """Return the schedule of an optimised graph."""
+    return Scheduler(graph, fuse, following).run()

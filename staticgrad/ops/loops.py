@@ -25,7 +25,7 @@ from staticgrad.ops.comparison import less, where
 from staticgrad.ops.elimination import Solve, share_factors
 from staticgrad.ops.leaving_out import have_their_own, spread, taking_part
 from staticgrad.ops.loop_sparsity import scanned
-from staticgrad.ops.movement import broadcast, transpose
+from staticgrad.ops.movement import Concatenate, SliceSet, broadcast, transpose
 from staticgrad.ops.nested import (
     TRANSFORMS,
     Nested,
@@ -312,7 +312,8 @@ def worth_saving(
     """Return the results of dear operations on `inputs` alone that `roots` need besides what they need of `late`.
 
     They are looked for below what depends on `late`, through operations that are cheap enough to be repeated, and what is `never` saved
-    or has more than `most` bytes: the checkpoints of a loop inside, of which each step of a loop around it would need its own.
+    or has more than `most` bytes: the checkpoints of a loop inside, of which each step of a loop around it would need its own. Arrays
+    that are put together, as `roll` does, are cheap where what they consist of takes no more bytes than they do.
     """
     depends_on_late: set[Value] = set(late)
     stack = list(roots)
@@ -320,16 +321,24 @@ def worth_saving(
         if any(v in depends_on_late for v in node.inputs):
             depends_on_late.update(node.outputs)
             stack += node.inputs
-    found: dict[Value, None] = {}
-    seen: set[Value] = {*inputs, *depends_on_late}
-    while stack:
-        value = stack.pop()
-        if value in seen or value.node.is_fixed:
-            continue
-        seen.add(value)
-        fits = value not in never and (most is None or value.aval.nbytes <= most)
-        if fits and (value.op.kind not in ("map", "view", "alias", "mark") or value.op.cost >= DEAR):
-            found[value] = None
-        else:
-            stack += value.node.inputs
-    return list(found)
+
+    def dear(values: Sequence[Value], seen: set[Value]) -> dict[Value, None]:
+        found: dict[Value, None] = {}
+        stack = list(values)
+        while stack:
+            value = stack.pop()
+            if value in seen or value.node.is_fixed:
+                continue
+            seen.add(value)
+            fits = value not in never and (most is None or value.aval.nbytes <= most)
+            cheap = value.op.kind in ("map", "view", "alias", "mark") and value.op.cost < DEAR
+            if fits and isinstance(value.op, (Concatenate, SliceSet)):
+                parts = dear(value.node.inputs, set(seen))
+                cheap = sum(v.aval.nbytes for v in parts) <= value.aval.nbytes
+            if fits and not cheap:
+                found[value] = None
+            else:
+                stack += value.node.inputs
+        return found
+
+    return list(dear(stack, {*inputs, *depends_on_late}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ from staticgrad.runtime.unit_key import environment_parts, unit_key
 
 if TYPE_CHECKING:  # a graph whose machine code is on the disk needs neither passes nor code generation
     from staticgrad.codegen.blocks import Grain
+    from staticgrad.codegen.budget import Budget
     from staticgrad.codegen.lower import Lowered
     from staticgrad.codegen.schedule import Schedule
     from staticgrad.passes.pipeline import PassResult
@@ -98,9 +100,9 @@ def lower_graph(
     """
     with phase("imports"):
         from staticgrad.codegen.blocks import GRAIN, divide
+        from staticgrad.codegen.budget import without_saving
         from staticgrad.codegen.lower import lower
         from staticgrad.codegen.order import in_frugal_order
-        from staticgrad.codegen.recompute import without_saving
         from staticgrad.codegen.scheduler import schedule
         from staticgrad.ops.checkpoint import without_marks
         from staticgrad.passes.pipeline import optimize
@@ -115,12 +117,12 @@ def lower_graph(
     name = f"sg_{inline_calls(graph, keep_rules=False).digest[:16]}"
     to_unit = to_loops or functools.partial(lower, grain=grain or GRAIN)
 
-    def scheduled(graph: Graph, gather: bool = True) -> Schedule:
+    def in_blocks(made: Schedule) -> Schedule:
+        return divide(made, grain or GRAIN) if to_loops is None else made
+
+    def scheduled(graph: Graph) -> Schedule:
         with phase("schedule"):
-            made = in_frugal_order(schedule(graph, fuse and "fuse" not in config().skip, gather=gather))
-            if to_loops is None:
-                divide(made, grain or GRAIN)
-        return made
+            return in_blocks(in_frugal_order(schedule(graph, fuse and "fuse" not in config().skip)))
 
     def lowered_from(chosen: Schedule) -> Lowered:
         with phase("lowering"):
@@ -130,8 +132,8 @@ def lower_graph(
     chosen = without_saving(first, unsaved) if unsaved else first
     lowered = lowered_from(chosen)
     if max_memory is not None and lowered.plan.peak > max_memory:
-        apart = functools.partial(scheduled, gather=False)
-        optimized, chosen, lowered = _within(max_memory, optimized, lowered.plan.peak, unsaved, apart, lowered_from)
+        search = _Search(max_memory, unsaved, scheduled, in_blocks, lowered_from, lowered.plan.peak, to_loops is not None)
+        optimized, chosen, lowered = search.run(optimized, first)
     with phase("lowering"):
         if fastmath:
             from staticgrad.codegen.fused_products import with_fused_products
@@ -144,43 +146,72 @@ def lower_graph(
     return Lowering(graph, optimized, tuple(passes), chosen, lowered)
 
 
-def _within(
-    max_memory: int,
-    graph: Graph,
-    peak: int,
-    unsaved: Set[Value],
-    scheduled: Callable[[Graph], Schedule],
-    lowered_from: Callable[[Schedule], Lowered],
-) -> tuple[Graph, Schedule, Lowered]:
-    """Return `graph`, its schedule and its unit, changed so that it needs at most `max_memory` bytes, or raise where that is not found.
+MOST_READS = (8, 2)
+"""So many arrays are read by the nests of a schedule that is to need little memory; the smaller number where the larger does not do."""
 
-    It needs `peak` bytes if only what is `unsaved` is computed anew.
-    """
-    from staticgrad.codegen.budget import Budget
-    from staticgrad.codegen.memory import plan
-    from staticgrad.codegen.order import in_frugal_order
-    from staticgrad.passes.segments import divided_loops
+SLOW = 1.5
+"""A schedule within a budget that takes so much more work than one without is compared with others."""
 
-    least = peak
-    divided = divided_loops(graph)
-    for each in dict.fromkeys((graph, divided)):
-        schedule = scheduled(each)
-        lowered = lowered_from(schedule)
-        if lowered.plan.peak <= max_memory:
-            return each, schedule, lowered
-        scratch = lowered.plan.peak - plan(schedule).peak
-        for at_highest in (False, True):
+
+@dataclass(frozen=True)
+class _Search:
+    """The search for a schedule that needs at most `max_memory` bytes, where only that is computed anew which is `unsaved` it is `peak`."""
+
+    max_memory: int
+    unsaved: Set[Value]
+    scheduled: Callable[[Graph], Schedule]
+    in_blocks: Callable[[Schedule], Schedule]
+    lowered_from: Callable[[Schedule], Lowered]
+    peak: int
+    on_gpu: bool
+
+    def run(self, graph: Graph, schedule: Schedule) -> tuple[Graph, Schedule, Lowered]:
+        """Return a graph that does what `graph` does, its schedule and its unit, or raise where nothing is found."""
+        from staticgrad.codegen.blocks import estimated_work
+        from staticgrad.passes.segments import divided_loops
+
+        enough = SLOW * sum(map(estimated_work, schedule.nests))
+        fitting: list[tuple[float, Graph, Schedule, Lowered]] = []
+        budgets: list[tuple[Graph, Budget]] = []
+        for each, most_reads in itertools.product(dict.fromkeys((graph, divided_loops(graph))), MOST_READS):
+            budget = self._budget(schedule if each is graph else self.scheduled(each), most_reads)
+            budgets.append((each, budget))
             with phase("schedule"):
-                found, needed = Budget(in_frugal_order(schedule, tight=True), max_memory, scratch, unsaved, at_highest).run()
-            if found is not None:
-                return each, found, lowered_from(found)
-            least = min(least, needed, lowered.plan.peak)
-    raise InvalidValueError(
-        at_user_line(
-            f"{graph.name}: max_memory={max_memory} bytes is too small: with all that can be computed anew, results and workspace take "
-            f"{least} bytes, without a limit {peak}; pass max_memory={least} or more, or smaller arguments"
+                chosen = budget.fitting()
+            if chosen is not None and (lowered := self.lowered_from(chosen)).plan.peak <= self.max_memory:
+                work = sum(map(estimated_work, chosen.nests))
+                fitting.append((work, each, chosen, lowered))
+                if work <= enough:
+                    break
+        if fitting:
+            return min(fitting, key=lambda choice: choice[0])[1:]
+        least = self.peak
+        for each, budget in budgets:
+            with phase("schedule"):
+                chosen = budget.smallest()
+            lowered = self.lowered_from(chosen)
+            if lowered.plan.peak <= self.max_memory:
+                return each, chosen, lowered
+            least = min(least, lowered.plan.peak)
+        raise InvalidValueError(
+            at_user_line(
+                f"{graph.name}: max_memory={self.max_memory} bytes is too small: with all that can be computed anew, results and workspace "
+                f"take {least} bytes, without a limit {self.peak}; pass max_memory={least} or more, or smaller arguments"
+            )
         )
-    )
+
+    def _budget(self, schedule: Schedule, most_reads: int) -> Budget:
+        """Return the search in a schedule with little in hand at a time."""
+        from staticgrad.codegen.apart import apart
+        from staticgrad.codegen.budget import Budget
+        from staticgrad.codegen.memory import plan
+        from staticgrad.codegen.order import in_frugal_order
+
+        with phase("schedule"):
+            frugal = self.in_blocks(in_frugal_order(apart(schedule, most_reads), tight=True))
+            plain = not self.on_gpu and all(nest.nested is None and nest.rows is None for nest in frugal.nests)
+            scratch = 0 if plain else self.lowered_from(frugal).plan.peak - plan(frugal).peak
+            return Budget(frugal, self.max_memory, scratch, self.unsaved)
 
 
 @dataclass(eq=False)

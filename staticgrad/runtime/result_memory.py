@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from contextlib import suppress
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def new_array(aval: Aval) -> np.ndarray:
     """Return an array that is not written yet."""
     if aval.nbytes < LARGE:
         return np.empty(aval.shape, aval.dtype)
-    return _aligned(result_memory(aval.nbytes)).view(aval.dtype)[: aval.size].reshape(aval.shape)
+    return _aligned(result_memory(aval.nbytes)).view(aval.dtype).reshape(aval.shape)
 
 
 def aligned_bytes(size: int) -> np.ndarray:
@@ -48,8 +49,9 @@ def result_memory(size: int) -> np.ndarray:
     if memory is None:
         memory = np.empty(room, np.uint8)
     _kept.append(memory)
-    while sum(array.nbytes for array in tuple(_kept)) > MOST_KEPT:
-        _kept.popleft()
+    with suppress(IndexError):  # another thread took the last one
+        while sum(array.nbytes for array in tuple(_kept)) > MOST_KEPT:
+            _kept.popleft()
     return memory
 
 
@@ -58,14 +60,23 @@ def let_go() -> None:
     _kept.clear()
 
 
+def _first(memories: deque[np.ndarray]) -> tuple[np.ndarray, int]:
+    """Take out the first one, and return it with the number of references to it, those of this function included."""
+    memory = memories.popleft()
+    return memory, sys.getrefcount(memory)
+
+
+_, _ALONE = _first(deque([np.empty(0)]))  # another number in other versions of Python
+
+
 def _unused(room: int) -> np.ndarray | None:
     """Take out memory of this size that no result lies in; what is looked at is out of the reach of other threads."""
     for _ in range(len(_kept)):
         try:
-            memory = _kept.popleft()
+            memory, references = _first(_kept)
         except IndexError:
             return None
-        if memory.nbytes == room and sys.getrefcount(memory) == 2:  # the name here, and the argument
+        if memory.nbytes == room and references == _ALONE:
             return memory
         _kept.append(memory)
     return None

@@ -12,7 +12,9 @@ from staticgrad.errors import ArgumentError
 from staticgrad.ir.options import positions
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.control import stop_gradient as stop_gradient_value
-from staticgrad.tracing.pytree import Tree, flatten, tree_map, unflatten
+from staticgrad.tracing.directions import with_zeros
+from staticgrad.tracing.pytree import flatten, leaf_aval, tree_map, unflatten
+from staticgrad.tracing.record import checked
 from staticgrad.tracing.tracer import Tracer, tracer_of
 from staticgrad.transforms import Grad, Jvp, Linearize, Vjp, Vmap
 
@@ -190,7 +192,8 @@ def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any], 
     f
         A function of arrays.
     primals, tangents
-        Two tuples of one structure: the arguments, and the direction for each of them.
+        Two tuples of one structure: the arguments, and the direction for each of them. Integers and truth values have none: None, or
+        an array of their shape and dtype that nobody reads (JAX's float0 also is); in results they have zeros.
     has_aux
         Whether `f` returns `(value, aux)`; then `(value, derivative, aux)` is returned.
 
@@ -209,7 +212,10 @@ def jvp(f: Callable[..., Any], primals: Iterable[Any], tangents: Iterable[Any], 
         check_tuple("jvp", name, given)
     function = traced(f)
     check_no_static("jvp", function)
-    result: tuple[Any, ...] = function.derive(Jvp(has_aux=has_aux), "jvp")(tuple(primals), tuple(tangents))
+    primals = tuple(primals)
+    leaves, tree = flatten(primals)
+    tangents = with_zeros(tuple(tangents), tree, lambda: [leaf_aval(leaf) for leaf in leaves], f"jvp of {function._record.name}: a tangent")
+    result: tuple[Any, ...] = function.derive(Jvp(has_aux=has_aux), "jvp")(primals, tangents)
     return result
 
 
@@ -230,6 +236,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     tuple
         `(value, pullback)`. The pullback takes a cotangent with the structure of the value and returns a tuple with one
         cotangent for each argument. The forward kernel has run once; every call of the pullback runs the backward kernel alone.
+        Integers and truth values among the results have None for a cotangent, among the arguments they are given zeros.
 
     Examples
     --------
@@ -239,11 +246,15 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     (array([ 2., 40.]),)
     """
     at = _At(f, Vjp(has_aux), primals, has_aux)
+    word = f"the pullback of {at.name}"
 
+    @checked(word)
     def pullback(cotangent: Any) -> tuple[Any, ...]:
         """Return the cotangents of the arguments for a cotangent of the value."""
-        seeds = at.seeds(cotangent, at.value_tree, "pullback", "the value has", "the cotangent")
-        found = at.linear(seeds, f"the pullback of {at.name}: a value is {{}}, its cotangent {{}}")
+        seeds = at.linear.seeds(
+            cotangent, at.value_tree, f"{word}: a cotangent", f"{word}: the value has structure {{}}, the cotangent {{}}"
+        )
+        found = at.linear(seeds, f"{word}: a value is {{}}, its cotangent {{}}")
         cotangents: tuple[Any, ...] = unflatten(at.args_tree, found)
         return cotangents
 
@@ -263,6 +274,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     tuple
         `(value, pushforward)`. The pushforward takes one tangent for each argument, with the structure of the argument, and returns
         the tangent of the value. What does not depend on the tangents was computed once; every call computes the rest alone.
+        Integers and truth values have None for a tangent, as for `jvp`.
 
     Examples
     --------
@@ -272,11 +284,15 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     array([ 2., 40.])
     """
     at = _At(f, Linearize(has_aux), primals, has_aux)
+    word = f"the pushforward of {at.name}"
 
+    @checked(word)
     def pushforward(*tangents: Any) -> Any:
         """Return the tangent of the value for tangents of the arguments."""
-        seeds = at.seeds(tangents, at.args_tree, "pushforward", "the arguments have", "the tangents")
-        return unflatten(at.value_tree, at.linear(seeds, f"the pushforward of {at.name}: an argument is {{}}, its tangent {{}}"))
+        seeds = at.linear.seeds(
+            tangents, at.args_tree, f"{word}: a tangent", f"{word}: the arguments have structure {{}}, the tangents {{}}"
+        )
+        return unflatten(at.value_tree, at.linear(seeds, f"{word}: an argument is {{}}, its tangent {{}}"))
 
     return at.with_aux(pushforward)
 
@@ -293,13 +309,6 @@ class _At:
         self._aux: tuple[Any, ...] = result[1:] if has_aux else ()
         self.value_tree = flatten(self.value)[1]
         self.args_tree = self.linear.arguments_tree
-
-    def seeds(self, given: Any, expected: Tree, word: str, of: str, what: str) -> list[Any]:
-        """Return the leaves of what a linear part is called with, or raise where its structure is not the expected one."""
-        leaves, tree = flatten(given)
-        if tree != expected:
-            raise ArgumentError(at_user_line(f"the {word} of {self.name}: {of} structure {expected}, {what} {tree}"))
-        return leaves
 
     def with_aux(self, linear: Callable[..., Any]) -> tuple[Any, ...]:
         """Return (value, linear part), with aux where there is one."""

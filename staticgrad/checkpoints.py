@@ -22,6 +22,7 @@ from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.protocol import taker
 from staticgrad.tracing.pytree import flatten, unflatten
+from staticgrad.tracing.record import called
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 
@@ -84,7 +85,7 @@ def checkpoint(
         if tracing():
             return _recorded(fun, policy or nothing_saveable, args, kwargs)
         takes = taker(args) or taker(kwargs)
-        return fun(*args, **kwargs) if takes is None else takes(traced(checkpointed), args, kwargs)
+        return called(fun, name_of(fun), *args, **kwargs) if takes is None else takes(traced(checkpointed), args, kwargs)
 
     return checkpointed
 
@@ -113,7 +114,7 @@ def _recorded(fun: Callable[..., Any], policy: Callable[[str], bool], args: tupl
         for k, array in zip(places, arrays, strict=True):
             filled[k] = array
         given, named = unflatten(tree, filled)
-        return fun(*given, **named)
+        return called(fun, name_of(fun), *given, **named)
 
     run.__name__ = name_of(fun)
     values = [lift(leaves[k]) for k in places]

@@ -15,6 +15,7 @@ from staticgrad.errors import ArgumentError, DTypeError, GradientCheckError, Inv
 from staticgrad.ir.aval import FLOAT32, is_float
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.pytree import flatten, unflatten
+from staticgrad.tracing.record import called
 from staticgrad.transforms import Jvp
 
 LEVELS, ORDERS = 24, 6
@@ -92,7 +93,7 @@ def numeric_grad(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0, step
 
     def gradient(*args: Any, **kwargs: Any) -> Any:
         def value(arguments: Sequence[Any]) -> np.ndarray:
-            result = np.asarray(f(*arguments, **kwargs))
+            result = np.asarray(called(f, name, *arguments, **kwargs))
             if result.shape:
                 raise ShapeError(at_user_line(f"numeric_grad of {name}: the function returned shape {result.shape}, not a scalar"))
             if not is_float(result.dtype):

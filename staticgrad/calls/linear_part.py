@@ -9,12 +9,12 @@ import numpy as np
 
 from staticgrad.calls.records import Entry
 from staticgrad.calls.traced import Traced, print_later
-from staticgrad.errors import DTypeError, ShapeError
-from staticgrad.ir.aval import is_float
+from staticgrad.errors import ArgumentError, ShapeError, StaticgradError
 from staticgrad.ir.graph import inline
 from staticgrad.ir.node import full
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.context import tracing
+from staticgrad.tracing.directions import check_direction, with_zeros
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Signature, Tree, flatten, leaf_aval, prepared, unflatten
 from staticgrad.tracing.record import show
@@ -57,6 +57,14 @@ class LinearPart:
             show(program.prints, outputs[program.results :])
         self.result = unflatten(program.out_tree, outputs[: program.results])
 
+    def seeds(self, given: Any, expected: Tree, what: str, misfit: str) -> list[Any]:
+        """Return the leaves of what the linear part is called with; `misfit` tells of two structures, `what` it is that is given."""
+        given = with_zeros(given, expected, lambda: self._seeds, what)
+        leaves, tree = flatten(given)
+        if tree != expected:
+            raise ArgumentError(at_user_line(misfit.format(expected, tree)))
+        return leaves
+
     @property
     def arguments_tree(self) -> Tree:
         """The structure of the positional arguments, with None for static ones."""
@@ -73,13 +81,15 @@ class LinearPart:
         return [self._state.outputs[k].copy()[()] for k in executable.plan.order[: self._behind]]
 
     def __call__(self, seeds: Sequence[Any], misfit: str) -> list[Any]:
-        """Return what the linear part makes of `seeds`; `misfit` tells of an aval and another one that does not fit it."""
+        """Return what the linear part makes of `seeds`; `misfit` tells of an aval and of what does not fit it."""
         for seed, aval in zip(seeds, self._seeds, strict=True):
-            found = leaf_aval(seed)
+            try:
+                found = leaf_aval(seed)
+            except StaticgradError as error:
+                raise type(error)(f"{misfit.format(aval, type(seed).__name__)}: {error}") from None
             if found.shape != aval.shape:
                 raise ShapeError(at_user_line(misfit.format(aval, found)))
-            if is_float(aval.dtype) and found.dtype != aval.dtype and not found.weak:
-                raise DTypeError(at_user_line(misfit.format(aval, found)))
+            check_direction(found, aval, misfit.format(aval, found))
         program = self._program
         if self._entry is None or tracing():
             converted = [convert(lift(seed), aval.dtype) for seed, aval in zip(seeds, self._seeds, strict=True)]

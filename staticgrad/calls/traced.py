@@ -19,6 +19,7 @@ from staticgrad.runtime.build import compile_lock
 from staticgrad.runtime.call_form import form_of
 from staticgrad.runtime.callable_type import FastCallable, directly_called, enter
 from staticgrad.runtime.fast_call import Forms, entry_address, forms_lock
+from staticgrad.runtime.result_memory import let_go
 from staticgrad.tracing.context import current_trace, tracing
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.protocol import taker
@@ -219,8 +220,9 @@ class Traced(FastCallable):  # type: ignore[misc]
         return CacheInfo(r.root.traces, r.compiles, r.disk_hits, r.memory_hits, len(r.entries))
 
     def cache_clear(self) -> None:
-        """Forget all traces and compiled code of this function and of its transforms."""
+        """Forget all traces and compiled code of this function and of its transforms, and the memory kept for very large results."""
         self._record.root.clear()
+        let_go()
 
     def lower(self, /, *args: Any, backend: str | None = None, printer: str | None = None, **kwargs: Any) -> LoweredFunction:
         """Return the graph, the passes, the schedule and the emitted source for these arguments; nothing is compiled yet."""

@@ -12,11 +12,13 @@ is part of a last vector that overlaps the one before; where the loop reads what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
+from staticgrad.codegen.kept_rows import KeptRow, kept_row
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.codegen.widen_pattern import Pattern, analysed
 from staticgrad.ir import loops
@@ -76,6 +78,9 @@ class _Widener:
                 pattern = analysed(statement, self.disjoint)
                 if pattern is not None:
                     return list(self._vectors(pattern))
+                kept = kept_row(statement, self.disjoint)
+                if kept is not None:
+                    return list(self._with_kept_row(kept))
                 return [replace(statement, body=self.block(statement.body))]
             case loops.If():
                 return [replace(statement, then=self.block(statement.then), otherwise=self.block(statement.otherwise))]
@@ -105,6 +110,17 @@ class _Widener:
         elif end < trip:
             yield from self._narrower(pattern, end)
 
+    def _with_kept_row(self, kept: KeptRow) -> Iterator[Statement]:
+        """Yield the loads of a row's vectors, and the loop in which they stand for the inner one."""
+        outer, pattern, copies = kept.outer, kept.pattern, []
+        for place in kept.places:
+            known = {load.target: Scalar(-1, load.buffer.dtype, pattern.width, None, load.target.hint) for load in kept.loads}
+            copy = _Copy(pattern, Index(place), pattern.width, self.scratch, known)
+            yield from (Load(known[load.target], load.buffer, copy.index(load.index)) for load in kept.loads)
+            copies += copy.statements
+        body = [new for statement in outer.body.statements for new in (copies if statement is pattern.loop else [statement])]
+        yield replace(outer, body=Block(body))
+
     def _clamped(self, pattern: Pattern, counter: Scalar, last: int) -> list[Statement]:
         """Return the body of a loop over vectors, of which the last begins no later than at `last`."""
         place = Scalar(-1, INT64)
@@ -131,11 +147,19 @@ def _counter(loop: Loop) -> Scalar:
 class _Copy:
     """The body of a loop for `lanes` iterations from `base` on."""
 
-    def __init__(self, pattern: Pattern, base: Index, lanes: int, scratch: dict[tuple[np.dtype, int], Buffer]) -> None:
+    def __init__(
+        self,
+        pattern: Pattern,
+        base: Index,
+        lanes: int,
+        scratch: dict[tuple[np.dtype, int], Buffer],
+        loaded: Mapping[Scalar, Scalar] = MappingProxyType({}),
+    ) -> None:
         self.pattern, self.base, self.lanes = pattern, base, lanes
         self.scratch = scratch
         self.statements: list[Statement] = []
-        self._scalars: dict[Scalar, Scalar] = {}
+        self._loaded = loaded  # what the caller loads
+        self._scalars = dict(loaded)
         self._splats: dict[object, Scalar] = {}
         self._variables: dict[Variable, Variable] = {}
         self._mask: Scalar | None = None  # the lanes that are not passed over
@@ -156,7 +180,7 @@ class _Copy:
         self.statements.append(Let(made, opcode, operands))
         return made
 
-    def _index(self, index: Index, lane: int = 0) -> Index:
+    def index(self, index: Index, lane: int = 0) -> Index:
         """Return where the given lane finds an index of the body."""
         resolved = self.pattern.index(index)
         total = Index(resolved.constant)
@@ -186,7 +210,7 @@ class _Copy:
         index = self.pattern.places.get(scalar, Index.of(scalar))
         step = self.pattern.step(index)
         first = Scalar(-1, INT64)
-        self.statements.append(loops.Position(first, self._index(index)))
+        self.statements.append(loops.Position(first, self.index(index)))
         if self.lanes > 1 and step:
             steps = self._vector_of(INT64, [Scalar(-1, INT64, 1, np.int64(step * lane)) for lane in range(self.lanes)])
             first = self._let("add", (self._spread(first), steps), INT64, self.lanes)
@@ -218,14 +242,15 @@ class _Copy:
                     found = tuple(map(self._spread, found))
                 self.statements.append(Let(self._new(target), opcode, found))
             case Load(target, buffer, index):
-                self._load(target, buffer, index)
+                if target not in self._loaded:
+                    self._load(target, buffer, index)
             case Store(buffer, index, value):
                 x = self._spread(self._single(value))
                 if self.pattern.step(self.pattern.index(index)) == 1:
-                    self.statements.append(Store(buffer, self._index(index), x))
+                    self.statements.append(Store(buffer, self.index(index), x))
                 else:
                     for lane in range(self.lanes):
-                        self.statements.append(Store(buffer, self._index(index, lane), self._lane(x, lane)))
+                        self.statements.append(Store(buffer, self.index(index, lane), self._lane(x, lane)))
             case loops.Declare(variable, value):
                 made = self._variables[variable] = Variable(variable.number, variable.dtype, self.lanes, variable.hint)
                 self.statements.append(loops.Declare(made, self._spread(self._single(value))))
@@ -292,12 +317,12 @@ class _Copy:
         resolved = self.pattern.index(index)
         gathers = self.pattern.gathers(resolved)
         if self.lanes == 1 or (not gathers and self.pattern.step(resolved) in (0, 1)):
-            at = self._index(index)
+            at = self.index(index)
             self.statements.append(Load(self._new(target), buffer, at))
             return
         items = []
         for lane in range(self.lanes):
-            at, item = self._index(index, lane), Scalar(-1, buffer.dtype)
+            at, item = self.index(index, lane), Scalar(-1, buffer.dtype)
             self.statements.append(Load(item, buffer, at))
             items.append(item)
         self._scalars[target] = self._vector_of(buffer.dtype, items)

@@ -14,12 +14,14 @@ import numpy as np
 from staticgrad.calls.traced import traced
 from staticgrad.custom.modes import call_with_pullback, call_with_tangents
 from staticgrad.custom.rules import CustomFunction, name_of
-from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError
+from staticgrad.errors import ArgumentError, InvalidValueError, MissingDerivativeError, ShapeError, UnsupportedError
 from staticgrad.ir.options import positions
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.context import tracing
+from staticgrad.tracing.directions import aligned
 from staticgrad.tracing.protocol import taker
-from staticgrad.tracing.pytree import flatten, tree_map
+from staticgrad.tracing.pytree import flatten, unflatten
+from staticgrad.tracing.record import called
 from staticgrad.tracing.static_arguments import static_positions
 from staticgrad.tracing.tracer import Tracer
 
@@ -60,6 +62,15 @@ class _Custom(ABC):
         for rule in rules:
             if not callable(rule):
                 raise ArgumentError(at_user_line(f"a rule of {name_of(self._function)} must be a function, not {type(rule).__name__}"))
+
+    def _check_symbolic_zeros(self, wanted: bool) -> None:
+        if wanted:
+            raise UnsupportedError(
+                at_user_line(
+                    f"{name_of(self._function)}: symbolic_zeros=True is not supported: rules are given arrays, of zeros where nothing "
+                    "changes, and what is multiplied by these is not computed; leave symbolic_zeros out, and return None for zero"
+                )
+            )
 
     @property
     @abstractmethod
@@ -205,9 +216,14 @@ class custom_vjp(_Custom):
     _forward: Callable[..., Any] | None = None
     _backward: Callable[..., Any] | None = None
 
-    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
-        """Give the rules: `fwd(*args) -> (value, residuals)` and `bwd(*nondiff, residuals, cotangent) -> cotangents`."""
+    def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any], symbolic_zeros: bool = False, optimize_remat: bool = False) -> None:
+        """Give the rules: `fwd(*args) -> (value, residuals)` and `bwd(*nondiff, residuals, cotangent) -> cotangents`.
+
+        `symbolic_zeros` and `optimize_remat` are JAX's. The first may only be False; the second changes nothing, as what nobody reads
+        of a forward rule is not computed in any case.
+        """
         self._checked(fwd, bwd)
+        self._check_symbolic_zeros(symbolic_zeros)
         self._forward, self._backward = fwd, bwd
 
     @property
@@ -260,9 +276,10 @@ class custom_jvp(_Custom):
     guarded = ("_rule",)
     _rule: Callable[..., Any] | None = None
 
-    def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
-        """Give the rule, `jvp(*nondiff, primals, tangents) -> (value, tangent)`; returns it."""
+    def defjvp(self, jvp: Callable[..., Any], symbolic_zeros: bool = False) -> Callable[..., Any]:
+        """Give the rule, `jvp(*nondiff, primals, tangents) -> (value, tangent)`; returns it. `symbolic_zeros` may only be False."""
         self._checked(jvp)
+        self._check_symbolic_zeros(symbolic_zeros)
         self._rule = jvp
         return jvp
 
@@ -278,10 +295,28 @@ class custom_jvp(_Custom):
                     at_user_line(f"{name_of(self._function)} has {len(primals)} arguments, but defjvps was given {len(jvps)} rules")
                 )
             value = self(*primals)
-            parts = [jvp(t, value, *primals) for jvp, t in zip(jvps, tangents, strict=True) if jvp is not None]
-            return value, functools.reduce(lambda x, y: tree_map(np.add, x, y), parts) if parts else None
+            leaves, tree = flatten(value)
+            total: list[Any] = [None] * len(leaves)
+            for jvp, t in zip(jvps, tangents, strict=True):
+                if jvp is not None:
+                    made = called(jvp, f"{name_of(jvp)}, a rule of {name_of(self._function)}, ", t, value, *primals)
+                    parts = self._parts(made, value, jvp)
+                    total = [y if x is None else x if y is None else x + y for x, y in zip(total, parts, strict=True)]
+            return value, unflatten(tree, total)
 
         self._rule = rule
+
+    def _parts(self, made: Any, value: Any, rule: Callable[..., Any]) -> list[Any]:
+        """Return the leaves of a tangent that the rule for one argument returned, or raise where they are not like those of the value."""
+        both = f"{name_of(self._function)}: {name_of(rule)} must return a tangent like the value, {{}}, not {{}}"
+        try:
+            parts = aligned(value, made)
+        except ValueError:
+            raise ArgumentError(at_user_line(both.format(flatten(value)[1], flatten(made)[1]))) from None
+        for part, leaf in zip(parts, flatten(value)[0], strict=True):
+            if part is not None and np.shape(part) != np.shape(leaf):
+                raise ShapeError(at_user_line(both.format(f"of shape {np.shape(leaf)}", f"of shape {np.shape(part)}")))
+        return parts
 
     @property
     def _is_complete(self) -> bool:

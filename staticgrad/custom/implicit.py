@@ -28,7 +28,7 @@ from staticgrad.tracing.bodies import Body, check_callable
 from staticgrad.tracing.context import tracing
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Tree, flatten, unflatten
-from staticgrad.tracing.record import output_value
+from staticgrad.tracing.record import called, checked, output_value
 from staticgrad.tracing.tracer import tracer_of
 
 
@@ -96,10 +96,10 @@ def root_of(
     so one call of a batch that found nothing leaves the derivatives of what it shares with the others as they are.
     """
     if not tracing():
-        return solve(f, initial_guess)
+        return _solved("custom_root", solve, f, initial_guess)
 
     def root(guess: Any) -> Any:
-        result = solve(f, guess)
+        result = _solved("custom_root", solve, f, guess)
         found = _first(result, has_aux, "custom_root", solve)
         check_like(found, guess, f"custom_root: the initial guess is {{}}, {name_of(solve)} returned {{}}", weak=True)
         return result
@@ -156,15 +156,13 @@ def custom_linear_solve(
     >>> sg.grad(lambda d, b: np.sum(solution(d, b)))(np.array([2.0, 4.0]), np.array([6.0, 8.0]))
     array([-1.5, -0.5])
     """
-    check_callable(matvec, "custom_linear_solve: matvec")
-    check_callable(solve, "custom_linear_solve: solve")
-    if transpose_solve is not None:
-        check_callable(transpose_solve, "custom_linear_solve: transpose_solve")
+    for function, what in ((matvec, "matvec"), (solve, "solve"), (transpose_solve or solve, "transpose_solve")):
+        check_callable(function, f"custom_linear_solve: {what}")
     if not tracing():
-        return solve(matvec, b)
+        return _solved("custom_linear_solve", solve, matvec, b)
 
     def solution(right: Any) -> Any:
-        result = solve(matvec, right)
+        result = _solved("custom_linear_solve", solve, matvec, right)
         found = _first(result, has_aux, "custom_linear_solve", solve)
         check_like(found, right, f"custom_linear_solve: b is {{}}, {name_of(solve)} returned {{}}")
         return result
@@ -187,6 +185,10 @@ class _Solvers(NamedTuple):
     transpose_solve: Callable[..., Any] | None
     symmetric: bool
     has_aux: bool
+
+
+def _solved(word: str, solve: Callable[..., Any], function: Callable[..., Any], start: Any) -> Any:
+    return called(solve, f"{name_of(solve)}, the solve of {word}, ", function, start)
 
 
 def _first(result: Any, has_aux: bool, word: str, function: Callable[..., Any]) -> Any:
@@ -302,6 +304,7 @@ class _RootRule(_ImplicitRule):
         linear = Graph((*graph.inputs, *seeds), tuple(zeros_like(v) if t is None else t for t, v in zip(moved, graph.outputs, strict=True)))
 
         def linearized(x: Any) -> Callable[[Any], Any]:
+            @checked("the linear approximation of f that custom_root hands out")
             def approximation(t: Any) -> Any:
                 """The derivative of f at the root along t."""
                 check_like(t, x, "custom_root: the linear approximation of f takes {}, not {}", weak=True)
@@ -372,6 +375,7 @@ class _LinearRule(_ImplicitRule):
             transpose = self._transpose()
 
             def run(right: Any) -> Any:
+                @checked("the transpose of matvec that custom_linear_solve hands out")
                 def vecmat(v: Any) -> Any:
                     """The transpose of matvec."""
                     check_like(v, right, "custom_linear_solve: the transpose of matvec takes {}, not {}", weak=True)

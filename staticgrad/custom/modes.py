@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import optree
 
-from staticgrad.custom.rules import CustomFunction, Rule, aligned, custom_call, like, name_of, recorded_rule, shown
+from staticgrad.custom.rules import CustomFunction, Rule, custom_call, like, name_of, recorded_rule, shown
 from staticgrad.errors import ArgumentError, MissingDerivativeError
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.node import Value, zeros_like
 from staticgrad.ops.control import NoDerivative
 from staticgrad.tracing.bodies import Body
+from staticgrad.tracing.directions import aligned
 from staticgrad.tracing.pytree import Tree, flatten, unflatten
 from staticgrad.tracing.tracer import Tracer
 

@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optree
-
 from staticgrad.ad.reverse import cotangents
 from staticgrad.errors import (
     ArgumentError,
@@ -41,7 +39,7 @@ from staticgrad.tracing.closures import holds_tracers
 from staticgrad.tracing.context import current_trace
 from staticgrad.tracing.lift import convert, lift
 from staticgrad.tracing.pytree import Tree, argument_array, flatten
-from staticgrad.tracing.record import check_arguments, output_value
+from staticgrad.tracing.record import called, output_value
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 _serials = itertools.count()
@@ -138,8 +136,7 @@ class Rule(ABC):
 
     def run(self, rule: Callable[..., Any], *args: Any) -> Any:
         """Return what a user's rule returns."""
-        check_arguments(rule, args, {}, f"{name_of(rule)}, a rule of {self.custom.name}, ")
-        return rule(*args)
+        return called(rule, f"{name_of(rule)}, a rule of {self.custom.name}, ", *args)
 
     def value(self, leaves: Iterable[Any]) -> Any:
         """Return leaves in the structure of the function's result."""
@@ -342,26 +339,6 @@ def name_of(function: Callable[..., Any]) -> str:
 def shown(found: Any) -> str:
     """Return what was returned instead of a tuple, for messages."""
     return f"{type(found).__name__} of {len(found)}" if isinstance(found, (tuple, list)) else type(found).__name__
-
-
-def aligned(model: Any, found: Any) -> list[Any]:
-    """Return the leaves of `found`, one for each leaf of `model`; None in place of a part of it stands for None at all its leaves.
-
-    Raises
-    ------
-    ValueError
-        Where the structures differ.
-    """
-    if found is None:
-        return [None] * len(flatten(model)[0])
-    if optree.tree_is_leaf(model):
-        if not optree.tree_is_leaf(found):
-            raise ValueError
-        return [found]
-    own, other = (optree.tree_flatten_one_level(tree, none_is_leaf=True) for tree in (model, found))
-    if type(model) is not type(found) or own[1] != other[1] or len(own[0]) != len(other[0]):
-        raise ValueError
-    return [leaf for a, b in zip(own[0], other[0], strict=True) for leaf in aligned(a, b)]
 
 
 def like(function: Callable[..., Any], run: Callable[..., Any], name: str | None = None) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from staticgrad.eager.tensors import Tensor, aval_of
 from staticgrad.errors import ArgumentError, BackwardError, MissingDerivativeError, TensorError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.source import at_user_line, user_line
+from staticgrad.tracing.record import called
 from staticgrad.tracing.tracer import Tracer
 
 
@@ -114,9 +115,9 @@ class Function:
     def _run(cls, ctx: FunctionContext, args: tuple[Any, ...]) -> Any:
         """Return the result of `forward`, in whichever of its two forms it is written."""
         if cls.setup_context is Function.setup_context:
-            return cls.forward(ctx, *args)
-        result = cls.forward(*args)
-        cls.setup_context(ctx, args, result)
+            return called(cls.forward, f"{cls.__name__}.forward", ctx, *args)
+        result = called(cls.forward, f"{cls.__name__}.forward", *args)
+        called(cls.setup_context, f"{cls.__name__}.setup_context", ctx, args, result)
         return result
 
     @classmethod
@@ -191,7 +192,7 @@ class FunctionNode(Node):
             grads = [or_zeros(g, *result) for g, result in zip(grads, self.results, strict=True)]
         ctx._node = self
         try:
-            given = self._function.backward(ctx, *grads)
+            given = called(self._function.backward, f"{self._function.__name__}.backward", ctx, *grads)
         finally:
             ctx._node = None  # else the context and the node would hold each other
         found = checked_gradients(given, self._arguments, self._function.__name__)

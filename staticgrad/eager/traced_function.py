@@ -11,6 +11,7 @@ from staticgrad.eager.tensors import Tensor
 from staticgrad.ir.aval import is_float
 from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import flatten, tree_map, unflatten
+from staticgrad.tracing.record import called
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
 
@@ -41,7 +42,7 @@ def apply_traced_function(cls: type[Function], args: tuple[Any, ...]) -> Any:
         (ctx,) = contexts
         ctx._to_save = tree_map(wrapped, saved)
         grads = [wrapped(g) for g in flatten(cotangent)[0]]
-        found = checked_gradients(cls.backward(ctx, *grads), arguments, cls.__name__)
+        found = checked_gradients(called(cls.backward, f"{cls.__name__}.backward", ctx, *grads), arguments, cls.__name__)
         return tuple(_unwrapped(found[k]) for k in places)
 
     function.__name__ = cls.__name__

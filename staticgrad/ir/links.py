@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -31,6 +31,18 @@ class Links:
     """The group of each element of the result, less than 0 for none; None where element k depends on group k."""
     relation: csr_array | None = None
     """In place of groups: a pattern with a row an element of the result and a column an element of the operand."""
+
+
+class Reached(NamedTuple):
+    """A node on the way of patterns through a graph: what it is like, and what of the graph's inputs reaches it."""
+
+    outputs: Sequence[Aval]
+    avals: Sequence[Aval]
+    """Those of the operands."""
+    known: Sequence[np.ndarray | None]
+    """The arrays of operands that depend on no input, None for others; each is computed when it is asked for."""
+    found: Sequence[csr_array | None]
+    """On which inputs of the graph each operand depends: patterns with a row an element, None for an empty one."""
 
 
 EACH = Links()

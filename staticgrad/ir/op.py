@@ -10,7 +10,7 @@ import numpy as np
 
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import Aval, is_float
-from staticgrad.ir.links import Links, on_all
+from staticgrad.ir.links import Links, Reached, on_all
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -85,24 +85,15 @@ class Op:
         """
         return [on_all(x, y) for x in avals]
 
-    def dependence(
-        self,
-        outputs: Sequence[Aval],
-        avals: Sequence[Aval],
-        known: Sequence[np.ndarray | None],
-        found: Sequence[csr_array | None],
-    ) -> Sequence[csr_array | None]:
-        """Return on which inputs of the graph the elements of each output depend, from those that the elements of operands do.
-
-        They are patterns with a row an element; None is an empty one. By default they spread along the `links`.
-        """
+    def dependence(self, node: Reached) -> Sequence[csr_array | None]:
+        """Return on which inputs of the graph the elements of each output of a node depend. By default that spreads along the `links`."""
         from staticgrad.ir.sparsity import linked, union
 
         made = []
-        for y in outputs:
+        for y in node.outputs:
             parts = {
                 (id(pattern), id(links)): (links, pattern)
-                for links, pattern in zip(self.links(y, avals, known), found, strict=True)
+                for links, pattern in zip(self.links(y, node.avals, node.known), node.found, strict=True)
                 if links is not None and pattern is not None
             }
             made.append(union(linked(*part) for part in parts.values()) if is_float(y.dtype) else None)

@@ -14,7 +14,7 @@ from staticgrad.errors import InvalidValueError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph, topological
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.links import Links
+from staticgrad.ir.links import Links, Reached
 from staticgrad.ir.node import Node, Value, constant, constant_array, full, new_input
 from staticgrad.ir.source import at_user_line
 
@@ -81,7 +81,7 @@ def _through(node: Node, found: dict[Value, csr_array]) -> dict[Value, csr_array
         return {}
     avals = [v.aval for v in node.inputs]
     try:
-        made = node.op.dependence([y.aval for y in node.outputs], avals, Known(node.inputs), [found.get(v) for v in node.inputs])
+        made = node.op.dependence(Reached([y.aval for y in node.outputs], avals, Known(node.inputs), [found.get(v) for v in node.inputs]))
     except NotSparseError as error:
         error.node = error.node or node
         raise
@@ -187,15 +187,13 @@ def related(relation: csr_array, dependence: csr_array) -> csr_array:
     return relation @ dependence
 
 
-def spread(
-    relation: csr_array, outputs: Sequence[Aval], avals: Sequence[Aval], found: Sequence[csr_array | None]
-) -> list[csr_array | None]:
+def spread(relation: csr_array, node: Reached) -> list[csr_array | None]:
     """Return what outputs depend on, from the pattern of all outputs by all operands; only those that are floats are in it."""
-    columns = next(pattern.shape[1] for pattern in found if pattern is not None)
-    floats = [(pattern, aval.size) for pattern, aval in zip(found, avals, strict=True) if is_float(aval.dtype)]
+    columns = next(pattern.shape[1] for pattern in node.found if pattern is not None)
+    floats = [(pattern, aval.size) for pattern, aval in zip(node.found, node.avals, strict=True) if is_float(aval.dtype)]
     whole = related(relation, stacked([pattern for pattern, _ in floats], [size for _, size in floats], columns))
-    ends = np.cumsum([y.size if is_float(y.dtype) else 0 for y in outputs])
-    return [whole[end - y.size : end] if is_float(y.dtype) else None for y, end in zip(outputs, ends, strict=True)]
+    ends = np.cumsum([y.size if is_float(y.dtype) else 0 for y in node.outputs])
+    return [whole[end - y.size : end] if is_float(y.dtype) else None for y, end in zip(node.outputs, ends, strict=True)]
 
 
 class _UnderWay(threading.local):

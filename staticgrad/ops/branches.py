@@ -12,6 +12,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
+from staticgrad.ir.links import Reached
 from staticgrad.ir.node import Value, apply, apply_all, full
 from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import divided, of_floats, related, relation_of, union, width_of
@@ -78,17 +79,11 @@ class Switch(Nested):
     def numpy(self, index: np.ndarray, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         return tuple(interpret(self.branches[min(max(int(index), 0), len(self.branches) - 1)], arrays))
 
-    def dependence(
-        self,
-        outputs: Sequence[Aval],
-        avals: Sequence[Aval],
-        known: Sequence[np.ndarray | None],
-        found: Sequence[csr_array | None],
-    ) -> Sequence[csr_array | None]:
-        given = of_floats(avals[1:], found[1:], width_of(found))
+    def dependence(self, node: Reached) -> Sequence[csr_array | None]:
+        given = of_floats(node.avals[1:], node.found[1:], width_of(node.found))
         whole = union(related(relation_of(branch), given) for branch in self.branches)
         assert whole is not None  # there is at least one branch
-        return divided(whole, [y.size for y in outputs])
+        return divided(whole, [y.size for y in node.outputs])
 
     def jvp(self, tangents: Sequence[Value | None], y: Sequence[Value], *x: Value) -> tuple[Value | None, ...]:
         flags = [is_active(value, tangent is not None) for value, tangent in zip(x[1:], tangents[1:], strict=True)]

@@ -13,7 +13,7 @@ from staticgrad.ir.aval import Aval, Shape, is_float
 from staticgrad.ir.builder import Builder, Scalar
 from staticgrad.ir.graph import Graph, inline, rebuild
 from staticgrad.ir.interp import interpret
-from staticgrad.ir.links import Links, on_all_of_each
+from staticgrad.ir.links import Links, Reached, on_all_of_each
 from staticgrad.ir.node import Node, Value, apply, apply_all
 from staticgrad.ir.op import Op, op
 from staticgrad.ir.sparsity import operands_like, relation_by_rule, relation_of, spread
@@ -116,24 +116,18 @@ class Call(Op):
         sizes, mapped = ((), ()) if self.rules is None else (self.rules.sizes, self.rules.mapped)
         return [on_all_of_each(x, y, sizes, [flags[k] for flags in mapped]) for k, x in enumerate(avals)]
 
-    def dependence(
-        self,
-        outputs: Sequence[Aval],
-        avals: Sequence[Aval],
-        known: Sequence[np.ndarray | None],
-        found: Sequence[csr_array | None],
-    ) -> Sequence[csr_array | None]:
+    def dependence(self, node: Reached) -> Sequence[csr_array | None]:
         """What the rules say, whatever the graph does."""
         if self.rules is None:
             floats = self.graph.with_outputs([v for v in self.graph.outputs if is_float(v.dtype)])
-            return spread(relation_of(floats), outputs, avals, found)
-        x = operands_like(avals, known)
+            return spread(relation_of(floats), node)
+        x = operands_like(node.avals, node.known)
         y = apply_all(self, *x)
         relation = self._by_tangents(y, x)
         if relation is None:
             relation = relation_by_rule(lambda g: list(map(_or_zero, self.vjp(g, y, *x))), y, x, self.rules.name)
             relation = None if relation is None else relation.T.tocsr()
-        return super().dependence(outputs, avals, known, found) if relation is None else spread(relation, outputs, avals, found)
+        return super().dependence(node) if relation is None else spread(relation, node)
 
     def _by_tangents(self, y: Sequence[Value], x: Sequence[Value]) -> csr_array | None:
         """Return the pattern that the rule for tangents tells of, None where there is none."""

@@ -15,7 +15,7 @@ import numpy as np
 from staticgrad.errors import ExecutionError, MissingDerivativeError, ShapeError, VerificationError
 from staticgrad.ir.aval import Aval, Shape, is_float
 from staticgrad.ir.graph import Graph
-from staticgrad.ir.links import Links, on_all_of_each
+from staticgrad.ir.links import Links, Reached, on_all_of_each
 from staticgrad.ir.node import Value, apply
 from staticgrad.ir.op import Op
 from staticgrad.ir.source import at_user_line
@@ -168,15 +168,9 @@ class Foreign(Op):
     def links(self, y: Aval, avals: Sequence[Aval], known: Sequence[np.ndarray | None]) -> Sequence[Links | None]:
         return [on_all_of_each(x, y, self.sizes, self.levels(k)) for k, x in enumerate(avals)]
 
-    def dependence(
-        self,
-        outputs: Sequence[Aval],
-        avals: Sequence[Aval],
-        known: Sequence[np.ndarray | None],
-        found: Sequence[csr_array | None],
-    ) -> Sequence[csr_array | None]:
+    def dependence(self, node: Reached) -> Sequence[csr_array | None]:
         """What the rules say, as the function itself cannot be looked into."""
-        x = operands_like(avals, known)
+        x = operands_like(node.avals, node.known)
         y = apply(self, *x)
         relations = []
         if self.function.jvp is not None:
@@ -185,10 +179,10 @@ class Foreign(Op):
             pulled = relation_by_rule(lambda g: [None for _ in x] if g[0] is None else self.vjp(g[0], y, *x), [y], x, self.symbol)
             relations.append(None if pulled is None else pulled.T.tocsr())
         if not relations or any(relation is None for relation in relations):
-            return super().dependence(outputs, avals, known, found)
+            return super().dependence(node)
         relation = union(relations)
         assert relation is not None
-        return spread(relation, outputs, avals, found)
+        return spread(relation, node)
 
     def _rule(self, mode: str, y: Value) -> Rule:
         rule: Rule | None = getattr(self.function, mode)

@@ -15,7 +15,7 @@ import numpy as np
 
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph
-from staticgrad.ir.links import Links
+from staticgrad.ir.links import Links, Reached
 from staticgrad.ir.sparsity import NotSparseError, at_most, divided, linked, pattern_at, related, relation_of, stacked
 from staticgrad.ops.loop_steps import Sizes, all_steps
 
@@ -86,24 +86,18 @@ def _followed(power: csr_array, start: csr_array) -> csr_array:
     return start
 
 
-def scanned(
-    scan: Scan,
-    outputs: Sequence[Aval],
-    avals: Sequence[Aval],
-    known: Sequence[np.ndarray | None],
-    found: Sequence[csr_array | None],
-) -> list[csr_array | None]:
+def scanned(scan: Scan, node: Reached) -> list[csr_array | None]:
     """Return what the outputs of a loop depend on."""
-    columns = next(pattern.shape[1] for pattern in found if pattern is not None)
-    pairs = zip(scan.parts(avals), scan.parts(found), strict=True)
+    columns = next(pattern.shape[1] for pattern in node.found if pattern is not None)
+    pairs = zip(scan.parts(node.avals), scan.parts(node.found), strict=True)
     consts, init, parts = (Floats.of(*pair) for pair in pairs)
     try:
         with at_most(MOST_IN_STEPS):
-            made = _step_by_step(scan, known, consts, init, parts, columns)
+            made = _step_by_step(scan, node.known, consts, init, parts, columns)
     except NotSparseError:
         made = _all_alike(scan, consts, init, parts, columns)
     rest = iter(made)
-    return [next(rest) if is_float(y.dtype) else None for y in outputs]
+    return [next(rest) if is_float(y.dtype) else None for y in node.outputs]
 
 
 def _step_by_step(

@@ -18,6 +18,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline, substitution, topological
 from staticgrad.ir.interp import interpret
+from staticgrad.ir.links import Reached
 from staticgrad.ir.node import Value, apply_all, full, new_input
 from staticgrad.ir.op import register
 from staticgrad.ops.checkpoint import checkpointed
@@ -122,14 +123,8 @@ class Scan(Nested):
             raise VerificationError(f"scan: the carry starts as {init} and becomes {made[: self.carries]}")
         return (*map(plain, init), *(Aval((self.length, *aval.shape), aval.dtype) for aval in made[self.carries :]))
 
-    def dependence(
-        self,
-        outputs: Sequence[Aval],
-        avals: Sequence[Aval],
-        known: Sequence[np.ndarray | None],
-        found: Sequence[csr_array | None],
-    ) -> Sequence[csr_array | None]:
-        return scanned(self, outputs, avals, known, found)
+    def dependence(self, node: Reached) -> Sequence[csr_array | None]:
+        return scanned(self, node)
 
     def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         consts, carry, stacked = self.parts(arrays)

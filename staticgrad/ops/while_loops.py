@@ -20,6 +20,7 @@ from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import BOOL, INT64, Aval
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
+from staticgrad.ir.links import Reached
 from staticgrad.ir.node import Value, apply, apply_all, constant, new_input
 from staticgrad.ir.op import register
 from staticgrad.ops.comparison import less, where
@@ -99,14 +100,8 @@ class While(Nested):
             raise VerificationError(f"while: the carry starts as {init} and becomes {self.body.outputs}")
         return (*init, Aval((), INT64))
 
-    def dependence(
-        self,
-        outputs: Sequence[Aval],
-        avals: Sequence[Aval],
-        known: Sequence[np.ndarray | None],
-        found: Sequence[csr_array | None],
-    ) -> Sequence[csr_array | None]:
-        return [*looped(self.body, None if self.limit < 0 else self.limit, self.consts, avals, found), None]
+    def dependence(self, node: Reached) -> Sequence[csr_array | None]:
+        return [*looped(self.body, None if self.limit < 0 else self.limit, self.consts, node.avals, node.found), None]
 
     def numpy(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         consts, carry = arrays[: self.consts], list(arrays[self.consts :])

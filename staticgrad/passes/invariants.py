@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from staticgrad.ir.graph import Graph, inline, substitution
+from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.node import Node, Value, apply_all, new_input
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.loops import DEAR, Scan
 from staticgrad.ops.movement import Broadcast, broadcast
 from staticgrad.ops.nested import Nested, plain, trim
 from staticgrad.ops.while_loops import While
-from staticgrad.passes.subgraphs import each_nested, everywhere, labels_of, with_constants
+from staticgrad.passes.subgraphs import each_nested, everywhere, with_constants, with_other_inputs
 
 
 def hoist_invariants(graph: Graph) -> Graph:
@@ -129,18 +129,7 @@ def _not_stacked(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | Non
         source, part = inputs[k].op, op.body.inputs[k + shift]
         assert isinstance(source, Broadcast)
         parts[part] = broadcast(new, part.shape, tuple(axis - 1 for axis in source.axes[1:]))
-    body = op.body
-    made = substitution(body.outputs, {v: parts.get(v, v) for v in body.inputs})
-    place = op.inner + op.consts
-    gone = {k + shift for k in repeated}
-    labels = labels_of(body)
-    graph = Graph(
-        (*body.inputs[:place], *fresh, *(v for k, v in enumerate(body.inputs) if k >= place and k not in gone)),
-        tuple(made[v] for v in body.outputs),
-        (),
-        body.name,
-        (*labels[:place], *("" for _ in fresh), *(label for k, label in enumerate(labels) if k >= place and k not in gone)),
-    )
+    graph = with_other_inputs(op.body, op.inner + op.consts, fresh, parts, {k + shift for k in repeated})
     end = op.own + op.consts
     rest = [v for k, v in enumerate(inputs) if k >= end and k not in repeated]
     return apply_all(op.with_subgraphs([graph], op.consts + len(ahead)), *inputs[:end], *ahead, *rest)

@@ -1,4 +1,9 @@
-"""Contractions into the form their kernels want: tiles read rows of the right operand; thin ones become fused sums."""
+"""Contractions into the form their kernels want: tiles read rows of the right operand; thin ones become fused sums.
+
+What is summed over anyway is no axis of a contraction's result: the mean of the gradients of every example never holds all of them.
+
+    sum(contract(x, g; out=(example, row, column)), axes=(0,))      ->      contract(x, g; out=(row, column))
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,38 @@ from staticgrad.ops.arithmetic import multiply
 from staticgrad.ops.contract import Contract, Labels, contract
 from staticgrad.ops.control import Contiguous
 from staticgrad.ops.movement import broadcast, reshape, transpose
-from staticgrad.ops.reduce import sum_
+from staticgrad.ops.reduce import Sum, sum_
 
 SMALL = 256
 """A contraction of at most this many multiplications is not worth a tile."""
+
+
+def sums_of_contractions(graph: Graph) -> Graph:
+    """Return the graph with sums along axes that both operands of a contraction have as a part of it: products are rounded once."""
+
+    def replace(node: Node, inputs: tuple[Value, ...]) -> Sequence[Value]:
+        op = node.op
+        if isinstance(op, Sum) and isinstance(inputs[0].op, Contract):
+            with at_line(node.line):
+                found = _summed(inputs[0], op.axes)
+            if found is not None:
+                return (found,)
+        return apply_all(op, *inputs, line=node.line)
+
+    return rebuild(graph, replace)
+
+
+def _summed(x: Value, axes: tuple[int, ...]) -> Value | None:
+    op = x.op
+    assert isinstance(op, Contract)
+    along = [axis for axis in axes if op.out[axis] in op.lhs and op.out[axis] in op.rhs]
+    if not along or not is_float(x.dtype):
+        return None
+    kept = [axis for axis in range(len(op.out)) if axis not in along]
+    left, right = x.node.inputs
+    inner = contract(left, right, op.lhs, op.rhs, tuple(op.out[axis] for axis in kept))
+    rest = tuple(kept.index(axis) for axis in axes if axis not in along)
+    return sum_(inner, rest) if rest else inner
 
 
 def thin_contractions_as_sums(graph: Graph) -> Graph:

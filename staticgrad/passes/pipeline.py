@@ -13,7 +13,7 @@ from staticgrad.ops.control import inline_calls
 from staticgrad.ops.elimination import share_factors
 from staticgrad.passes.fast import FAST_RULES
 from staticgrad.passes.invariants import hoist_invariants
-from staticgrad.passes.layout import pack_operands, thin_contractions_as_sums
+from staticgrad.passes.layout import pack_operands, sums_of_contractions, thin_contractions_as_sums
 from staticgrad.passes.movement_rules import transpose_of_contract
 from staticgrad.passes.reduction_rules import contract_of_transposes
 from staticgrad.passes.rewrite import Rewriter, Rule
@@ -60,6 +60,7 @@ PIPELINE: tuple[tuple[str, Callable[[Graph], tuple[Graph, dict[str, int]]]], ...
     ("merge loops", _plain(merge_loops)),
     ("tidy sub-graphs", _plain(tidy_subgraphs)),
     ("hoist invariants", _plain(hoist_invariants)),
+    ("sums of contractions", _plain(everywhere(sums_of_contractions))),
     ("simplify", simplify),
     ("tidy sub-graphs again", _plain(tidy_subgraphs)),
     ("thin contractions as sums", _plain(everywhere(thin_contractions_as_sums))),

@@ -9,7 +9,7 @@ cond of a predicate that is known                                         ->  th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from staticgrad.ir.graph import Graph, inline, rebuild, substitution, topologica
 from staticgrad.ir.node import Constant, Input, Node, Value, apply_all, at_line, constant_array, full, new_input
 from staticgrad.ops.branches import Switch
 from staticgrad.ops.loops import Scan
-from staticgrad.ops.nested import Nested, plain, trim, with_inputs
+from staticgrad.ops.nested import Nested, plain, trim
 from staticgrad.ops.while_loops import While
 from staticgrad.passes.matching import splat
 
@@ -171,14 +171,22 @@ def _lifted(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | None:
 def with_constants(op: Nested, avals: Sequence[Aval], places: Sequence[Mapping[Value, int]]) -> Nested:
     """Return the op with constants of these avals after those that it has; `places` says which of them its sub-graphs' values become."""
     graphs = []
-    first = op.inner + op.constants
     for inner, place in zip(op.subgraphs, places, strict=True):
         fresh = [new_input(plain(aval)) for aval in avals]
-        made = substitution(inner.outputs, {**{v: v for v in inner.inputs}, **{v: fresh[k] for v, k in place.items()}})
-        labels = (*labels_of(inner)[:first], *("" for _ in fresh), *labels_of(inner)[first:])
-        own = (*inner.inputs[:first], *fresh, *inner.inputs[first:])
-        graphs.append(Graph(own, tuple(made[v] for v in inner.outputs), (), inner.name, labels))
+        graphs.append(with_other_inputs(inner, op.inner + op.constants, fresh, {v: fresh[k] for v, k in place.items()}))
     return op.with_subgraphs(graphs, op.constants + len(avals))
+
+
+def with_other_inputs(graph: Graph, first: int, fresh: Sequence[Value], image: Mapping[Value, Value], gone: Collection[int] = ()) -> Graph:
+    """Return the graph with `image` in place of values, with the inputs `fresh` ahead of that at `first`, and without those at `gone`."""
+    made = substitution(graph.outputs, {**{v: v for v in graph.inputs}, **image})
+
+    def arranged(own: Sequence[Any], new: Sequence[Any]) -> tuple[Any, ...]:
+        ahead, behind = ([each for k, each in enumerate(own) if k not in gone and (k < first) is before] for before in (True, False))
+        return (*ahead, *new, *behind)
+
+    labels = arranged(labels_of(graph), ["" for _ in fresh])
+    return Graph(arranged(graph.inputs, fresh), tuple(made[v] for v in graph.outputs), (), graph.name, labels)
 
 
 def labels_of(graph: Graph) -> tuple[str, ...]:
@@ -201,14 +209,9 @@ def _with_numbers(op: Nested, inputs: tuple[Value, ...]) -> Sequence[Value] | No
         return None
     graphs = []
     for inner in op.subgraphs:
-        image = {v: v for v in inner.inputs}
-        for k, new in images:
-            image[inner.inputs[op.inner + k]] = inner.inputs[op.inner + new] if isinstance(new, int) else new
-        made = substitution(inner.outputs, image)
-        gone = {op.inner + k for k, _ in images}
-        graphs.append(
-            with_inputs(inner.with_outputs([made[v] for v in inner.outputs]), [k for k in range(len(inner.inputs)) if k not in gone])
-        )
+        own = inner.inputs[op.inner :]
+        image = {own[k]: own[new] if isinstance(new, int) else new for k, new in images}
+        graphs.append(with_other_inputs(inner, op.inner, (), image, {op.inner + k for k, _ in images}))
     gone = {op.own + k for k, _ in images}
     kept = [v for k, v in enumerate(inputs) if k not in gone]
     return apply_all(op.with_subgraphs(graphs, op.constants - len(images)), *kept)

@@ -13,12 +13,11 @@ from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, 
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.loops import EXTERNAL_FAILED, FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
 from staticgrad.ir.source import at_user_line
+from staticgrad.runtime.result_memory import aligned_bytes, new_array
 from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
 """The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, spare."""
-
-ALIGNMENT = 64
 
 Stage = Callable[[Any, int, int], int]
 
@@ -49,9 +48,8 @@ class Workspace:
     __slots__ = ("_array", "address")
 
     def __init__(self, size: int) -> None:
-        self._array = np.empty(size + ALIGNMENT, np.uint8)
-        start = self._array.ctypes.data
-        self.address = start + (-start) % ALIGNMENT
+        self._array = aligned_bytes(size)
+        self.address = self._array.ctypes.data
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ class Executable:
 
     def __call__(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> list[np.ndarray]:
         """Return all results; both stages run in one workspace. `threads` is how many threads may share the work."""
-        outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
+        outputs = [new_array(aval) for aval in self.plan.outputs]
         pointers = self._table(arrays, outputs)
         try:
             workspace = self._spare.pop()
@@ -111,7 +109,7 @@ class Executable:
     def begin(self, arrays: Sequence[np.ndarray], threads: int | None = None) -> ForwardState:
         """Run the forward stage alone, in a workspace that stays until the backward stage wants it."""
         kept = tuple(np.array(array, order="C") for array in arrays)
-        outputs = [np.empty(aval.shape, aval.dtype) for aval in self.plan.outputs]
+        outputs = [new_array(aval) for aval in self.plan.outputs]
         workspace = Workspace(self.plan.workspace)
         self._run(self._forward, self._table(kept, outputs), workspace, threads)
         return ForwardState(workspace, outputs, kept, threads)

@@ -23,7 +23,7 @@
   i64,  ;  8 length of that table
   i64,  ;  9 number of inputs
   i64,  ; 10 number of outputs, at the end of the table
-  ptr,  ; 11 outputs: words that @allocate reads, four each
+  ptr,  ; 11 outputs: words that @allocate reads, six each
   ptr,  ; 12 shape of the result: words that @build reads
   ptr,  ; 13 what makes the result of a tuple, or null: an object
   ptr,  ; 14 forward
@@ -46,6 +46,7 @@
 @array_type = internal global ptr null    ; numpy.ndarray
 @tracing = internal global ptr null       ; how many traces are under way: a word elsewhere
 @slow_name = internal global ptr null     ; "_slow_call"
+@result_memory = internal global ptr null ; what returns the memory of very large results
 
 @PyFloat_Type = external global i8
 @PyLong_Type = external global i8
@@ -89,11 +90,12 @@ declare void @PyMem_RawFree(ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 ; Note what this process is made of, once.
-define void @sg_install(ptr %numpy, ptr %array_type, ptr %tracing, ptr %slow_name) {
+define void @sg_install(ptr %numpy, ptr %array_type, ptr %tracing, ptr %slow_name, ptr %result_memory) {
   store ptr %numpy, ptr @numpy
   store ptr %array_type, ptr @array_type
   store ptr %tracing, ptr @tracing
   store ptr %slow_name, ptr @slow_name
+  store ptr %result_memory, ptr @result_memory
   ret void
 }
 
@@ -404,10 +406,66 @@ no:
   ret i1 false
 }
 
+; An array whose memory is not written yet. Where its bytes are given, it begins at a cache line, within the memory of an array that
+; it holds. Very many bytes are also given as an object, for which `result_memory.py` returns such an array.
+define internal ptr @new_array(i32 %rank, ptr %extents, i32 %kind, i64 %bytes, ptr %many) {
+entry:
+  %room_at = alloca i64
+  %type = load ptr, ptr @array_type
+  %new = call ptr @numpy_function(i64 93)  ; PyArray_New
+  %is_large = icmp ne i64 %bytes, 0
+  br i1 %is_large, label %large, label %small
+small:
+  %array = call ptr %new(ptr %type, i32 %rank, ptr %extents, i32 %kind, ptr null, ptr null, i32 0, i32 0, ptr null)
+  ret ptr %array
+large:
+  %is_ordinary = icmp eq ptr %many, null
+  br i1 %is_ordinary, label %ordinary, label %kept
+ordinary:
+  %room = add i64 %bytes, 64
+  store i64 %room, ptr %room_at
+  %fresh = call ptr %new(ptr %type, i32 1, ptr %room_at, i32 2, ptr null, ptr null, i32 0, i32 0, ptr null)  ; of uint8
+  br label %look
+kept:
+  %function = load ptr, ptr @result_memory
+  %found = call ptr @PyObject_CallOneArg(ptr %function, ptr %many)
+  br label %look
+look:
+  %owner = phi ptr [ %fresh, %ordinary ], [ %found, %kept ]
+  %has_none = icmp eq ptr %owner, null
+  br i1 %has_none, label %none, label %within
+within:
+  %memory = call ptr @data_of(ptr %owner)
+  %address = ptrtoint ptr %memory to i64
+  %negative = sub i64 0, %address
+  %skipped = and i64 %negative, 63
+  %data = getelementptr i8, ptr %memory, i64 %skipped
+  ; 1281: contiguous, aligned, writeable
+  %view = call ptr %new(ptr %type, i32 %rank, ptr %extents, i32 %kind, ptr null, ptr %data, i32 0, i32 1281, ptr null)
+  %has_no_view = icmp eq ptr %view, null
+  br i1 %has_no_view, label %drop, label %hold
+hold:
+  %set_base = call ptr @numpy_function(i64 282)  ; PyArray_SetBaseObject, which takes over the reference
+  %code = call i32 %set_base(ptr %view, ptr %owner)
+  %is_held = icmp eq i32 %code, 0
+  br i1 %is_held, label %done, label %drop_view
+done:
+  ret ptr %view
+drop_view:
+  call void @Py_DecRef(ptr %view)
+  br label %none
+drop:
+  call void @Py_DecRef(ptr %owner)
+  br label %none
+none:
+  ret ptr null
+}
+
 ; Make the arrays of the outputs and enter their memory into the table; a number is written to `scratch` and becomes an object later.
 ; Returns whether there was memory enough.
 ;
-;   rank, extents, NumPy's number of the dtype, dtype
+;   rank, extents, NumPy's number of the dtype, dtype, bytes of what is to begin at a cache line or 0, these as an object if they are
+;   so many that `result_memory.py` has the memory, or null
 define internal i1 @allocate(ptr %outputs, i64 %count, ptr %slots, ptr %objects, ptr %scratch) {
 entry:
   br label %next
@@ -416,7 +474,7 @@ next:
   %end = icmp eq i64 %number, %count
   br i1 %end, label %yes, label %look
 look:
-  %place = mul i64 %number, 4
+  %place = mul i64 %number, 6
   %output = getelementptr i64, ptr %outputs, i64 %place
   %rank = load i64, ptr %output
   %object_at = getelementptr ptr, ptr %objects, i64 %number
@@ -431,9 +489,9 @@ array:
   %extents = call ptr @object(ptr %output, i64 1)
   %kind = call i64 @word(ptr %output, i64 2)
   %short_kind = trunc i64 %kind to i32
-  %type = load ptr, ptr @array_type
-  %new = call ptr @numpy_function(i64 93)  ; PyArray_New
-  %made = call ptr %new(ptr %type, i32 %short_rank, ptr %extents, i32 %short_kind, ptr null, ptr null, i32 0, i32 0, ptr null)
+  %large = call i64 @word(ptr %output, i64 4)
+  %many = call ptr @object(ptr %output, i64 5)
+  %made = call ptr @new_array(i32 %short_rank, ptr %extents, i32 %short_kind, i64 %large, ptr %many)
   %failed = icmp eq ptr %made, null
   br i1 %failed, label %no, label %fill
 fill:
@@ -468,7 +526,7 @@ look:
   br i1 %has_object, label %entered, label %wrap
 wrap:
   %memory = call ptr @object(ptr %slots, i64 %number)
-  %place = mul i64 %number, 4
+  %place = mul i64 %number, 6
   %output = getelementptr i64, ptr %outputs, i64 %place
   %dtype = call ptr @object(ptr %output, i64 3)
   %scalar = call ptr @numpy_function(i64 60)  ; PyArray_Scalar

@@ -24,6 +24,7 @@ from staticgrad.config import on_change
 from staticgrad.runtime.build import compile_lock, machine_code_of_library
 from staticgrad.runtime.callable_type import is_supported
 from staticgrad.runtime.executor import CONTEXT_WORDS, Executable, failure
+from staticgrad.runtime.result_memory import ALIGNMENT, KEPT, LARGE, result_memory
 from staticgrad.runtime.threads import share
 from staticgrad.tracing.context import traces_under_way
 from staticgrad.tracing.snapshots import MISSING
@@ -119,6 +120,11 @@ class Form:
         for aval in plan.outputs:
             shape = self._table(aval.shape)
             outputs.add(aval.rank, shape, aval.dtype.num).hold(aval.dtype)
+            outputs.add(aval.nbytes if aval.nbytes >= LARGE else 0)
+            if aval.nbytes + ALIGNMENT < KEPT:
+                outputs.add(0)
+            else:
+                outputs.hold(aval.nbytes)
         constants = [array.ctypes.data for array in plan.constants]
         table = [*(0 for _ in plan.inputs), *constants, *(0 for _ in plan.outputs)]
         sizes = [*(aval.nbytes for aval in plan.inputs), *(array.nbytes for array in plan.constants), *(a.nbytes for a in plan.outputs)]
@@ -281,8 +287,8 @@ def entry_address() -> int | None:
     path = Path(__file__).with_name("fast_call.ll")
     with compile_lock:
         install, call = machine_code_of_library("fast_call", path.read_text(encoding="utf-8"), ("sg_install", "sg_call"))
-    arguments = (api, id(np.ndarray), traces_under_way.ctypes.data, id(_SLOW_NAME))
-    ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * 4)(install)(*arguments)
+    arguments = (api, id(np.ndarray), traces_under_way.ctypes.data, id(_SLOW_NAME), id(result_memory))
+    ctypes.PYFUNCTYPE(None, *[ctypes.c_void_p] * len(arguments))(install)(*arguments)
     return call
 
 

@@ -22,7 +22,8 @@ import numpy as np
 from staticgrad.ir.aval import Aval
 from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Built, machine_code
-from staticgrad.runtime.executor import ALIGNMENT, CONTEXT_WORDS, CallPlan, Workspace, failure
+from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, Workspace, failure
+from staticgrad.runtime.result_memory import ALIGNMENT
 from staticgrad.runtime.threads import share
 
 SECONDS_A_CALL = 0.1

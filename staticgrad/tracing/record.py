@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
@@ -113,7 +114,30 @@ def check_arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs:
     try:
         known.bind(*args, **kwargs)
     except TypeError as error:
-        raise ArgumentError(at_user_line(f"{name}{known}: {error}")) from None
+        plain = known.replace(parameters=[p.replace(annotation=p.empty) for p in known.parameters.values()], return_annotation=known.empty)
+        raise ArgumentError(at_user_line(f"{name}{plain}: {error}")) from None
+
+
+def called(function: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Any:
+    """Return what `function` returns; arguments that it cannot take are an `ArgumentError`."""
+    try:
+        return function(*args, **kwargs)
+    except TypeError:
+        check_arguments(function, args, kwargs, name)
+        raise
+
+
+def checked(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator for functions that users are handed under `name`: arguments that they cannot take are an `ArgumentError`."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            return called(function, name, *args, **kwargs)
+
+        return run
+
+    return decorate
 
 
 def run_traced(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from staticgrad.ad.forward import tangents as push_forward
 from staticgrad.ad.reverse import cotangents as pull_back
-from staticgrad.errors import ArgumentError, DTypeError, ShapeError
+from staticgrad.errors import ArgumentError, ShapeError
 from staticgrad.ir.aval import Aval, is_float
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, new_input, zeros_like
 from staticgrad.ir.source import at_user_line
 from staticgrad.ops.casts import cast
 from staticgrad.ops.control import inline_calls
+from staticgrad.tracing.directions import check_direction
 from staticgrad.tracing.pytree import Signature, flatten, unflatten
 from staticgrad.tracing.record import Program
 from staticgrad.transforms.base import Source, renumber, split_aux
@@ -52,10 +53,7 @@ class Jvp:
             extra.append(tangent)
             if aval.shape != v.shape:
                 raise ShapeError(at_user_line(f"{self.word} of {base.name}: a primal is {v.aval}, its {one} {aval}"))
-            if is_float(v.dtype) and aval.dtype != v.dtype and not aval.weak:
-                raise DTypeError(
-                    at_user_line(f"{self.word} of {base.name}: a primal is {v.aval}, its {one} {aval}; they must have one dtype")
-                )
+            check_direction(aval, v.aval, f"{self.word} of {base.name}: a primal is {v.aval}, its {one} {aval}")
             seeds.append(cast(tangent, v.dtype) if is_float(v.dtype) else None)
         results, printed = graph.outputs[: program.results], graph.outputs[program.results :]
         head, aux = split_aux(unflatten(program.out_tree, list(range(program.results))), self.has_aux, base.name, self.word)

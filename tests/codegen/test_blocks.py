@@ -153,6 +153,7 @@ CHOICES = [
     ("the whole", np.sum, (1000000,), "1000000 in 8 blocks of 124992"),
     ("small", lambda x: x * 2, (10000,), "10000: multiply"),
     ("one row", lambda x: np.sum(x, 0), (2, 400000), "2x400000 in 6 blocks of 66624"),
+    ("front to back", lambda x: x[:, :, None] * x[:, None, :], (100, 400), "100x400x400 in 50 blocks of 2"),
 ]
 
 

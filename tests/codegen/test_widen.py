@@ -134,6 +134,49 @@ def test_long_loops_of_short_bodies_take_two_vectors_at_a_time():
         run_text(chain(n, 8, **options), [np.arange(n * options.get("step", 1), dtype="f4"), np.zeros(n, "f4")])
 
 
+def outer(rows, columns, name="f", disturbed=False):
+    """Return the function y[j, k] = x[j] * w[k]; `disturbed` writes into w as well."""
+    x, w, y = parameter("x", FLOAT32, rows), parameter("w", FLOAT32, columns), parameter("y", FLOAT32, rows * columns)
+
+    def make(b):
+        with b.loop(rows) as j:
+            v = b.load(x, j)
+            with b.loop(columns) as k:
+                product = b.mul(v, b.load(w, k))
+                b.store(y, j * columns + k, product)
+                if disturbed:
+                    b.store(w, k, product)
+
+    return function(name, (x, w, y), make)
+
+
+def test_rows_that_all_iterations_read_are_kept():
+    assert text_of(unit_of("outer", outer(9, 36))) == [
+        "function f(x: f32[9], w: f32[36], y: f32[324]):",
+        "  %1: f32x16 = load w[0]",
+        "  %2: f32x16 = load w[16]",
+        "  %3: f32x16 = load w[20]",
+        "  for i0 in 0..9:",
+        "    %4 = load x[i0]",
+        "    %5: f32x16 = splat %4",
+        "    %6 = mul %5, %1",
+        "    store y[i0*36] <- %6",
+        "    %7: f32x16 = splat %4",
+        "    %8 = mul %7, %2",
+        "    store y[i0*36 + 16] <- %8",
+        "    %9: f32x16 = splat %4",
+        "    %10 = mul %9, %3",
+        "    store y[i0*36 + 20] <- %10",
+    ]
+    assert "for" in text_of(unit_of("outer", outer(9, 1000)))[1]
+    assert "for" in text_of(unit_of("outer", outer(9, 36, disturbed=True)))[1]
+    rng = np.random.default_rng(2)
+    shapes = list(itertools.product((1, 9), (1, 3, 10, 36, 128, 250, 257)))
+    functions = [outer(rows, columns, f"outer_{rows}_{columns}") for rows, columns in shapes]
+    sizes = [size for rows, columns in shapes for size in (rows, columns, rows * columns)]
+    run_text(unit_of("outers", *functions), [rng.normal(size=size).astype("f4") for size in sizes])
+
+
 # ---- every element keeps its bits
 
 

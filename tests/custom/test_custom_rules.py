@@ -414,6 +414,8 @@ def test_no_tangent_is_zero():
     assert sg.grad(lambda x: f(x)[0] + f(x)[1])(2.0) == 5.0
     f.defjvp(lambda p, t: (f(*p), None))
     assert sg.jvp(f, (2.0,), (1.0,))[1] == (0.0, 0.0)  # a new rule is a new trace
+    f.defjvps(lambda t, value, x: (None, 3.0 * t))
+    assert sg.jvp(f, (2.0,), (1.0,))[1] == (0.0, 3.0)
 
 
 def test_integers_in_and_out():
@@ -860,6 +862,12 @@ def option(*args, numbers=(0,)):
     return sg.grad(interpreted(lambda *args: f(*args)))(*args)
 
 
+def each_of(rule):
+    f = sg.custom_jvp(lambda x, y: x * y)
+    f.defjvps(None, rule)
+    return sg.jvp(interpreted(lambda x, y: f(x, y)), (np.ones(2), np.ones(2)), (np.ones(2), np.ones(2)))
+
+
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
@@ -890,6 +898,11 @@ def option(*args, numbers=(0,)):
         (lambda: jvp_of(lambda p, t: (p[0] * 2.0, np.float32(1))), DTypeError, r"the value is f64\[\], .* returned f32\[\]"),
         (lambda: sg.jvp(by_pullback(OURS), POINT, POINT), MissingDerivativeError, "reverse mode only"),
         (lambda: sg.jacobian(by_pullback(OURS), mode="forward")(*POINT), MissingDerivativeError, r"f: .*sg\.custom_jvp"),
+        (lambda: each_of(lambda t, value, x: t), ArgumentError, r"a rule of <lambda>, \(t, value, x\): too many positional"),
+        (lambda: each_of(lambda t, value, x, y: (t,)), ArgumentError, "must return a tangent like the value, .* not PyTreeSpec"),
+        (lambda: each_of(lambda t, value, x, y: t[:1]), ShapeError, r"must return a tangent like the value, of shape \(2,\), not of .*1"),
+        (lambda: by_pullback(OURS).defvjp(np.sin, np.cos, symbolic_zeros=True), UnsupportedError, "f: symbolic_zeros=True .*leave"),
+        (lambda: sg.custom_jvp(np.sin).defjvp(np.cos, symbolic_zeros=True), UnsupportedError, "sin: symbolic_zeros=True .*leave"),
         (lambda: option(2.0, 1.0), ArgumentError, "argument 0 is in nondiff_argnums, and a traced array was passed"),
         (lambda: option(1.0, 2.0, numbers=(5,)), InvalidValueError, r"nondiff_argnums=\(5,\), but there are 2 arguments"),
     ],

@@ -339,8 +339,14 @@ def linear(matvec=lambda x: 2.0 * x, solve=lambda m, b: b / 2.0, transpose=lambd
         (lambda: linear(transpose=lambda m, b: m(b[:1])), ShapeError, r"the transpose of matvec takes f64\[2\], not f64\[1\]"),
         (lambda: linear(solve=lambda m, b: b / 2.0, has_aux=True), ArgumentError, "must return a pair, not Tracer"),
         (lambda: linear(solve=None), ArgumentError, "custom_linear_solve: solve has to be a function"),
-        (lambda: linear(transpose=3), ArgumentError, "custom_linear_solve: transpose_solve has to be a function"),
         (lambda: sg.custom_root(None, 1.0, newton, divide), ArgumentError, "custom_root: f has to be a function"),
+        (lambda: root_of(solve=lambda f: 1.0), ArgumentError, r"<lambda>, the solve of custom_root, \(f\): too many positional"),
+        (lambda: sg.custom_root(lambda x: x, 1.0, lambda f: 1.0, divide), ArgumentError, "the solve of custom_root"),
+        (lambda: root_of(tangent=lambda g, y: g(y, y)), ArgumentError, "linear approximation of f that custom_root hands out"),
+        (lambda: linear(solve=lambda m: 1.0), ArgumentError, "the solve of custom_linear_solve"),
+        (lambda: linear(transpose=lambda m, b: m()), ArgumentError, "the transpose of matvec that custom_linear_solve hands out"),
+        (lambda: sg.custom_root(lambda x: x, 1.0, None, divide), ArgumentError, "custom_root: solve has to be a function"),
+        (lambda: linear(transpose=3), ArgumentError, "custom_linear_solve: transpose_solve has to be a function, and int '3'"),
     ],
 )  # fmt: skip
 def test_mistakes(make, error, said):

@@ -9,7 +9,7 @@ import pytest
 import staticgrad as sg
 from staticgrad import eager
 from staticgrad.eager.autograd import gradcheck, gradgradcheck
-from staticgrad.errors import BackwardError
+from staticgrad.errors import ArgumentError, BackwardError
 from tests.eager.garbage import cycles
 
 
@@ -409,6 +409,27 @@ def test_gradients_of_other_dtypes():
     x = leaf(1.0, 2.0)
     Single.apply(x).sum().backward()
     assert x.grad.dtype == np.float64
+
+
+def test_methods_with_other_parameters():
+    class Few(sg.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx):
+            return None
+
+    x = leaf(1.0)
+    for call, method in (
+        (lambda: Few.apply(x, x), "forward"),
+        (lambda: sg.trace(lambda x: Few.apply(x, x))(np.ones(1)), "forward"),
+        (lambda: Few.apply(x).backward(), "backward"),
+        (lambda: sg.grad(lambda x: np.sum(Few.apply(x)))(np.ones(1)), "backward"),
+    ):
+        with pytest.raises(ArgumentError, match=rf"Few\.{method}\(ctx.*too many positional arguments"):
+            call()
 
 
 def test_what_is_not_defined():

@@ -12,6 +12,7 @@ from staticgrad.ir.node import constant, full, new_input
 from staticgrad.ops.contract import contract
 from staticgrad.ops.movement import broadcast, concatenate, flip, pad, reshape, slice_, slice_set
 from staticgrad.ops.reduce import sum_
+from staticgrad.passes.layout import sums_of_contractions
 from staticgrad.runtime.build import build, lower_graph
 from tests.ops.running import run_uncompiled
 
@@ -169,3 +170,54 @@ def test_parts_of_paddings():
         check([x], slice_(spread, (rows[0], 0), (rows[1], 5), (1, 2)) * 2.0)
     again = pad(pad(x, fill, (1, 1), (1, 1), (0, 0)), fill * 2.0, (0, 1), (2, 0), (0, 1))
     check([x], again, sum_(again, (0,)))
+
+
+# ---- sums of contractions
+
+SUMS = {  # labels of both operands and of the result, the axes that are summed over, and those that still are
+    "outer products": ((0, 1), (0, 2), (0, 1, 2), (0,), None),
+    "all of them": ((0, 1), (0, 2), (0, 1, 2), (0, 1, 2), (0, 1)),
+    "and rows": ((0, 1), (0, 2), (1, 0, 2), (0, 1), (0,)),
+    "batches of products": ((0, 1), (0, 1, 2), (0, 2), (0,), None),
+    "in another order": ((0, 1), (0, 2, 3), (3, 1, 0, 2), (2,), None),
+    "rows alone": ((0, 1), (0, 2), (0, 1, 2), (1,), (1,)),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SUMS))
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_sums_of_contractions(name, dtype):
+    left, right, out, axes, rest = SUMS[name]
+    arrays = [RNG.integers(-9, 9, [(9, 4, 5, 3)[label] for label in labels]).astype(dtype) for labels in (left, right)]
+    x, y = (new_input(Aval(a.shape, a.dtype)) for a in arrays)
+    graph = Graph((x, y), (sum_(contract(x, y, left, right, out), axes),))
+    after = sums_of_contractions(graph)
+    whole = axes if dtype == "int64" else rest
+    assert [node.op.axes for node in after.nodes if node.op.name == "sum"] == ([] if whole is None else [whole])
+    np.testing.assert_array_equal(interpret(after, arrays)[0], interpret(graph, arrays)[0])
+
+
+def test_the_mean_of_the_gradients_of_every_example_holds_none_of_them():
+    """Nor do their norms and what else is made of each of their elements on the way to a sum."""
+    w, x, y = RNG.standard_normal((40, 50)), RNG.standard_normal((30, 40)), RNG.standard_normal((30, 50))
+    gradients = sg.vmap(sg.grad(lambda w, x, y: np.sum((np.tanh(x @ w) - y) ** 2)), in_axes=(None, 0, 0))
+    every = gradients(w, x, y)
+
+    def clipped(w, x, y):
+        each = gradients(w, x, y)
+        norms = np.sqrt(np.sum(each**2, axis=(1, 2)))
+        return np.sum(each * np.minimum(1.0, 3.0 / norms)[:, None, None], 0)
+
+    reductions = {
+        "mean": (lambda w, x, y: np.mean(gradients(w, x, y), 0), np.mean(every, 0)),
+        "norms": (lambda w, x, y: np.sum(gradients(w, x, y) ** 2, (1, 2)), np.sum(every**2, (1, 2))),
+        "clipped": (clipped, np.sum(every * np.minimum(1, 3 / np.sqrt(np.sum(every**2, (1, 2))))[:, None, None], 0)),
+        "largest": (lambda w, x, y: np.max(np.abs(gradients(w, x, y))), np.max(np.abs(every))),
+    }
+    both = sg.trace(lambda w, x, y: [f(w, x, y) for f, _ in reductions.values()])
+    for found, (_, expected) in zip(both(w, x, y), reductions.values(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for f, _ in reductions.values():
+        lowered = sg.trace(f).lower(w, x, y)
+        assert lowered.memory < every.nbytes / 4
+    assert [node.op.name for node in sg.trace(reductions["mean"][0]).lower(w, x, y).optimized.nodes].count("contract") == 2

@@ -25,7 +25,8 @@ from staticgrad.errors import StaticgradError, StaticgradWarning, TraceError  # 
 if TYPE_CHECKING:
     from staticgrad import checkpoint_policies, debug, eager, nn, numpy, optim, random, special, train
     from staticgrad.checkpoints import checkpoint
-    from staticgrad.control.flow import associative_scan, cond, fori_loop, scan, switch, while_loop
+    from staticgrad.control.flow import cond, fori_loop, switch, while_loop
+    from staticgrad.control.scans import associative_scan, map, scan
     from staticgrad.custom.derivatives import custom_jvp, custom_vjp
     from staticgrad.custom.fixed_points import fixed_point
     from staticgrad.custom.foreign import njit_op
@@ -85,6 +86,7 @@ __all__ = [
     "lbfgs",
     "least_squares",
     "linearize",
+    "map",
     "newton",
     "njit_op",
     "nn",
@@ -120,7 +122,7 @@ _HOMES = {
     "Tensor": "eager",
     "Trainer": "train",
     "Variable": "eager.creation",
-    "associative_scan": "control.flow",
+    "associative_scan": "control.scans",
     "autograd_grad": "eager.engine",
     "check_grads": "gradient_check",
     "checkpoint": "checkpoints",
@@ -142,11 +144,12 @@ _HOMES = {
     "jacobian": "jacobians",
     "lbfgs": "optim.lbfgs",
     "least_squares": "optim.fitting",
+    "map": "control.scans",
     "newton": "optim.newton",
     "njit_op": "custom.foreign",
     "no_grad": "eager",
     "numeric_grad": "gradient_check",
-    "scan": "control.flow",
+    "scan": "control.scans",
     "set_default_dtype": "eager",
     "sparse_hessian": "sparse",
     "sparse_jacobian": "sparse",

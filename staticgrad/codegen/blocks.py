@@ -9,6 +9,7 @@ So results have the same bits for any number of threads, one included.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,9 @@ from staticgrad.ir.builder import Builder
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Constant, Input, Node
 from staticgrad.ops.contract import Contract
+from staticgrad.ops.foreign import Foreign
 from staticgrad.ops.loops import Scan
+from staticgrad.ops.matrices import OnMatrices
 from staticgrad.ops.nested import Nested
 from staticgrad.ops.while_loops import While
 
@@ -84,15 +87,20 @@ def _nested_work(node: Node) -> float:
     if isinstance(node.op, While):
         return FOREIGN
     steps = node.op.length if isinstance(node.op, Scan) else 1
-    return steps * sum(_graph_work(graph) for graph in node.op.subgraphs)
+    return steps * sum(graph_work(graph, _nested_work) for graph in node.op.subgraphs)
 
 
-def _graph_work(graph: Graph) -> float:
+def graph_work(graph: Graph, nested_work: Callable[[Node], float]) -> float:
+    """Return the work of a graph; `nested_work` tells it of ops with sub-graphs."""
     total = 0.0
     for node in graph.nodes:
         out = node.outputs[0]
         if isinstance(node.op, Nested):
-            total += _nested_work(node)
+            total += nested_work(node)
+        elif isinstance(node.op, Foreign):
+            total += FOREIGN
+        elif isinstance(node.op, OnMatrices):
+            total += PRICE * out.dtype.itemsize * (node.op.cost + 1) * max(v.aval.size * v.shape[node.op.axis] ** 0.5 for v in node.inputs)
         elif isinstance(node.op, Contract):
             total += MULTIPLY_ADD * out.dtype.itemsize * product(node.op.extents(*(v.aval for v in node.inputs)).values())
         elif not isinstance(node.op, (Input, Constant)):

@@ -57,7 +57,7 @@ def lower_for_gpu(schedule: Schedule, name: str) -> Lowered:
         scratch.clear()
         return GpuLowering(nest, schedule, layout.buffers, scratch, tools).functions()
 
-    tools = Tools(inside_of_op, scratch, Library(), item_by_item=True)
+    tools = Tools(inside_of_op, scratch, Library(), item_by_item=True, polls=False)
     return with_scratch(assembled(schedule, name, layout, functions_of), scratch)
 
 

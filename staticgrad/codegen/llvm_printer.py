@@ -26,7 +26,7 @@ from staticgrad.codegen.llvm_values import LocalNames
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, symbol, walk
+from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, polls, symbol, walk
 
 FAIL = """\
 ; note a failure, unless an earlier one is noted
@@ -44,6 +44,23 @@ note:
   br label %done
 done:
   ret void
+}"""
+
+POLL = """\
+; whether to go on: no failure is noted, and the poll of the context, where it has one, notes none
+define internal i1 @poll(ptr %context) #1 {
+entry:
+  %place = getelementptr inbounds i64, ptr %context, i64 7
+  %poll = load ptr, ptr %place, align 8
+  %nobody = icmp eq ptr %poll, null
+  br i1 %nobody, label %done, label %ask
+ask:
+  call void %poll(ptr %context)
+  br label %done
+done:
+  %noted = load i64, ptr %context, align 8
+  %well = icmp eq i64 %noted, 0
+  ret i1 %well
 }"""
 
 PARALLEL = """\
@@ -129,7 +146,7 @@ class _UnitText:
     def text(self) -> str:
         """Return the whole module."""
         stages = {"forward": self.unit.forward, "backward": self.unit.backward}
-        for reserved in ("fail", "parallel", *(symbol(self.name, stage) for stage in stages)):
+        for reserved in ("fail", "poll", "parallel", *(symbol(self.name, stage) for stage in stages)):
             self.module.unique(reserved)
         parts = [self._function(function) for function in self.unit.functions]
         for stage, calls in stages.items():
@@ -137,6 +154,8 @@ class _UnitText:
                 parts += self._stage(stage, calls)
         if self.callees.can_fail:
             parts.insert(0, FAIL)
+        if polls(self.unit):
+            parts.insert(0, POLL)
         if self.callees.in_blocks or any(call.blocks for call in (*self.unit.forward, *(self.unit.backward or ()))):
             parts.insert(0, PARALLEL)
         head = f"; {self.unit.name}: {'forward' if self.unit.backward is None else 'forward and backward'} kernels"

@@ -164,6 +164,8 @@ class FunctionText(Values):
             case loops.Failed(target):
                 noted = self.assign("noted", "load i64, ptr %context, align 8")
                 self.scalars[target] = self.assign("failed", f"icmp ne i64 {noted}, 0")
+            case loops.Poll(target):
+                self.scalars[target] = self.assign("goes_on", "call i1 @poll(ptr %context)")
             case Invoke():
                 self.invocation(statement)
             case loops.External():
@@ -273,7 +275,7 @@ def _is_plain(body: Block) -> bool:
     for statement in walk(body):
         stores += isinstance(statement, Store)
         match statement:
-            case Loop() | loops.While() | Invoke() | loops.External() | loops.Fail() | loops.Failed():
+            case Loop() | loops.While() | Invoke() | loops.External() | loops.Fail() | loops.Failed() | loops.Poll():
                 return False
             case loops.Load(target=scalar) | loops.Let(target=scalar) if scalar.lanes > 1:
                 return False

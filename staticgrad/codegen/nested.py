@@ -13,7 +13,8 @@ operands and results are read and written where they are. Large nests run in blo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from staticgrad.codegen.blocks import Grain, divide
 from staticgrad.codegen.memory import Scratch, lifetimes
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
+from staticgrad.codegen.polling import steps_between
 from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
 from staticgrad.codegen.splice import each_place_once, in_registers, placed, size_of
@@ -72,6 +74,8 @@ class Tools:
     """How finely nests inside of the op are divided into blocks; None where they stay whole."""
     item_by_item: bool = False
     """Whether the items of a nest are not done together, element by element, but one after the other."""
+    polls: bool = True
+    """Whether long loops ask their caller whether to go on."""
 
 
 def lower_nested(nest: Nest, schedule: Schedule, buffers: dict[Value, Buffer], tools: Tools) -> Made:
@@ -151,7 +155,7 @@ class _NestedLowering:
                 self._fill(result, op.length * value.aval.size, np.int64(0))
         step = b.local(INT64, 1, "number")
         _, _, inputs = self._inner(op, op.body.inputs)
-        with b.loop(count, hint="step") as k:
+        with self._steps(count, steps_between(op) if self.tools.polls else 0) as k:
             at = Index.of(count) - 1 - k if op.reverse else k
             if _is_read(op.body.inputs[0], op.body):
                 b.store(step, 0, b.position(at))
@@ -160,17 +164,56 @@ class _NestedLowering:
             self._step(op.body, [(step, Index()), *consts], carry, parts, made)
         self._end(carry)
 
+    @contextlib.contextmanager
+    def _steps(self, count: Scalar | int, between: int) -> Iterator[Index]:
+        """Open a loop over steps; after each `between` of them, unless that is 0, it asks whether to go on, and stops if not."""
+        b = self.b
+        if not between:
+            with b.loop(count, hint="step") as step:
+                yield step
+            return
+        goes_on, end = b.local(BOOL, 1, "goes_on"), b.literal(count, INT64) if isinstance(count, int) else count
+        b.store(goes_on, 0, b.literal(True, BOOL))
+        with b.loop(count, step=between, hint="step" if between == 1 else "first") as first, b.if_(b.load(goes_on, 0)):
+            if between == 1:
+                yield first
+            else:
+                with b.loop(b.min(b.position(first + between), end), first, hint="step") as step:
+                    yield step
+            b.store(goes_on, 0, b.poll())
+
     @staticmethod
     def _inner(op: Scan, values: Sequence[Value]) -> tuple[Sequence[Value], Sequence[Value], Sequence[Value]]:
         first = 1 + op.consts
         return values[1:first], values[first : first + op.carries], values[first + op.carries :]
 
     def while_loop(self, op: While) -> None:
-        """Emit a loop that counts its steps."""
+        """Emit a loop that counts its steps; one that may go on for long inside of another, which asks now and then whether to go on."""
         b = self.b
-        consts, carry = self.operands[: op.consts], self._started(self.node.inputs[op.consts :], self.operands[op.consts :])
+        carry = self._started(self.node.inputs[op.consts :], self.operands[op.consts :])
         steps, goes_on = b.local(INT64, 1, "steps"), b.local(BOOL, 1, "goes_on")
         b.store(steps, 0, b.literal(0, INT64))
+        limit = b.literal(op.limit, INT64) if op.limit >= 0 else None
+        between = steps_between(op) if self.tools.polls else 0
+        if not between:
+            self._while(op, carry, steps, goes_on, limit)
+        else:
+            b.store(goes_on, 0, b.literal(True, BOOL))
+            with b.while_() as parts:
+                with parts.test():
+                    parts.until(b.load(goes_on, 0))
+                with parts.body():
+                    end = b.add(b.load(steps, 0), b.literal(between, INT64))
+                    self._while(op, carry, steps, goes_on, end if limit is None else b.min(end, limit))
+                    with b.if_(b.load(goes_on, 0)):
+                        more = b.poll()
+                        b.store(goes_on, 0, more if limit is None else b.and_(more, b.lt(b.load(steps, 0), limit)))
+        self._end(carry)
+        b.store(*self.results[-1], b.load(steps, 0))
+
+    def _while(self, op: While, carry: Sequence[Place], steps: Buffer, goes_on: Buffer, end: Scalar | None) -> None:
+        """Emit a loop that goes on while its condition holds, until there are so many steps at most."""
+        b, consts = self.b, self.operands[: op.consts]
         with b.while_() as parts:
             with parts.body():
                 self._step(op.body, consts, carry, [], [])
@@ -178,13 +221,11 @@ class _NestedLowering:
             with parts.test():
                 self.run(op.condition, [*consts, *carry], [(goes_on, Index())])
                 holds = b.load(goes_on, 0)
-                if op.limit >= 0:
-                    holds = b.and_(holds, b.lt(b.load(steps, 0), b.literal(op.limit, INT64)))
+                if end is not None:
+                    holds = b.and_(holds, b.lt(b.load(steps, 0), end))
                 if notes_failures(parts.test_block) or notes_failures(parts.body_block):  # after one, it might go on for ever
                     holds = b.and_(holds, b.not_(b.failed()))
                 parts.until(holds)
-        self._end(carry)
-        b.store(*self.results[-1], b.load(steps, 0))
 
     # ---- what is carried along
 

@@ -26,8 +26,8 @@ from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, 
 
 VOCABULARY = (
     "any_lane", "argument", "bitcast", "call_external", "convert", "extract", "fail", "floor", "fma", "kernel", "load_lanes", "local_array",
-    "maximum", "minimum", "mulhi", "offset", "parallel", "pointers", "quotient", "remainder", "rint", "scratch", "select", "shift_left",
-    "shift_right", "splat", "sqrt", "store_lanes", "to_integer", "trunc",
+    "maximum", "minimum", "mulhi", "offset", "parallel", "pointers", "poll", "quotient", "remainder", "rint", "scratch", "select",
+    "shift_left", "shift_right", "splat", "sqrt", "store_lanes", "to_integer", "trunc",
 )  # fmt: skip
 """What `staticgrad.runtime.vocabulary` offers to emitted source."""
 

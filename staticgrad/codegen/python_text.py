@@ -41,6 +41,7 @@ from staticgrad.ir.loops import (
     Load,
     Local,
     Loop,
+    Poll,
     Position,
     Scalar,
     Statement,
@@ -200,6 +201,9 @@ class FunctionText(Values):
             case Fail():
                 self._settle(statement, memory=True)
                 self._fail(statement)
+            case Poll(target=target):
+                self._settle(statement, memory=True)
+                self._define(target, Text(self.call("poll", "context").text, reads_memory=True), "goes_on", block, position)
             case Invoke():
                 self._settle(statement, memory=True)
                 self.lines += self.invocation(statement)
@@ -240,11 +244,13 @@ class FunctionText(Values):
     def _get(self, get: Get, block: Block, position: int) -> None:
         """Let the variable's name stand for its value while the variable keeps it."""
         name = Text(self.variables[get.variable], variables=frozenset({get.variable.number}))
-        last = max((self._place_in(block, user) for user in self._users.get(get.target, [])), default=position)
+        users = self._users.get(get.target, [])
+        last = max((self._place_in(block, user) for user in users), default=position)
         between = block.statements[position + 1 : last]
         final = block.statements[last] if last < len(block.statements) else None
         changed = any(_assigns(statement, get.variable) for statement in between)
-        if changed or (final is not None and not isinstance(final, Assign) and _assigns(final, get.variable)):
+        reads_first = isinstance(final, Assign) or (isinstance(final, If) and len(users) == 1 and users[0] is final)
+        if changed or (final is not None and not reads_first and _assigns(final, get.variable)):
             self._name(get.target, name, get.target.hint or get.variable.hint or "value")
         else:
             self.scalars[get.target] = name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from staticgrad.errors import ArgumentError, DTypeError, ShapeError
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, substitution
 from staticgrad.ir.node import Value, new_input
@@ -135,3 +136,31 @@ def _shown(result: Any, body: Body) -> str:
     if isinstance(result, int):
         return f"an array ({body.avals[result]})"
     return type(result).__name__ + (f" of {len(result)}" if isinstance(result, (tuple, list)) else "")
+
+
+def whole_number(number: Any, what: str) -> int:
+    """Return a number of steps, or raise for what is none."""
+    if isinstance(number, Tracer):
+        raise ArgumentError(
+            at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop")
+        )
+    try:
+        whole: int = operator.index(number)
+    except TypeError:
+        raise ArgumentError(at_user_line(f"{what} is {number!r}, not a whole number")) from None
+    return whole
+
+
+def unrolled(unroll: Any, what: str) -> None:
+    """Raise unless `unroll` is what `jax.lax` takes: None, a bool, or how many steps to write out in a row.
+
+    It changes no result. Loops are left as they are here: LLVM unrolls short ones by itself, and a long body takes long to compile.
+    """
+    if unroll is not None and not isinstance(unroll, (bool, np.bool_)) and whole_number(unroll, f"{what}: unroll") < 1:
+        raise InvalidValueError(at_user_line(f"{what}: unroll={unroll}: give a number from 1 on, or True for all steps"))
+
+
+def named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return the function under a name for messages."""
+    function.__name__ = name
+    return function

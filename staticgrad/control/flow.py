@@ -1,4 +1,4 @@
-"""Control flow that depends on values: `cond`, `switch`, `while_loop`, `fori_loop` and `scan`, with the signatures of `jax.lax`.
+"""Control flow that depends on values: `cond`, `switch`, `while_loop` and `fori_loop`, with the signatures of `jax.lax`.
 
 Each becomes one operation that holds its functions as graphs of their own, and a native branch or loop in compiled code. Outside of a
 trace they compute at once, as one traced call.
@@ -6,15 +6,14 @@ trace they compute at once, as one traced call.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from staticgrad.calls.traced import traced
-from staticgrad.control.bodies import carried, converted, gives_way, joined, names_of, operand, without_step
-from staticgrad.errors import ArgumentError, AxisError, DTypeError, InvalidValueError, ShapeError
+from staticgrad.control.bodies import carried, converted, gives_way, joined, named, names_of, operand, unrolled, whole_number, without_step
+from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, is_integer
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.node import Value, apply_all, new_input
@@ -24,9 +23,9 @@ from staticgrad.ops.casts import cast
 from staticgrad.ops.comparison import less
 from staticgrad.ops.loops import Scan
 from staticgrad.ops.while_loops import While
-from staticgrad.tracing.bodies import check_callable, record_body
+from staticgrad.tracing.bodies import record_body
 from staticgrad.tracing.context import tracing
-from staticgrad.tracing.lift import convert, lift
+from staticgrad.tracing.lift import lift
 from staticgrad.tracing.pytree import flatten, unflatten
 from staticgrad.tracing.tracer import Tracer, tracer_of
 
@@ -57,7 +56,7 @@ def cond(pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any],
     np.float64(6.0)
     """
     if not tracing():
-        return traced(_named(lambda p, *rest: cond(p, true_fun, false_fun, *rest), "cond"))(pred, *operands)
+        return traced(named(lambda p, *rest: cond(p, true_fun, false_fun, *rest), "cond"))(pred, *operands)
     choice = operand(pred, "cond: the predicate")
     if choice.dtype != BOOL:
         raise DTypeError(at_user_line(f"cond: the predicate is {choice.aval}, not bool; compare, as in `x != 0`"))
@@ -93,7 +92,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     if not functions:
         raise InvalidValueError(at_user_line("switch: there are no branches"))
     if not tracing():
-        return traced(_named(lambda k, *rest: switch(k, functions, *rest), "switch"))(index, *operands)
+        return traced(named(lambda k, *rest: switch(k, functions, *rest), "switch"))(index, *operands)
     choice = operand(index, "switch: the index")
     if not is_integer(choice.dtype):
         raise DTypeError(at_user_line(f"switch: the index is {choice.aval}, not an integer"))
@@ -161,9 +160,9 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     0.125
     """
     if not tracing():
-        run = _named(lambda init: while_loop(cond_fun, body_fun, init, max_steps=max_steps), "while_loop")
+        run = named(lambda init: while_loop(cond_fun, body_fun, init, max_steps=max_steps), "while_loop")
         return traced(run)(init_val)
-    limit = -1 if max_steps is None else _whole(max_steps, "while_loop: max_steps")
+    limit = -1 if max_steps is None else whole_number(max_steps, "while_loop: max_steps")
     if max_steps is not None and limit < 0:
         raise InvalidValueError(at_user_line(f"while_loop: max_steps={limit} is negative"))
     leaves, tree = flatten(init_val)
@@ -179,7 +178,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     return unflatten(tree, [tracer_of(v) for v in results[:-1]])
 
 
-def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any, *, unroll: int | bool | None = None) -> Any:
     """Return what becomes of `init_val`: `for i in range(lower, upper): val = body_fun(i, val)`.
 
     Parameters
@@ -191,6 +190,8 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         the next value, of the same structure, shapes and dtypes. It may close over traced arrays.
     init_val
         What to start from: arrays, numbers, or containers of these.
+    unroll
+        Accepted as `jax.lax` has it; the compiler decides.
 
     Raises
     ------
@@ -203,8 +204,9 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     >>> sg.grad(lambda x: sg.fori_loop(0, 3, lambda i, value: value * x, 1.0))(2.0)
     np.float64(12.0)
     """
+    unrolled(unroll, "fori_loop")
     if not tracing():
-        return traced(_named(lambda init: fori_loop(lower, upper, body_fun, init), "fori_loop"))(init_val)
+        return traced(named(lambda init: fori_loop(lower, upper, body_fun, init), "fori_loop"))(init_val)
     bounds = [_bound(bound, "fori_loop") for bound in (lower, upper)]
     leaves, tree = flatten(init_val)
     values, body = carried("fori_loop", body_fun, tree, leaves, ahead=[Aval((), INT64, weak=True)])
@@ -224,184 +226,13 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
     return unflatten(tree, [tracer_of(v) for v in results])
 
 
-def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
-) -> tuple[Any, Any]:
-    """Return what `init` has become after a step for each part of `xs`, and what the steps gave beside that, stacked.
-
-    As `for k in range(length): carry, ys[k] = f(carry, xs[k])`, with `ys` stacked along a new first axis.
-
-    Parameters
-    ----------
-    f
-        A function of the carry and a part of `xs` that returns a pair: the next carry, of the same structure, shapes and dtypes, and
-        anything else. It may close over traced arrays.
-    init
-        What the carry starts as: arrays, numbers, or containers of these.
-    xs
-        Arrays with one first axis length, in any container, or None.
-    length
-        The number of steps; it may be left out where `xs` has arrays.
-    reverse
-        Whether to begin with the last part. Results are stacked in the order of `xs` all the same.
-
-    Returns
-    -------
-    tuple
-        `(carry, ys)`; where `f` returns None in place of a part of `ys`, there is None.
-
-    Raises
-    ------
-    ShapeError, DTypeError, ArgumentError
-        Where arrays of `xs` differ in length, the number of steps is not known, or the carry changes structure, shape or dtype.
-
-    Examples
-    --------
-    >>> import numpy as np, staticgrad as sg
-    >>> sg.scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
-    (np.float64(6.0), array([0., 1., 3.]))
-    """
-    if not tracing():
-        return traced(_named(lambda start, parts: scan(f, start, parts, length, reverse), "scan"))(init, xs)  # type: ignore[no-any-return]
-    stacked, xs_tree = flatten(xs)
-    parts = [operand(leaf, "scan: a part of xs") for leaf in stacked]
-    steps = _length(parts, length)
-    leaves, tree = flatten(init)
-    behind = [v.aval.without((0,)) for v in parts]
-    x_tree = unflatten(xs_tree, list(range(len(parts))))
-    values, body = carried("scan", f, tree, leaves, behind=(behind, x_tree))
-    captures, (graph,) = joined([body])
-    stepping = Graph((new_input(Aval((), INT64), "step"), *graph.inputs), graph.outputs, (), graph.name, ("step", *graph.labels))
-    op = Scan(stepping, steps, len(captures), len(values), bool(reverse))
-    results = apply_all(op, *captures, *values, *parts)
-    found: tuple[Any, Any] = body.result([tracer_of(v) for v in results])
-    return unflatten(tree, flatten(found[0])[0]), found[1]
-
-
-def associative_scan(fn: Callable[[Any, Any], Any], elems: Any, reverse: bool = False, axis: int = 0) -> Any:
-    """Return all partial results of an associative function: of x, y, z these are x, fn(x, y), fn(fn(x, y), z).
-
-    It takes some 2 log2(n) applications of `fn` to many elements at once instead of n steps one after the other.
-
-    Parameters
-    ----------
-    fn
-        A function of two values with the structure of `elems`, whose arrays hold several elements along `axis`: it works on all pairs
-        of these, and returns the results in the same structure and shapes. It has to be associative.
-    elems
-        Arrays of one length along `axis`, in any container.
-    reverse
-        Whether to begin with the last element; results stand in the order of `elems` all the same.
-    axis
-        The axis along which the elements stand.
-
-    Raises
-    ------
-    ShapeError, AxisError, ArgumentError
-        Where lengths differ, there is no such axis, or `fn` changes the structure.
-
-    Examples
-    --------
-    >>> import numpy as np, staticgrad as sg
-    >>> sg.associative_scan(np.multiply, np.array([1.0, 2.0, 3.0, 4.0]))
-    array([ 1.,  2.,  6., 24.])
-    """
-    check_callable(fn, "associative_scan: the function")
-    if not tracing():
-        return traced(_named(lambda each: associative_scan(fn, each, reverse, axis), "associative_scan"))(elems)
-    leaves, tree = flatten(elems)
-    values = [operand(leaf, "associative_scan: a part of elems") for leaf in leaves]
-    if not values:
-        raise ArgumentError(at_user_line("associative_scan: there are no arrays"))
-    for v in values:
-        if not -len(v.shape) <= axis < len(v.shape):
-            raise AxisError(at_user_line(f"associative_scan: axis {axis} of an array of shape {v.shape}"))
-    lengths = dict.fromkeys(v.shape[axis] for v in values)
-    if len(lengths) > 1:
-        raise ShapeError(at_user_line(f"associative_scan: the arrays have {' and '.join(map(str, lengths))} elements along axis {axis}"))
-    ahead = [tracer_of(v).swapaxes(0, axis) for v in values]
-
-    def combined(first: list[Any], second: list[Any]) -> list[Any]:
-        pair = [unflatten(tree, [each.swapaxes(0, axis) for each in part]) for part in (first, second)]
-        made, found = flatten(fn(*pair))
-        if found != tree:
-            raise ArgumentError(at_user_line(f"associative_scan: the elements have structure {tree}, the results {found}"))
-        return [_still(each, part, axis) for each, part in zip(made, first, strict=True)]
-
-    def partial(parts: list[Any]) -> list[Any]:
-        count = parts[0].shape[0]
-        if count < 2:
-            return parts
-        odd = partial(combined([p[: count - 1 : 2] for p in parts], [p[1::2] for p in parts]))  # of 0 and 1, of 2 and 3 ...
-        rest = [p[2::2] for p in parts]
-        between = combined([p[: rest[0].shape[0]] for p in odd], rest) if count > 2 else rest
-        return [_woven(np.concatenate([p[:1], e]), o) for p, e, o in zip(parts, between, odd, strict=True)]
-
-    ordered = [each[::-1] for each in ahead] if reverse else ahead
-    results = partial(ordered)
-    return unflatten(tree, [(each[::-1] if reverse else each).swapaxes(0, axis) for each in results])
-
-
-def _still(result: Any, part: Any, axis: int) -> Any:
-    """Return what became of a part of the elements, with the axis along which they stand in front, as it does in `part`."""
-    value = operand(result, "associative_scan: a result")
-    before = part.swapaxes(0, axis).value.aval
-    if value.shape != before.shape or (value.dtype != before.dtype and not (value.aval.weak and gives_way(value.dtype, before.dtype))):
-        error = ShapeError if value.shape != before.shape else DTypeError
-        raise error(at_user_line(f"associative_scan: several elements are {before}, and the function makes {value.aval} of them"))
-    return tracer_of(convert(value, before.dtype)).swapaxes(0, axis)
-
-
-def _woven(even: Any, odd: Any) -> Any:
-    """Return the rows of both in turn: there are as many even ones, or one more."""
-    count = odd.shape[0]
-    pairs = np.stack([even[:count], odd], axis=1).reshape((2 * count, *odd.shape[1:]))
-    return np.concatenate([pairs, even[count:]]) if even.shape[0] > count else pairs
-
-
-def _length(parts: Sequence[Value], length: int | None) -> int:
-    if any(not v.shape for v in parts):
-        raise ShapeError(at_user_line("scan: a part of xs has no axis to run along; close over it, or make it a part of the carry"))
-    lengths = dict.fromkeys(v.shape[0] for v in parts)
-    if len(lengths) > 1:
-        raise ShapeError(at_user_line(f"scan: the arrays of xs have {' and '.join(map(str, lengths))} parts along their first axis"))
-    if length is None:
-        if not lengths:
-            raise ArgumentError(at_user_line("scan: xs has no arrays, so the number of steps must be given: length=10"))
-        (only,) = lengths
-        return int(only)
-    steps = _whole(length, "scan: length")
-    if steps < 0:
-        raise InvalidValueError(at_user_line(f"scan: length={steps} is negative"))
-    if lengths and next(iter(lengths)) != steps:
-        raise ShapeError(at_user_line(f"scan: length={steps}, but the arrays of xs have {next(iter(lengths))} parts"))
-    return steps
-
-
-def _whole(number: Any, what: str) -> int:
-    if isinstance(number, Tracer):
-        raise ArgumentError(
-            at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop")
-        )
-    try:
-        whole: int = operator.index(number)
-    except TypeError:
-        raise ArgumentError(at_user_line(f"{what} is {number!r}, not a whole number")) from None
-    return whole
-
-
 def _bound(bound: Any, what: str) -> int | Value:
     """Return a bound as a number where it is known."""
     if not isinstance(bound, Tracer):
-        return _whole(bound, f"{what}: a bound")
+        return whole_number(bound, f"{what}: a bound")
     value = bound.value
     if not is_integer(value.dtype):
         raise DTypeError(at_user_line(f"{what}: a bound is {value.aval}, not an integer"))
     if value.shape:
         raise ShapeError(at_user_line(f"{what}: a bound has shape {value.shape}; it is one number"))
     return cast(value, INT64)
-
-
-def _named(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    function.__name__ = name
-    return function

@@ -32,6 +32,7 @@ from staticgrad.ir.loops import (
     Load,
     Local,
     Loop,
+    Poll,
     Position,
     Scalar,
     Space,
@@ -426,6 +427,12 @@ class Builder:
         """Return whether a failure is noted."""
         target = self._new(BOOL, hint="failed")
         self._emit(Failed(target))
+        return target
+
+    def poll(self) -> Scalar:
+        """Return whether the caller lets the unit go on; a failure is noted if not."""
+        target = self._new(BOOL, hint="goes_on")
+        self._emit(Poll(target))
         return target
 
     def comment(self, text: str) -> None:

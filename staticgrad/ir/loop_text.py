@@ -30,6 +30,7 @@ from staticgrad.ir.loops import (
     Load,
     Local,
     Loop,
+    Poll,
     Position,
     Scalar,
     Space,
@@ -245,6 +246,8 @@ class FunctionText:
                 return f"fail {code}{meaning} if {names.scalar(condition)} at node {node}, index {names.index(index)}"
             case Failed(target):
                 return self._assigned(target, BOOL, 1, "failed")
+            case Poll(target):
+                return self._assigned(target, BOOL, 1, "poll")
             case Comment(text):
                 return f"# {_flat(text)}"
             case _:

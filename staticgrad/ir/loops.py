@@ -277,13 +277,22 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class Poll:
+    """target = whether to go on: no failure is noted, and whoever called the unit, asked by the `poll` of the context, notes none."""
+
+    target: Scalar
+
+
+@dataclass(frozen=True)
 class Comment:
     """A remark for the reader of the emitted source."""
 
     text: str
 
 
-Statement = Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Failed | Comment
+Statement = (
+    Let | Position | Load | Store | Declare | Assign | Get | Loop | If | While | Local | Invoke | External | Fail | Failed | Poll | Comment
+)
 
 
 @dataclass
@@ -374,7 +383,7 @@ def can_fail(function: Function, known: dict[Function, bool] | None = None) -> b
 def notes_failures(block: Block, known: dict[Function, bool] | None = None) -> bool:
     """Return whether a block, or a function that it calls, can note a failure or asks for one."""
     return any(
-        isinstance(statement, (Fail, Failed, External)) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
+        isinstance(statement, (Fail, Failed, External, Poll)) or (isinstance(statement, Invoke) and can_fail(statement.function, known))
         for statement in walk(block)
     )
 
@@ -385,12 +394,18 @@ def external_symbols(unit: Unit) -> tuple[str, ...]:
     return tuple(dict.fromkeys(statement.symbol for statement in statements if isinstance(statement, External)))
 
 
-NEGATIVE_POWER, OUT_OF_BOUNDS, EXTERNAL_FAILED = 1, 2, 3
+def polls(unit: Unit) -> bool:
+    """Return whether a unit asks its caller whether to go on."""
+    return any(isinstance(statement, Poll) for function in unit.functions for statement in walk(function.body))
+
+
+NEGATIVE_POWER, OUT_OF_BOUNDS, EXTERNAL_FAILED, INTERRUPTED = 1, 2, 3, 4
 
 FAILURES = {
     NEGATIVE_POWER: "an integer raised to a negative integer power",
     OUT_OF_BOUNDS: "an index is out of bounds",
     EXTERNAL_FAILED: "a function outside of the compiled code failed",
+    INTERRUPTED: "the caller wanted it to end",
 }
 """What the failure codes mean. An index out of bounds notes the length of the axis in place of a node, and the index; an external
 function what it returned in place of the index."""

@@ -9,7 +9,8 @@ import numpy as np
 
 import staticgrad.numpy as snp
 from staticgrad.api import grad, value_and_grad
-from staticgrad.control.flow import scan, while_loop
+from staticgrad.control.flow import while_loop
+from staticgrad.control.scans import scan
 from staticgrad.errors import ShapeError
 from staticgrad.ir.options import number, whole
 from staticgrad.ir.source import at_user_line

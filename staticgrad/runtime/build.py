@@ -67,7 +67,7 @@ class Lowering:
     def call_plan(self) -> CallPlan:
         """What a call needs to know."""
         from staticgrad.codegen.blocks import estimated_work
-        from staticgrad.ir.loops import calls
+        from staticgrad.ir.loops import calls, polls
 
         unique = list(dict.fromkeys(self.optimized.outputs))
         made, storage = self.schedule, self.schedule.storage
@@ -82,6 +82,7 @@ class Lowering:
             work=sum(map(estimated_work, made.nests)),
             early=tuple(k for k, output in enumerate(made.outputs) if storage(output) in written),
             parallel=any(call.blocks for call in calls(self.lowered.unit)),
+            polls=polls(self.lowered.unit),
         )
 
 

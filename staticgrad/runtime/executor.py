@@ -11,13 +11,14 @@ import numpy as np
 
 from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
-from staticgrad.ir.loops import EXTERNAL_FAILED, FAILURES, NEGATIVE_POWER, OUT_OF_BOUNDS
+from staticgrad.ir.loops import EXTERNAL_FAILED, FAILURES, INTERRUPTED, NEGATIVE_POWER, OUT_OF_BOUNDS
 from staticgrad.ir.source import at_user_line
+from staticgrad.runtime.interrupts import POLL, poll_address, raise_interruption
 from staticgrad.runtime.result_memory import aligned_bytes, new_array
 from staticgrad.runtime.threads import share
 
 CONTEXT_WORDS = 8
-"""The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, spare."""
+"""The context holds: failure code, failed node, element, needed workspace bytes, parallel_for, slots, user data, poll."""
 
 Stage = Callable[[Any, int, int], int]
 
@@ -40,6 +41,16 @@ class CallPlan:
 
     parallel: bool = False
     """Whether any kernel runs in blocks, which several threads may share."""
+
+    polls: bool = False
+    """Whether it may take so long that it asks now and then whether to go on."""
+
+    def prepare(self, context: Any, threads: int | None) -> None:
+        """Fill the words of a context that say what a call may use: so many threads, and a way to be interrupted."""
+        if self.parallel:
+            share(context, threads)
+        if self.polls:
+            context[POLL] = poll_address()
 
 
 class Workspace:
@@ -136,16 +147,17 @@ class Executable:
 
     def _run(self, stage: Stage, pointers: Any, workspace: Workspace, threads: int | None) -> None:
         context = (ctypes.c_int64 * CONTEXT_WORDS)()
-        if self.plan.parallel:
-            share(context, threads)
+        self.plan.prepare(context, threads)
         code = stage(pointers, workspace.address, ctypes.addressof(context))
         if code:
             raise failure(context)
 
 
 def failure(context: Any) -> StaticgradError:
-    """Return the error that a context holds; it names the user's line that made the call."""
+    """Return the error that a context holds; it names the user's line that made the call. What interrupted the call is raised."""
     code, node, index = (int(word) for word in context[:3])
+    if code == INTERRUPTED:
+        raise_interruption()
     message = FAILURES.get(code, f"failure {code}")
     if code == NEGATIVE_POWER:
         return IntegerPowerError(at_user_line(f"{message}; make the base or the exponent a float"))

@@ -25,7 +25,6 @@ from staticgrad.runtime.build import compile_lock, machine_code_of_library
 from staticgrad.runtime.callable_type import is_supported
 from staticgrad.runtime.executor import CONTEXT_WORDS, Executable, failure
 from staticgrad.runtime.result_memory import ALIGNMENT, KEPT, LARGE, result_memory
-from staticgrad.runtime.threads import share
 from staticgrad.tracing.context import traces_under_way
 from staticgrad.tracing.snapshots import MISSING
 
@@ -129,8 +128,7 @@ class Form:
         table = [*(0 for _ in plan.inputs), *constants, *(0 for _ in plan.outputs)]
         sizes = [*(aval.nbytes for aval in plan.inputs), *(array.nbytes for array in plan.constants), *(a.nbytes for a in plan.outputs)]
         context = [0] * CONTEXT_WORDS
-        if plan.parallel:
-            share(context, threads)
+        plan.prepare(context, threads)
         name_words = Words()
         for name in names:
             name_words.hold(name)

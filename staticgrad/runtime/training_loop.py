@@ -24,7 +24,6 @@ from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Built, machine_code
 from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, Workspace, failure
 from staticgrad.runtime.result_memory import ALIGNMENT
-from staticgrad.runtime.threads import share
 
 SECONDS_A_CALL = 0.1
 """About so long a call lasts: between two calls Python looks for Ctrl-C and moves the progress bar."""
@@ -179,7 +178,7 @@ class TrainingLoop:
         self._workspace = Workspace(max(step.plan.workspace for step in steps))
         self._context = (ctypes.c_int64 * CONTEXT_WORDS)()
         self._step = steps[0]
-        self._parallel = any(step.plan.parallel for step in steps)
+        self._plans = [step.plan for step in steps]
 
     # ---- memory
 
@@ -233,8 +232,8 @@ class TrainingLoop:
         self._plan[Plan.LIMIT] = 1 if pace == 0.0 else max(1, int(SECONDS_A_CALL / pace))
         self._plan[Plan.EPOCH_LIMIT] = min(epochs, EPOCHS_A_CALL)
         self._context[0] = 0
-        if self._parallel:
-            share(self._context, self._step.threads)
+        for plan in self._plans:
+            plan.prepare(self._context, self._step.threads)
         start = time.perf_counter()
         code = driver()(ctypes.addressof(self._pointers), self._workspace.address, ctypes.addressof(self._context))
         seconds = time.perf_counter() - start

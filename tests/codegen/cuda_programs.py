@@ -9,7 +9,8 @@ import numpy as np
 from staticgrad import nn, random
 from staticgrad.api import grad, trace, value_and_grad, vmap
 from staticgrad.calls.traced import Traced
-from staticgrad.control.flow import cond, fori_loop, scan, while_loop
+from staticgrad.control.flow import cond, fori_loop, while_loop
+from staticgrad.control.scans import scan
 from staticgrad.ir.aval import INT64
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.loops import Index, Scalar, Unit

@@ -2,7 +2,7 @@
 
 from staticgrad.runtime.vocabulary.kernel import kernel
 from staticgrad.runtime.vocabulary.lanes import any_lane, convert, extract, load_lanes, splat, store_lanes
-from staticgrad.runtime.vocabulary.memory import argument, call_external, fail, local_array, offset, parallel, pointers, scratch
+from staticgrad.runtime.vocabulary.memory import argument, call_external, fail, local_array, offset, parallel, pointers, poll, scratch
 from staticgrad.runtime.vocabulary.scalars import (
     bitcast,
     floor,
@@ -40,6 +40,7 @@ __all__ = [
     "offset",
     "parallel",
     "pointers",
+    "poll",
     "quotient",
     "remainder",
     "rint",

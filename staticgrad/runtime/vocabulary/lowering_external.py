@@ -1,4 +1,4 @@
-"""Calls of functions outside of a unit for Numba's compiler: of a symbol that is resolved where the machine code is linked."""
+"""Calls that leave a unit for Numba's compiler: of a symbol that is resolved where the machine code is linked, and of `poll`."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ def _lower_call(target: Any, builder: Any, sig: Any, args: Any) -> Any:
             for position, value in zip((memory.CODE, memory.NODE, memory.INDEX), (I64(EXTERNAL_FAILED), I64(0), number), strict=True):
                 builder.store(value, builder.gep(words, [I64(position)]))
     return target.get_dummy_value()
+
+
+@typing_rule(memory.poll)
+def _poll_rule(context: Any) -> Any:
+    return types.boolean if context == pointer_to(types.int64) else None
+
+
+@lower_builtin(memory.poll, types.Any)
+def _lower_poll(target: Any, builder: Any, sig: Any, args: Any) -> Any:
+    words = args[0]
+    function = ir.FunctionType(ir.VoidType(), [BYTES]).as_pointer()
+    poll = builder.inttoptr(builder.load(builder.gep(words, [I64(memory.POLL)])), function)
+    with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, poll)):
+        builder.call(poll, [builder.bitcast(words, BYTES)])
+    return builder.icmp_signed("==", builder.load(words), I64(0))

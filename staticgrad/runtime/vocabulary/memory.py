@@ -5,6 +5,7 @@ In plain Python a pointer is a flat array: `arguments` is a list of them, `works
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from staticgrad.ir.loops import EXTERNAL_FAILED
 CODE, NODE, INDEX = range(3)
 """Where the context holds the first failure: its code (0: none), the node, and the element."""
 
-PARALLEL_FOR = 4
-"""Where the context holds the address of what runs the blocks of parallel kernels, 0 for none."""
+PARALLEL_FOR, POLL = 4, 7
+"""Where the context holds the address of what runs the blocks of parallel kernels, and of what notes a failure where the caller wants
+an end; 0 for none."""
 
 
 def argument(arguments: Sequence[np.ndarray], position: int, dtype: Any) -> np.ndarray:
@@ -59,6 +61,13 @@ def call_external(context: np.ndarray, symbol: str, *operands: Any) -> None:
         number = call_in_python(symbol, operands)
         if number:
             fail(context, EXTERNAL_FAILED, 0, number)
+
+
+def poll(context: np.ndarray) -> bool:
+    """Return whether to go on: no failure is noted, and the poll of the context, where it has one, notes none."""
+    if context[POLL]:
+        ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(int(context[POLL]))(context.ctypes.data)
+    return bool(context[CODE] == 0)
 
 
 def parallel(task: Callable[..., None], blocks: int, arguments: Any, workspace: np.ndarray, context: np.ndarray) -> None:

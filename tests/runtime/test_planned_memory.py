@@ -56,3 +56,11 @@ def test_the_backward_stage_uses_the_memory_of_what_it_has_read():
     pullback = sg.vjp(sg.trace(chain), x)[1]
     first, second = pullback(1.0)[0], pullback(1.0)[0]
     assert first.tobytes() == second.tobytes() == sg.grad(chain)(x).tobytes()
+
+
+def test_a_loop_does_not_stack_what_its_steps_only_move():
+    def stencil(x):
+        return np.sum(sg.scan(lambda c, _: ((np.roll(c, 1) - c) * np.roll(c, -1), None), x, None, length=50)[0])
+
+    x = np.ones(1000)
+    assert sg.grad(stencil).lower(x).memory <= 60 * x.nbytes

@@ -48,6 +48,21 @@ def until(x, least):
     return np.mean(sg.while_loop(lambda c: c[0, 0] > least, lambda c: np.sin(c) * 0.99, x) ** 2)
 
 
+def systems(a, b):
+    """Return a number that solutions, determinants and factors of many small matrices make."""
+    a = a + 20 * np.eye(a.shape[-1])
+    return np.sum(np.linalg.solve(a, b) ** 2) + np.sum(np.linalg.slogdet(a)[1]) + np.sum(np.linalg.cholesky(a @ a.mT))
+
+
+@sg.custom_vjp
+def gate(x):
+    """Return x times its sigmoid, with a derivative by hand."""
+    return x / (1 + np.exp(-x))
+
+
+gate.defvjp(lambda x: (gate(x), (x, 1 / (1 + np.exp(-x)))), lambda kept, g: (g * kept[1] * (1 + kept[0] * (1 - kept[1])),))
+
+
 def settings():
     """Return functions with their arguments, by name."""
     peak = gradient().lower(WEIGHTS, X).memory
@@ -63,6 +78,10 @@ def settings():
         "everything saveable": (checkpointed("everything_saveable"), (WEIGHTS, X)),
         "scan": (sg.value_and_grad(scanned), (WEIGHTS[0], X)),
         "while": (sg.value_and_grad(until), (np.ones((16384, 32)), 0.01)),
+        "systems": (sg.grad(systems, (0, 1)), (RNG.normal(size=(4000, 16, 16)), RNG.normal(size=(4000, 16, 1)))),
+        "a rule by hand": (gradient(lambda x, w: gate(x @ w)), (WEIGHTS, X)),
+        "jacobian": (sg.jacobian(lambda x: np.tanh(np.cumsum(np.sin(x)))), (RNG.normal(size=1500),)),
+        "hessian": (sg.hessian(lambda x: np.sum(np.exp(np.sin(x)[:, None] * np.cos(x)))), (RNG.normal(size=700),)),
         "vmap": (sg.vmap(sg.grad(lambda x: network(WEIGHTS, x))), (X.reshape(64, -1, WIDTH),)),
     }
 

@@ -7,6 +7,7 @@ A column without a pivot leaves zeros in L and U. Divisions by such a pivot give
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 
@@ -98,13 +99,18 @@ def exchange_of(b: Builder, factors: Element, order: int, k: Index) -> Index:
 # ---- systems of equations
 
 
+def each_side(b: Builder, count: int) -> contextlib.AbstractContextManager[Index]:
+    """Return a loop over right-hand sides; for a single one there is none."""
+    return b.loop(count, hint="side") if count > 1 else contextlib.nullcontext(Index())
+
+
 def substitute(b: Builder, factors: Element, sides: Buffer, start: Index, order: int, count: int, turned: bool) -> None:
     """Put the X of A X = B in the place of B, or of A^T X = B if `turned`: `count` right-hand sides.
 
     If there are fewer than `WIDE`, they stand one after the other, otherwise row after row.
     """
     if count < WIDE:
-        with b.loop(count, hint="side") as c:
+        with each_side(b, count) as c:
             _substitute_one(b, factors, sides, start + c * order, order, turned)
         return
 
@@ -300,7 +306,7 @@ def _inner(b: Builder, x: Buffer, start: Index, factors: Element, row: Index, fi
     def add(total: int, k: Index) -> None:
         b.set(totals[total], b.add(b.get(totals[total]), b.mul(factors(row + k), b.load(x, start + k))))
 
-    count = b.sub(b.position(end), b.position(first))
+    count = b.position(Index.of(end) + -Index.of(first))
     whole = Index.of(b.and_(count, b.literal(-LANES, INT64))) + Index.of(first)
     with b.loop(whole, first, LANES, hint="k") as k:
         for lane in range(LANES):

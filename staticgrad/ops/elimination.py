@@ -6,7 +6,6 @@ asked of one matrix, derivatives and all steps of a loop included, shares one el
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from collections.abc import Sequence
@@ -232,17 +231,17 @@ class SolveFactored(OnFactors, System):
         if not room:
             matrix = [[factors(Index(i * n + j)) for j in range(n)] for i in range(n)]
             places = [b.position(elimination.exchange_of(b, factors, n, Index(k))) for k in range(n)]
-            with b.loop(count, hint="side") if count > 1 else contextlib.nullcontext(Index()) as c:
+            with elimination.each_side(b, count) as c:
                 side = [read(1, c + i * count) for i in range(n)]
                 for place, x in enumerate(elimination.substitute_small(b, matrix, places, side, self.turned)):
                     write(c + place * count, x)
             return
         sides, start = room["sides"]
         steps = (1, n) if count < elimination.WIDE else (count, 1)
-        with b.loop(n, hint="i") as i, b.loop(count, hint="side") as c:
+        with b.loop(n, hint="i") as i, elimination.each_side(b, count) as c:
             b.store(sides, start + i * steps[0] + c * steps[1], read(1, i * count + c))
         elimination.substitute(b, factors, sides, start, n, count, self.turned)
-        with b.loop(n, hint="i") as i, b.loop(count, hint="side") as c:
+        with b.loop(n, hint="i") as i, elimination.each_side(b, count) as c:
             write(i * count + c, b.load(sides, start + i * steps[0] + c * steps[1]))
 
 

@@ -26,7 +26,7 @@ from staticgrad.codegen.llvm_values import LocalNames
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.errors import VerificationError
 from staticgrad.ir.aval import INT64
-from staticgrad.ir.loops import Buffer, Function, Index, Invoke, Scalar, Space, Unit, polls, symbol, walk
+from staticgrad.ir.loops import WORK_BETWEEN_POLLS, Buffer, Function, Index, Invoke, Scalar, Space, Unit, polls, symbol, walk
 
 FAIL = """\
 ; note a failure, unless an earlier one is noted
@@ -46,10 +46,18 @@ done:
   ret void
 }"""
 
-POLL = """\
-; whether to go on: no failure is noted, and the poll of the context, where it has one, notes none
-define internal i1 @poll(ptr %context) #1 {
+POLL = f"""\
+; whether to go on, so many nanoseconds of work later: no failure is noted, and the poll of the context, if it is time for it, notes none
+define internal i1 @poll(ptr %context, i64 %work) #2 {{
 entry:
+  %left_at = getelementptr inbounds i64, ptr %context, i64 3
+  %left = load i64, ptr %left_at, align 8
+  %rest = sub i64 %left, %work
+  store i64 %rest, ptr %left_at, align 8
+  %due = icmp slt i64 %rest, 0
+  br i1 %due, label %look, label %done
+look:
+  store i64 {WORK_BETWEEN_POLLS}, ptr %left_at, align 8
   %place = getelementptr inbounds i64, ptr %context, i64 7
   %poll = load ptr, ptr %place, align 8
   %nobody = icmp eq ptr %poll, null
@@ -61,7 +69,7 @@ done:
   %noted = load i64, ptr %context, align 8
   %well = icmp eq i64 %noted, 0
   ret i1 %well
-}"""
+}}"""
 
 PARALLEL = """\
 ; run blocks of a task: by the parallel_for of the context, or one after the other where it has none

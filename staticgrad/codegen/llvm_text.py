@@ -164,8 +164,8 @@ class FunctionText(Values):
             case loops.Failed(target):
                 noted = self.assign("noted", "load i64, ptr %context, align 8")
                 self.scalars[target] = self.assign("failed", f"icmp ne i64 {noted}, 0")
-            case loops.Poll(target):
-                self.scalars[target] = self.assign("goes_on", "call i1 @poll(ptr %context)")
+            case loops.Poll(target, work):
+                self.scalars[target] = self.assign("goes_on", f"call i1 @poll(ptr %context, i64 {self.index(work)})")
             case Invoke():
                 self.invocation(statement)
             case loops.External():

@@ -23,7 +23,7 @@ from staticgrad.codegen.blocks import Grain, divide
 from staticgrad.codegen.memory import Scratch, lifetimes
 from staticgrad.codegen.nest import Parameters
 from staticgrad.codegen.operands import number_of
-from staticgrad.codegen.polling import steps_between
+from staticgrad.codegen.polling import Pace, pace_of
 from staticgrad.codegen.schedule import Nest, Schedule, can_replace
 from staticgrad.codegen.scheduler import schedule as scheduled
 from staticgrad.codegen.splice import each_place_once, in_registers, placed, size_of
@@ -155,7 +155,7 @@ class _NestedLowering:
                 self._fill(result, op.length * value.aval.size, np.int64(0))
         step = b.local(INT64, 1, "number")
         _, _, inputs = self._inner(op, op.body.inputs)
-        with self._steps(count, steps_between(op) if self.tools.polls else 0) as k:
+        with self._steps(count, pace_of(op) if self.tools.polls else None) as k:
             at = Index.of(count) - 1 - k if op.reverse else k
             if _is_read(op.body.inputs[0], op.body):
                 b.store(step, 0, b.position(at))
@@ -165,22 +165,25 @@ class _NestedLowering:
         self._end(carry)
 
     @contextlib.contextmanager
-    def _steps(self, count: Scalar | int, between: int) -> Iterator[Index]:
-        """Open a loop over steps; after each `between` of them, unless that is 0, it asks whether to go on, and stops if not."""
+    def _steps(self, count: Scalar | int, pace: Pace | None) -> Iterator[Index]:
+        """Open a loop over steps; at the pace, if there is one, it asks whether to go on, and does nothing more if not."""
         b = self.b
-        if not between:
+        if pace is None:
             with b.loop(count, hint="step") as step:
                 yield step
             return
         goes_on, end = b.local(BOOL, 1, "goes_on"), b.literal(count, INT64) if isinstance(count, int) else count
         b.store(goes_on, 0, b.literal(True, BOOL))
-        with b.loop(count, step=between, hint="step" if between == 1 else "first") as first, b.if_(b.load(goes_on, 0)):
-            if between == 1:
-                yield first
-            else:
-                with b.loop(b.min(b.position(first + between), end), first, hint="step") as step:
+        with b.loop(count, step=pace.steps, hint="first") as first, b.if_(b.load(goes_on, 0)):
+            with b.loop(b.min(b.position(first + pace.steps), end), first, hint="step") as step:
+                if not pace.each_step:
                     yield step
-            b.store(goes_on, 0, b.poll())
+                else:
+                    with b.if_(b.load(goes_on, 0)):
+                        yield step
+                        b.store(goes_on, 0, b.poll(pace.work))
+            if not pace.each_step:
+                b.store(goes_on, 0, b.poll(pace.steps * pace.work))
 
     @staticmethod
     def _inner(op: Scan, values: Sequence[Value]) -> tuple[Sequence[Value], Sequence[Value], Sequence[Value]]:
@@ -188,44 +191,51 @@ class _NestedLowering:
         return values[1:first], values[first : first + op.carries], values[first + op.carries :]
 
     def while_loop(self, op: While) -> None:
-        """Emit a loop that counts its steps; one that may go on for long inside of another, which asks now and then whether to go on."""
+        """Emit a loop that counts its steps; one that may go on for long in rounds, after each of which it asks whether to go on."""
         b = self.b
         carry = self._started(self.node.inputs[op.consts :], self.operands[op.consts :])
-        steps, goes_on = b.local(INT64, 1, "steps"), b.local(BOOL, 1, "goes_on")
-        b.store(steps, 0, b.literal(0, INT64))
-        limit = b.literal(op.limit, INT64) if op.limit >= 0 else None
-        between = steps_between(op) if self.tools.polls else 0
-        if not between:
-            self._while(op, carry, steps, goes_on, limit)
+        goes_on, pace = b.local(BOOL, 1, "goes_on"), pace_of(op) if self.tools.polls else None
+        if pace is None:
+            steps = self._round(op, carry, goes_on, b.literal(op.limit, INT64) if op.limit >= 0 else None)
         else:
+            counter = b.local(INT64, 1, "steps")
+            b.store(counter, 0, b.literal(0, INT64))
             b.store(goes_on, 0, b.literal(True, BOOL))
             with b.while_() as parts:
                 with parts.test():
                     parts.until(b.load(goes_on, 0))
                 with parts.body():
-                    end = b.add(b.load(steps, 0), b.literal(between, INT64))
-                    self._while(op, carry, steps, goes_on, end if limit is None else b.min(end, limit))
-                    with b.if_(b.load(goes_on, 0)):
-                        more = b.poll()
-                        b.store(goes_on, 0, more if limit is None else b.and_(more, b.lt(b.load(steps, 0), limit)))
+                    most = b.literal(pace.steps, INT64)
+                    if op.limit >= 0:
+                        most = b.min(most, b.sub(b.literal(op.limit, INT64), b.load(counter, 0)))
+                    done = self._round(op, carry, goes_on, most)
+                    total = b.add(b.load(counter, 0), done)
+                    b.store(counter, 0, total)
+                    more = b.and_(b.load(goes_on, 0), b.poll(Index.of(done) * pace.work))
+                    b.store(goes_on, 0, more if op.limit < 0 else b.and_(more, b.lt(total, b.literal(op.limit, INT64))))
+            steps = b.load(counter, 0)
         self._end(carry)
-        b.store(*self.results[-1], b.load(steps, 0))
+        b.store(*self.results[-1], steps)
 
-    def _while(self, op: While, carry: Sequence[Place], steps: Buffer, goes_on: Buffer, end: Scalar | None) -> None:
-        """Emit a loop that goes on while its condition holds, until there are so many steps at most."""
+    def _round(self, op: While, carry: Sequence[Place], goes_on: Buffer, most: Scalar | None) -> Scalar:
+        """Emit a loop that goes on while its condition holds, for so many steps at most; return how many there were."""
         b, consts = self.b, self.operands[: op.consts]
+        start = b.literal(0, INT64) if most is None else most
+        left = b.local(INT64, 1, "left")
+        b.store(left, 0, start)
         with b.while_() as parts:
             with parts.body():
                 self._step(op.body, consts, carry, [], [])
-                b.store(steps, 0, b.add(b.load(steps, 0), b.literal(1, INT64)))
+                b.store(left, 0, b.sub(b.load(left, 0), b.literal(1, INT64)))
             with parts.test():
                 self.run(op.condition, [*consts, *carry], [(goes_on, Index())])
                 holds = b.load(goes_on, 0)
-                if end is not None:
-                    holds = b.and_(holds, b.lt(b.load(steps, 0), end))
+                if most is not None:
+                    holds = b.and_(holds, b.lt(b.literal(0, INT64), b.load(left, 0)))
                 if notes_failures(parts.test_block) or notes_failures(parts.body_block):  # after one, it might go on for ever
                     holds = b.and_(holds, b.not_(b.failed()))
                 parts.until(holds)
+        return b.sub(start, b.load(left, 0))
 
     # ---- what is carried along
 

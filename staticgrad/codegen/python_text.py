@@ -80,6 +80,8 @@ def operands(statement: Statement) -> tuple[Scalar, ...]:
             indices = [start, stop]
         case If(condition=condition) | While(condition=condition):
             values = [condition]
+        case Poll(work=work):
+            indices = [work]
         case Fail(condition=condition, index=index):
             indices, values = [index], [condition]
         case Invoke(buffers=buffers, numbers=numbers) | External(buffers=buffers, numbers=numbers):
@@ -201,9 +203,11 @@ class FunctionText(Values):
             case Fail():
                 self._settle(statement, memory=True)
                 self._fail(statement)
-            case Poll(target=target):
+            case Poll(target=target, work=work):
                 self._settle(statement, memory=True)
-                self._define(target, Text(self.call("poll", "context").text, reads_memory=True), "goes_on", block, position)
+                self._define(
+                    target, Text(self.call("poll", "context", self.index(work).text).text, reads_memory=True), "goes_on", block, position
+                )
             case Invoke():
                 self._settle(statement, memory=True)
                 self.lines += self.invocation(statement)

@@ -429,10 +429,10 @@ class Builder:
         self._emit(Failed(target))
         return target
 
-    def poll(self) -> Scalar:
-        """Return whether the caller lets the unit go on; a failure is noted if not."""
+    def poll(self, work: Index | int) -> Scalar:
+        """Return whether the caller lets the unit go on, so many nanoseconds of work later; a failure is noted if not."""
         target = self._new(BOOL, hint="goes_on")
-        self._emit(Poll(target))
+        self._emit(Poll(target, Index.of(work)))
         return target
 
     def comment(self, text: str) -> None:

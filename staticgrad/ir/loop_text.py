@@ -246,8 +246,8 @@ class FunctionText:
                 return f"fail {code}{meaning} if {names.scalar(condition)} at node {node}, index {names.index(index)}"
             case Failed(target):
                 return self._assigned(target, BOOL, 1, "failed")
-            case Poll(target):
-                return self._assigned(target, BOOL, 1, "poll")
+            case Poll(target, work):
+                return self._assigned(target, BOOL, 1, f"poll after {names.index(work)}")
             case Comment(text):
                 return f"# {_flat(text)}"
             case _:

@@ -292,7 +292,11 @@ class _FunctionVerifier:
                 for buffer, index in buffers:
                     self._access(statement, buffer, index, 0)
                 self._index(statement, *numbers)
-            case loops.Failed(target) | loops.Poll(target):
+            case loops.Failed(target):
+                self._typed(statement, target, BOOL, 1)
+                self._define(statement, target)
+            case loops.Poll(target, work):
+                self._index(statement, work)
                 self._typed(statement, target, BOOL, 1)
                 self._define(statement, target)
             case loops.Fail(condition, code, _, index):

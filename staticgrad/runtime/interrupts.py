@@ -15,8 +15,8 @@ from pathlib import Path
 
 from staticgrad.runtime.callable_type import is_supported
 
-POLL = 7
-"""Where the context holds the address of `poll`, 0 for none."""
+WORK_LEFT, POLL = 3, 7
+"""Where the context holds how much work is left to do before the next `poll`, and the address of that, 0 for none."""
 
 
 def poll_address() -> int:

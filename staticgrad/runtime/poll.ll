@@ -1,12 +1,11 @@
 ; What long loops call now and then, as the `poll` of their context: it runs Python's signal handlers, and notes a failure where one of
 ; them raises something, such as KeyboardInterrupt, which `sg_raise` hands to Python when the unit has returned.
 ;
-; Only Python's main thread runs handlers, so this is quick in others. It looks at the clock at every eighth call, which costs more than
-; all else, and takes the GIL when 50 ms have passed, as that may mean to wait for it. All of the state here is the main thread's.
+; Only Python's main thread runs handlers, so this is quick in others. It takes the GIL when 50 ms have passed since the last time: that
+; may mean to wait for it. All of the state here is the main thread's.
 
 @thread = internal global i64 0  ; the main one, 0 for none
 @clock = internal global i32 0  ; a monotonic one
-@calls = internal global i64 0
 @last = internal global i64 0  ; when it last took the GIL, in milliseconds
 @kind = internal global ptr null  ; the exception that nobody has asked for yet
 @value = internal global ptr null
@@ -38,14 +37,7 @@ who:
   %here = call i64 @PyThread_get_thread_ident()
   %main = load i64, ptr @thread
   %is_main = icmp eq i64 %here, %main
-  br i1 %is_main, label %count, label %done
-count:
-  %calls = load i64, ptr @calls
-  %following = add i64 %calls, 1
-  store i64 %following, ptr @calls
-  %eighth = and i64 %following, 7
-  %looks = icmp eq i64 %eighth, 0
-  br i1 %looks, label %when, label %done
+  br i1 %is_main, label %when, label %done
 when:
   %clock = load i32, ptr @clock
   call i32 @clock_gettime(i32 %clock, ptr %time)

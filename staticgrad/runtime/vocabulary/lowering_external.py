@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import lower_builtin
 
-from staticgrad.ir.loops import EXTERNAL_FAILED
+from staticgrad.ir.loops import EXTERNAL_FAILED, WORK_BETWEEN_POLLS
 from staticgrad.runtime.vocabulary import memory
 from staticgrad.runtime.vocabulary.lowering import I8, I64, pointer_to, types, typing_rule
 
@@ -38,15 +38,20 @@ def _lower_call(target: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 
 @typing_rule(memory.poll)
-def _poll_rule(context: Any) -> Any:
-    return types.boolean if context == pointer_to(types.int64) else None
+def _poll_rule(context: Any, work: Any) -> Any:
+    return types.boolean if context == pointer_to(types.int64) and isinstance(work, types.Integer) else None
 
 
-@lower_builtin(memory.poll, types.Any)
+@lower_builtin(memory.poll, types.Any, types.Any)
 def _lower_poll(target: Any, builder: Any, sig: Any, args: Any) -> Any:
-    words = args[0]
-    function = ir.FunctionType(ir.VoidType(), [BYTES]).as_pointer()
-    poll = builder.inttoptr(builder.load(builder.gep(words, [I64(memory.POLL)])), function)
-    with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, poll)):
-        builder.call(poll, [builder.bitcast(words, BYTES)])
+    words, work = args[0], target.cast(builder, args[1], sig.args[1], types.int64)
+    place = builder.gep(words, [I64(memory.WORK_LEFT)])
+    left = builder.sub(builder.load(place), work)
+    builder.store(left, place)
+    with cgutils.if_unlikely(builder, builder.icmp_signed("<", left, I64(0))):
+        builder.store(I64(WORK_BETWEEN_POLLS), place)
+        function = ir.FunctionType(ir.VoidType(), [BYTES]).as_pointer()
+        poll = builder.inttoptr(builder.load(builder.gep(words, [I64(memory.POLL)])), function)
+        with cgutils.if_likely(builder, cgutils.is_not_null(builder, poll)):
+            builder.call(poll, [builder.bitcast(words, BYTES)])
     return builder.icmp_signed("==", builder.load(words), I64(0))

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from staticgrad.ir.loops import EXTERNAL_FAILED
+from staticgrad.ir.loops import EXTERNAL_FAILED, WORK_BETWEEN_POLLS
 
 CODE, NODE, INDEX = range(3)
 """Where the context holds the first failure: its code (0: none), the node, and the element."""
+
+WORK_LEFT = 3
+"""Where the context holds how many nanoseconds of work are left to do before `POLL` is called."""
 
 PARALLEL_FOR, POLL = 4, 7
 """Where the context holds the address of what runs the blocks of parallel kernels, and of what notes a failure where the caller wants
@@ -63,10 +66,13 @@ def call_external(context: np.ndarray, symbol: str, *operands: Any) -> None:
             fail(context, EXTERNAL_FAILED, 0, number)
 
 
-def poll(context: np.ndarray) -> bool:
-    """Return whether to go on: no failure is noted, and the poll of the context, where it has one, notes none."""
-    if context[POLL]:
-        ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(int(context[POLL]))(context.ctypes.data)
+def poll(context: np.ndarray, work: int) -> bool:
+    """Return whether to go on, so many nanoseconds of work later: no failure is noted, and the poll of the context, if due, notes none."""
+    context[WORK_LEFT] -= work
+    if context[WORK_LEFT] < 0:
+        context[WORK_LEFT] = WORK_BETWEEN_POLLS
+        if context[POLL]:
+            ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(int(context[POLL]))(context.ctypes.data)
     return bool(context[CODE] == 0)
 
 

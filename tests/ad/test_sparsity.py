@@ -400,6 +400,22 @@ def test_a_chain_in_a_loop_is_a_band():
         assert hessian.coloring(x).count == 3
 
 
+def test_branches_know_what_steps_know():
+    """Which branch a step takes, and where that one writes."""
+
+    def f(x):
+        def even(i, y):
+            y = y.copy()
+            y[i] = x[i] * x[i // 2]
+            return y
+
+        return sg.fori_loop(0, len(x), lambda i, y: sg.cond(i % 2 == 0, even, lambda i, y: y, i, y), snp.zeros(len(x)))
+
+    expected = np.zeros((9, 9))
+    expected[np.arange(0, 9, 2), np.arange(0, 9, 2)] = expected[np.arange(0, 9, 2), np.arange(5)] = 1
+    np.testing.assert_array_equal(pattern(f, np.ones(9)), expected)
+
+
 def test_a_model_in_a_loop_has_an_arrow():
     """Stochastic volatility: neighbours in time, and three parameters for all times."""
 

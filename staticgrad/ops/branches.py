@@ -13,7 +13,7 @@ from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph, inline
 from staticgrad.ir.interp import interpret
 from staticgrad.ir.links import Reached
-from staticgrad.ir.node import Value, apply, apply_all, full
+from staticgrad.ir.node import Value, apply, apply_all, constant, full
 from staticgrad.ir.op import register
 from staticgrad.ir.sparsity import divided, of_floats, related, relation_of, union, width_of
 from staticgrad.ops.casts import cast
@@ -81,7 +81,9 @@ class Switch(Nested):
 
     def dependence(self, node: Reached) -> Sequence[csr_array | None]:
         given = of_floats(node.avals[1:], node.found[1:], width_of(node.found))
-        whole = union(related(relation_of(branch), given) for branch in self.branches)
+        number = node.known[0]
+        branches = self.branches if number is None else [self.branches[int(np.clip(number, 0, len(self.branches) - 1))]]
+        whole = union(related(relation_of(_with_known(branch, node.known[1:])), given) for branch in branches)
         assert whole is not None  # there is at least one branch
         return divided(whole, [y.size for y in node.outputs])
 
@@ -151,3 +153,9 @@ def _unless_nobody_does(active: Value, graph: Graph, x: Sequence[Value]) -> tupl
     """Return what a graph makes of a batch, anything where no element is active: it does not run then, and so it does not fail."""
     nothing = replace(graph, outputs=tuple(zeros(v.aval) for v in graph.outputs), name="nobody")
     return switch(cast(apply(Any_((0,)), active), INT64), [nothing, graph], *x)
+
+
+def _with_known(branch: Graph, arrays: Sequence[np.ndarray | None]) -> Graph:
+    """Return a branch with constants in place of the inputs that are known; it has them still."""
+    values = [v if array is None else constant(array) for v, array in zip(branch.inputs, arrays, strict=True)]
+    return branch.with_outputs(inline(branch, values))

@@ -1,5 +1,6 @@
 """Values and derivatives of each op against JAX, wherever the conventions agree."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -88,10 +89,14 @@ PARAMETERISED = {
     "arg_sort": lambda op, x: jnp.argsort(x, op.axis, stable=True),
     "cumulative_sum": lambda op, x: jnp.cumsum(x, op.axis),
     "search_sorted": lambda op, x, v: _searched(op, x, v),
-    "solve": lambda op, a, b: _on_matrices(op, jnp.linalg.solve, a, b),
+    "solve": lambda op, a, b: _on_matrices(op, lambda a, b: jnp.linalg.solve(a.mT if op.turned else a, b), a, b),
     "solve_triangular": lambda op, a, b: _on_matrices(op, partial(_triangular, lower=op.lower, unit_diagonal=op.unit), a, b),
     "cholesky": lambda op, a: _on_matrices(op, lambda a: jnp.linalg.cholesky(jnp.tril(a) + jnp.tril(a, -1).mT), a),
     "determinant": lambda op, a: _on_matrices(op, jnp.linalg.det, a),
+    "cofactors": lambda op, a: _on_matrices(op, lambda a: jnp.linalg.det(a)[..., None, None] * jnp.linalg.inv(a).mT, a),
+    "lu": lambda op, a: _on_rows(op, _factored, a),
+    "permutation": lambda op, factors: _on_rows(op, lambda row: jnp.eye(_unpacked(row)[0].shape[-1])[_unpacked(row)[2]], factors),
+    "solve_factored": lambda op, factors, b: _on_rows(op, partial(_solved, turned=op.turned), factors, b),
     "sign_and_log_determinant": lambda op, a: _on_matrices(op, lambda a: jnp.stack(jnp.linalg.slogdet(a), -1), a),
     "eigen": lambda op, a: _aligned(op, lambda a: jnp.linalg.eigh(jnp.tril(a) + jnp.tril(a, -1).mT), a),
     "singular_values": lambda op, a: _aligned(op, _values_and_vectors, a),
@@ -140,6 +145,38 @@ def _triangular(a, b, lower, unit_diagonal):
     for _ in range(a.ndim - 2):
         solve = jax.vmap(solve)
     return solve(a, b)
+
+
+def _on_rows(op, function, *operands):
+    """Apply a function of rows along an axis."""
+    rows = [jnp.moveaxis(jnp.asarray(x), op.axis, -1) for x in operands]
+    leading = rows[0].shape[:-1]
+    for _ in leading:
+        function = jax.vmap(function)
+    return jnp.moveaxis(function(*rows).reshape(*leading, -1), -1, op.axis)
+
+
+def _factored(row):
+    """Return the factors of a matrix in a row, and behind them which row each one is exchanged with."""
+    n = math.isqrt(row.shape[0])
+    factors, exchanges, _ = jax.lax.linalg.lu(row.reshape(n, n))
+    return jnp.concatenate([factors.ravel(), exchanges.astype(row.dtype)])
+
+
+def _unpacked(row):
+    """Return both factors and the order of the rows."""
+    n = math.isqrt(row.shape[0])  # of n * (n + 1)
+    factors = row[: n * n].reshape(n, n)
+    order = jax.lax.linalg.lu_pivots_to_permutation(row[n * n :].astype(jnp.int32), n)
+    return jnp.tril(factors, -1) + jnp.eye(n, dtype=row.dtype), jnp.triu(factors), order
+
+
+def _solved(row, b, turned):
+    lower, upper, order = _unpacked(row)
+    b = b.reshape(len(order), -1)
+    if turned:
+        return jnp.linalg.solve(lower.T, jnp.linalg.solve(upper.T, b))[jnp.argsort(order)]
+    return jnp.linalg.solve(upper, jnp.linalg.solve(lower, b[order]))
 
 
 def _packed(function):

@@ -68,10 +68,10 @@ def every_loop(which, n, x):
 @pytest.mark.parametrize("which", range(6))
 def test_every_loop_can_be_interrupted(which):
     result = every_loop(0, 3, 0.5)
-    start = time.perf_counter()
+    start = time.process_time()
     with handler(end), pytest.raises(Ended):
         every_loop(which, 10**15, 0.5)
-    assert time.perf_counter() - start < AT_MOST
+    assert time.process_time() - start < AT_MOST
     assert every_loop(0, 3, 0.5) == result  # and the function is as it was
 
 
@@ -86,10 +86,14 @@ def test_the_way_back_can_be_interrupted():
 def test_handlers_that_raise_nothing_run_and_the_loop_goes_on():
     times = []
     with handler(lambda: times.append(every_loop(0, 3, 0.5)), interval=SOON):  # which may call the very function that is under way
-        found = every_loop(0, 5_000_000, 0.5)
+        for steps in (10**7, 10**8, 10**9):  # so many as it takes until the timer has run out several times
+            times.clear()
+            found = every_loop(0, steps, 0.5)
+            if len(times) > 1:
+                break
     assert len(times) > 1
     assert set(times) == {every_loop(0, 3, 0.5)}
-    assert found == every_loop(0, 5_000_000, 0.5)
+    assert found == every_loop(0, steps, 0.5)
 
 
 def test_other_threads_are_not_interrupted():

@@ -1,5 +1,6 @@
 """What `vmap` maps: axes of arguments and results in any structure, its errors, and what is the same for the whole batch."""
 
+import itertools
 from collections import OrderedDict, namedtuple
 
 import numpy as np
@@ -209,6 +210,31 @@ def test_derivatives_through_batches_of_control_flow(function):
     np.testing.assert_allclose(sg.jvp(mapped(function), (x,), (weights,))[1], first * weights, rtol=1e-12)
     np.testing.assert_allclose(sg.hvp(sg.trace(total, backend="interp"), (x,), (np.ones(6),)), second * weights, rtol=1e-12)
     np.testing.assert_allclose(sg.grad(lambda x: np.sum(gradient(x)))(x), second * weights, rtol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("counts", [(0, 0, 0), (0, 1, 2)], ids=["nobody takes part", "some do"])
+def test_second_derivatives_by_what_all_elements_share(counts):
+    """A step has no finite derivative, of x or of w that all share, for the element that does none."""
+    x, w, counts = np.array([1.0, 2.0, 3.0]), 1.0 if not any(counts) else 1.5, np.array(counts)
+
+    def some_steps(x, count, w):
+        return sg.fori_loop(0, count, lambda i, c: np.sqrt((c - 1) * np.log(w)) + w / (c - 1), x)
+
+    def total(x, w):
+        return np.sum(sg.vmap(some_steps, in_axes=(0, 0, None))(x, counts, w))
+
+    def hessian(function, inner, outer):
+        found = sg.trace(sg.jacobian(sg.jacobian(function, (0, 1), mode=inner), (0, 1), mode=outer), backend="interp")(x, w)
+        (xx, xw), (wx, ww) = found
+        return np.block([[xx, xw[:, None]], [wx[None], np.array([[ww]])]])
+
+    expected = np.zeros((4, 4))
+    for k, count in enumerate(counts):
+        if count:  # one element at a time, forwards
+            expected += hessian(lambda x, w, k=k, count=count: some_steps(x[k], int(count), w), "forward", "forward")
+    for inner, outer in itertools.product(("forward", "reverse"), repeat=2):
+        np.testing.assert_allclose(hessian(total, inner, outer), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_the_pattern_of_a_batch_of_branches_is_diagonal():

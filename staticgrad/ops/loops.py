@@ -317,8 +317,13 @@ def worth_saving(
             depends_on_late.update(node.outputs)
             stack += node.inputs
 
-    def dear(values: Sequence[Value], seen: set[Value]) -> dict[Value, None]:
+    given = {*inputs, *depends_on_late}
+    repeated: set[Value] = set()  # what is put together and cheap
+
+    def dear(values: Sequence[Value]) -> dict[Value, None]:
+        """Return the dear results that these are computed of."""
         found: dict[Value, None] = {}
+        seen = set(given)
         stack = list(values)
         while stack:
             value = stack.pop()
@@ -326,14 +331,14 @@ def worth_saving(
                 continue
             seen.add(value)
             fits = value not in never and (most is None or value.aval.nbytes <= most)
-            cheap = value.op.kind in ("map", "view", "alias", "mark") and value.op.cost < DEAR
-            if fits and isinstance(value.op, (Concatenate, SliceSet)):
-                parts = dear(value.node.inputs, set(seen))
-                cheap = sum(v.aval.nbytes for v in parts) <= value.aval.nbytes
+            cheap = value in repeated or (value.op.kind in ("map", "view", "alias", "mark") and value.op.cost < DEAR)
             if fits and not cheap:
                 found[value] = None
             else:
                 stack += value.node.inputs
         return found
 
-    return list(dear(stack, {*inputs, *depends_on_late}))
+    for node in topological(stack, stop=given):
+        if isinstance(node.op, (Concatenate, SliceSet)) and sum(v.aval.nbytes for v in dear(node.inputs)) <= node.outputs[0].aval.nbytes:
+            repeated.add(node.outputs[0])
+    return list(dear(stack))

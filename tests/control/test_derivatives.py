@@ -122,6 +122,25 @@ def test_third_order_of_a_scan():
     np.testing.assert_allclose(sg.jvp(sg.grad(sg.grad(f)), (x,), (1.0,))[1], 24 * x, rtol=1e-12)
 
 
+def test_steps_that_put_an_array_together_piece_by_piece():
+    """What of it to save is decided in time that grows with the number of pieces, not doubles with each."""
+
+    @sg.trace(backend="interp")
+    def f(x):
+        def step(c, _):
+            y = c.copy()
+            for k in range(40):
+                y[k] = c[k] * (1 + k / 40)
+            return np.roll(y, 1) * c, None
+
+        return np.sum(sg.scan(step, x, None, length=2)[0])
+
+    x = np.linspace(0.5, 1.5, 40)
+    factors = 1 + np.arange(40) / 40
+    _, expected = sg.jvp(lambda v: np.sum(np.roll((once := np.roll(v * factors, 1) * v) * factors, 1) * once), (x,), (np.ones(40),))
+    np.testing.assert_allclose(np.sum(sg.grad(f)(x)), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["scan", "fori", "while", "cond", "switch", "nested"])
 def test_against_differences(name):
     w = np.random.default_rng(1).normal(size=(3, 3)) / 2

@@ -8,6 +8,7 @@ out. So it does not matter how loops are nested, and how long the inner ones go 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from staticgrad.codegen.blocks import graph_work
@@ -31,6 +32,11 @@ class Pace:
     each_step: bool
 
 
+REMEMBERED = 1024
+"""Of so many loops it is known what was found out: each asks those inside of it, and so do those around it."""
+
+
+@functools.lru_cache(REMEMBERED)
 def pace_of(op: Scan | While) -> Pace | None:
     """Return the pace at which a loop asks whether to go on; None where it is soon over."""
     work = _step_work(op)
@@ -47,9 +53,10 @@ def pace_of(op: Scan | While) -> Pace | None:
 def _asks(graph: Graph) -> bool:
     """Return whether a loop in a graph asks whether to go on."""
     ops = [node.op for node in graph.nodes if isinstance(node.op, Nested)]
-    return any((isinstance(op, (Scan, While)) and pace_of(op) is not None) or any(map(_asks, op.subgraphs)) for op in ops)
+    return any(pace_of(op) is not None if isinstance(op, (Scan, While)) else any(map(_asks, op.subgraphs)) for op in ops)
 
 
+@functools.lru_cache(REMEMBERED)
 def _step_work(op: Nested) -> float:
     return sum(graph_work(graph, _work) for graph in op.subgraphs)
 

@@ -202,3 +202,15 @@ def test_constants_without_elements():
     arrays = [np.ones(3), np.asarray(1)]
     for found, expected in zip(run_uncompiled(graph, arrays), interpret(graph, arrays), strict=True):
         np.testing.assert_array_equal(found, expected)
+
+
+def test_loops_deep_in_each_other():
+    """Each asks those inside of it whether they may take long: the time to compile grows with the depth, not with a power of it."""
+
+    def nested(depth):
+        if not depth:
+            return lambda x: x + 1.0
+        inner = nested(depth - 1)
+        return lambda x: sg.fori_loop(0, 2, lambda _, v: inner(v), x)
+
+    assert sg.trace(nested(16))(0.5) == 2.0**16 + 0.5

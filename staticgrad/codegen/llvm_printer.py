@@ -25,6 +25,7 @@ from staticgrad.codegen.llvm_text import FunctionText
 from staticgrad.codegen.llvm_values import LocalNames
 from staticgrad.codegen.overlap import disjoint_functions
 from staticgrad.errors import VerificationError
+from staticgrad.ir import context
 from staticgrad.ir.aval import INT64
 from staticgrad.ir.loops import WORK_BETWEEN_POLLS, Buffer, Function, Index, Invoke, Scalar, Space, Unit, polls, symbol, walk
 
@@ -50,7 +51,7 @@ POLL = f"""\
 ; whether to go on, so many nanoseconds of work later: no failure is noted, and the poll of the context, if it is time for it, notes none
 define internal i1 @poll(ptr %context, i64 %work) #2 {{
 entry:
-  %left_at = getelementptr inbounds i64, ptr %context, i64 3
+  %left_at = getelementptr inbounds i64, ptr %context, i64 {context.WORK_LEFT}
   %left = load i64, ptr %left_at, align 8
   %rest = sub i64 %left, %work
   store i64 %rest, ptr %left_at, align 8
@@ -58,7 +59,7 @@ entry:
   br i1 %due, label %look, label %done
 look:
   store i64 {WORK_BETWEEN_POLLS}, ptr %left_at, align 8
-  %place = getelementptr inbounds i64, ptr %context, i64 7
+  %place = getelementptr inbounds i64, ptr %context, i64 {context.POLL}
   %poll = load ptr, ptr %place, align 8
   %nobody = icmp eq ptr %poll, null
   br i1 %nobody, label %done, label %ask

@@ -23,11 +23,12 @@ from staticgrad.codegen.cuda_nest import lower_for_gpu
 from staticgrad.codegen.cuda_printer import print_cuda
 from staticgrad.config import config
 from staticgrad.errors import DependencyError, ExecutionError
+from staticgrad.ir.context import CONTEXT_WORDS
 from staticgrad.ir.graph import Graph
 from staticgrad.ir.loops import Function, Invoke, can_fail, walk
 from staticgrad.runtime.build import Built, Lowering, lower_graph
 from staticgrad.runtime.compile import execute
-from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, failure
+from staticgrad.runtime.executor import CallPlan, failure
 from staticgrad.runtime.report import UnitReport, note_unit
 
 SOURCE_REMAINS = '`.lower(..., backend="cuda").source` shows the kernels all the same'

@@ -11,14 +11,12 @@ import numpy as np
 
 from staticgrad.errors import ExecutionError, IndexingError, IntegerPowerError, StaticgradError
 from staticgrad.ir.aval import Aval
+from staticgrad.ir.context import CONTEXT_WORDS, POLL, WORK_LEFT
 from staticgrad.ir.loops import EXTERNAL_FAILED, FAILURES, INTERRUPTED, NEGATIVE_POWER, OUT_OF_BOUNDS, WORK_BETWEEN_POLLS
 from staticgrad.ir.source import at_user_line
-from staticgrad.runtime.interrupts import POLL, WORK_LEFT, poll_address, raise_interruption
+from staticgrad.runtime.interrupts import poll_address, raise_interruption
 from staticgrad.runtime.result_memory import aligned_bytes, new_array
 from staticgrad.runtime.threads import share
-
-CONTEXT_WORDS = 8
-"""The context holds: failure code, failed node, element, work left before the next poll, parallel_for, slots, user data, poll."""
 
 Stage = Callable[[Any, int, int], int]
 

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from staticgrad.config import on_change
+from staticgrad.ir.context import CONTEXT_WORDS
 from staticgrad.runtime.build import compile_lock, machine_code_of_library
 from staticgrad.runtime.callable_type import is_supported
-from staticgrad.runtime.executor import CONTEXT_WORDS, Executable, failure
+from staticgrad.runtime.executor import Executable, failure
 from staticgrad.runtime.result_memory import ALIGNMENT, KEPT, LARGE, result_memory
 from staticgrad.tracing.context import traces_under_way
 from staticgrad.tracing.snapshots import MISSING

@@ -15,9 +15,6 @@ from pathlib import Path
 
 from staticgrad.runtime.callable_type import is_supported
 
-WORK_LEFT, POLL = 3, 7
-"""Where the context holds how much work is left to do before the next `poll`, and the address of that, 0 for none."""
-
 
 def poll_address() -> int:
     """Return the address of what runs the signal handlers of Python, 0 where this system or interpreter is not one it is made for."""

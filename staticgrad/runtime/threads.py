@@ -17,11 +17,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from staticgrad.config import config
+from staticgrad.ir.context import PARALLEL_FOR, SLOTS
 from staticgrad.runtime.compile import link, target_machine
 from staticgrad.runtime.pool_text import PLACES, POOL_BYTES, SYMBOLS, pool_text
-
-PARALLEL_FOR, SLOTS = 4, 5
-"""Where the context holds the address of `parallel_for`, 0 for none, and the number of threads that it may use."""
 
 MOST_THREADS = 64
 """No kernel has more blocks."""

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from staticgrad.ir.aval import Aval
+from staticgrad.ir.context import CONTEXT_WORDS
 from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Built, machine_code
-from staticgrad.runtime.executor import CONTEXT_WORDS, CallPlan, Workspace, failure
+from staticgrad.runtime.executor import CallPlan, Workspace, failure
 from staticgrad.runtime.result_memory import ALIGNMENT
 
 SECONDS_A_CALL = 0.1

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from staticgrad.ir.context import CONTEXT_WORDS
 from staticgrad.ir.graph import Graph
 from staticgrad.runtime.build import Lowering, lower_graph
 from staticgrad.runtime.compile import run_python
-from staticgrad.runtime.executor import CONTEXT_WORDS, failure
+from staticgrad.runtime.executor import failure
 from tests.ops.samples import REORDERED, ULPS, Sample
 
 

@@ -19,12 +19,13 @@ from staticgrad.codegen.blocks import Grain
 from staticgrad.codegen.llvm_printer import named_text
 from staticgrad.config import config, configure
 from staticgrad.errors import IntegerPowerError
+from staticgrad.ir.context import CONTEXT_WORDS, PARALLEL_FOR, SLOTS
 from staticgrad.runtime import threads
 from staticgrad.runtime.build import lower_graph
 from staticgrad.runtime.compile import Stage
-from staticgrad.runtime.executor import CONTEXT_WORDS, Executable
+from staticgrad.runtime.executor import Executable
 from staticgrad.runtime.llvm_compile import compile_text
-from staticgrad.runtime.threads import PARALLEL_FOR, SLOTS, share, thread_count
+from staticgrad.runtime.threads import share, thread_count
 from tests.codegen.test_blocks import failing
 from tests.codegen.units import call
 

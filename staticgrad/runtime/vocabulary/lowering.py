@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, models, register_model
 
+from staticgrad.ir.context import CODE, INDEX, NODE
 from staticgrad.runtime.vocabulary import memory, scalars
 
 types: Any = numba.core.types  # most of its names are made at run time
@@ -330,6 +331,6 @@ def _lower_fail(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     values = [context.cast(builder, value, kind, types.int64) for value, kind in zip(values, sig.args[1:])]
     first = builder.icmp_signed("==", builder.load(pointer), I64(0))
     with builder.if_then(first, likely=False):
-        for position, value in zip((memory.CODE, memory.NODE, memory.INDEX), values):
+        for position, value in zip((CODE, NODE, INDEX), values):
             builder.store(value, builder.gep(pointer, [I64(position)]))
     return context.get_dummy_value()

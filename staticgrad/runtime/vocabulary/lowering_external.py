@@ -8,6 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils
 from numba.extending import lower_builtin
 
+from staticgrad.ir.context import CODE, INDEX, NODE, POLL, WORK_LEFT
 from staticgrad.ir.loops import EXTERNAL_FAILED, WORK_BETWEEN_POLLS
 from staticgrad.runtime.vocabulary import memory
 from staticgrad.runtime.vocabulary.lowering import I8, I64, pointer_to, types, typing_rule
@@ -32,7 +33,7 @@ def _lower_call(target: Any, builder: Any, sig: Any, args: Any) -> Any:
         function = ir.FunctionType(I64, [value.type for value in values])
         number = builder.call(cgutils.get_or_insert_function(builder.module, function, sig.args[1].literal_value), values)
         with cgutils.if_unlikely(builder, cgutils.is_not_null(builder, number)):
-            for position, value in zip((memory.CODE, memory.NODE, memory.INDEX), (I64(EXTERNAL_FAILED), I64(0), number), strict=True):
+            for position, value in zip((CODE, NODE, INDEX), (I64(EXTERNAL_FAILED), I64(0), number), strict=True):
                 builder.store(value, builder.gep(words, [I64(position)]))
     return target.get_dummy_value()
 
@@ -45,13 +46,13 @@ def _poll_rule(context: Any, work: Any) -> Any:
 @lower_builtin(memory.poll, types.Any, types.Any)
 def _lower_poll(target: Any, builder: Any, sig: Any, args: Any) -> Any:
     words, work = args[0], target.cast(builder, args[1], sig.args[1], types.int64)
-    place = builder.gep(words, [I64(memory.WORK_LEFT)])
+    place = builder.gep(words, [I64(WORK_LEFT)])
     left = builder.sub(builder.load(place), work)
     builder.store(left, place)
     with cgutils.if_unlikely(builder, builder.icmp_signed("<", left, I64(0))):
         builder.store(I64(WORK_BETWEEN_POLLS), place)
         function = ir.FunctionType(ir.VoidType(), [BYTES]).as_pointer()
-        poll = builder.inttoptr(builder.load(builder.gep(words, [I64(memory.POLL)])), function)
+        poll = builder.inttoptr(builder.load(builder.gep(words, [I64(POLL)])), function)
         with cgutils.if_likely(builder, cgutils.is_not_null(builder, poll)):
             builder.call(poll, [builder.bitcast(words, BYTES)])
     return builder.icmp_signed("==", builder.load(words), I64(0))

@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.core.funcdesc import ExternalFunctionDescriptor
 from numba.extending import lower_builtin, overload
 
+from staticgrad.ir.context import PARALLEL_FOR
 from staticgrad.runtime.vocabulary import memory
 from staticgrad.runtime.vocabulary.lowering import I8, I64, types, typing_rule
 
@@ -28,7 +29,7 @@ def _lower_parallel(target: Any, builder: Any, sig: Any, args: Any) -> Any:
     task = target.declare_external_function(
         builder.module, ExternalFunctionDescriptor(kernel.symbol, kernel.sig.return_type, kernel.sig.args)
     )
-    place = builder.gep(pointers[2], [I64(memory.PARALLEL_FOR)])
+    place = builder.gep(pointers[2], [I64(PARALLEL_FOR)])
     driver = builder.inttoptr(builder.load(place), ir.FunctionType(ir.VoidType(), [BYTES, I64, BYTES, BYTES, BYTES]).as_pointer())
     with builder.if_else(cgutils.is_not_null(builder, driver)) as (shared, serial):
         with shared:

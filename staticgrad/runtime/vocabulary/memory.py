@@ -11,17 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from staticgrad.ir.context import CODE, INDEX, NODE, POLL, WORK_LEFT
 from staticgrad.ir.loops import EXTERNAL_FAILED, WORK_BETWEEN_POLLS
-
-CODE, NODE, INDEX = range(3)
-"""Where the context holds the first failure: its code (0: none), the node, and the element."""
-
-WORK_LEFT = 3
-"""Where the context holds how many nanoseconds of work are left to do before `POLL` is called."""
-
-PARALLEL_FOR, POLL = 4, 7
-"""Where the context holds the address of what runs the blocks of parallel kernels, and of what notes a failure where the caller wants
-an end; 0 for none."""
 
 
 def argument(arguments: Sequence[np.ndarray], position: int, dtype: Any) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ from staticgrad.ir.graph import Graph, substitution
 from staticgrad.ir.node import Value, new_input
 from staticgrad.ir.source import at_user_line
 from staticgrad.tracing.bodies import Body, record_body
+from staticgrad.tracing.functions.arguments import whole_number
 from staticgrad.tracing.lift import convert, lift, strong
 from staticgrad.tracing.pytree import Tree, argument_array, flatten, unflatten
 from staticgrad.tracing.tracer import Tracer
@@ -138,17 +138,13 @@ def _shown(result: Any, body: Body) -> str:
     return type(result).__name__ + (f" of {len(result)}" if isinstance(result, (tuple, list)) else "")
 
 
-def whole_number(number: Any, what: str) -> int:
-    """Return a number of steps, or raise for what is none."""
+def known_number(number: Any, what: str) -> int:
+    """Return a whole number that is known when the function is traced, or raise for what is none."""
     if isinstance(number, Tracer):
         raise ArgumentError(
             at_user_line(f"{what} has to be known when the function is traced; for a number that is not, use sg.while_loop")
         )
-    try:
-        whole: int = operator.index(number)
-    except TypeError:
-        raise ArgumentError(at_user_line(f"{what} is {number!r}, not a whole number")) from None
-    return whole
+    return whole_number(number, what)
 
 
 def unrolled(unroll: Any, what: str) -> None:
@@ -156,7 +152,7 @@ def unrolled(unroll: Any, what: str) -> None:
 
     It changes no result. Loops are left as they are here: LLVM unrolls short ones by itself, and a long body takes long to compile.
     """
-    if unroll is not None and not isinstance(unroll, (bool, np.bool_)) and whole_number(unroll, f"{what}: unroll") < 1:
+    if unroll is not None and not isinstance(unroll, (bool, np.bool_)) and known_number(unroll, f"{what}: unroll") < 1:
         raise InvalidValueError(at_user_line(f"{what}: unroll={unroll}: give a number from 1 on, or True for all steps"))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.calls.traced import traced
-from staticgrad.control.bodies import carried, converted, gives_way, joined, named, names_of, operand, unrolled, whole_number, without_step
+from staticgrad.control.bodies import carried, converted, gives_way, joined, known_number, named, names_of, operand, unrolled, without_step
 from staticgrad.errors import ArgumentError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import BOOL, INT64, Aval, is_integer
 from staticgrad.ir.graph import Graph
@@ -162,7 +162,7 @@ def while_loop(cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], i
     if not tracing():
         run = named(lambda init: while_loop(cond_fun, body_fun, init, max_steps=max_steps), "while_loop")
         return traced(run)(init_val)
-    limit = -1 if max_steps is None else whole_number(max_steps, "while_loop: max_steps")
+    limit = -1 if max_steps is None else known_number(max_steps, "while_loop: max_steps")
     if max_steps is not None and limit < 0:
         raise InvalidValueError(at_user_line(f"while_loop: max_steps={limit} is negative"))
     leaves, tree = flatten(init_val)
@@ -229,7 +229,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
 def _bound(bound: Any, what: str) -> int | Value:
     """Return a bound as a number where it is known."""
     if not isinstance(bound, Tracer):
-        return whole_number(bound, f"{what}: a bound")
+        return known_number(bound, f"{what}: a bound")
     value = bound.value
     if not is_integer(value.dtype):
         raise DTypeError(at_user_line(f"{what}: a bound is {value.aval}, not an integer"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from staticgrad.calls.traced import traced
-from staticgrad.control.bodies import carried, gives_way, joined, named, operand, unrolled, whole_number
+from staticgrad.control.bodies import carried, gives_way, joined, known_number, named, operand, unrolled
 from staticgrad.errors import ArgumentError, AxisError, DTypeError, InvalidValueError, ShapeError
 from staticgrad.ir.aval import INT64, Aval
 from staticgrad.ir.graph import Graph
@@ -104,7 +104,7 @@ def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> A
     array([[ 3.,  6.],
            [21., 28.]])
     """
-    size = None if batch_size is None else whole_number(batch_size, "map: batch_size")
+    size = None if batch_size is None else known_number(batch_size, "map: batch_size")
     if size is not None and size < 1:
         raise InvalidValueError(at_user_line(f"map: batch_size={size}: give a number from 1 on, or None for one after the other"))
     if not tracing():
@@ -248,7 +248,7 @@ def _length(what: str, parts: Sequence[Value], length: int | None) -> int:
             raise ArgumentError(at_user_line(f"{what}: xs has no arrays, so the number of steps must be given: length=10"))
         (only,) = lengths
         return int(only)
-    steps = whole_number(length, f"{what}: length")
+    steps = known_number(length, f"{what}: length")
     if steps < 0:
         raise InvalidValueError(at_user_line(f"{what}: length={steps} is negative"))
     if lengths and next(iter(lengths)) != steps:
